@@ -1,0 +1,105 @@
+#!/bin/sh
+# build.sh [--image NAME]... [--base registry|mmdebstrap] [--no-cache]
+#
+# Builds localhost/podserve-{base,apache,mail,dns}:latest, those whose files have changed since their last build.
+#   --image NAME   only this image (and base, if that is out of date); may be repeated
+#   --base KIND    where the Debian 13 root comes from. Without it: the registry or, where none answers, mmdebstrap
+#   --no-cache     everything anew, the Debian root too
+# Each line that is printed begins with the name of the image it is about.
+set -eu
+cd "$(dirname "$0")"
+
+wanted='' kind='' cache=''
+while [ $# -gt 0 ]; do
+    case $1 in
+    --image) wanted="$wanted ${2:?--image needs a name}"; shift ;;
+    --base) kind=${2:?--base needs registry or mmdebstrap}; shift ;;
+    --no-cache) cache=--no-cache ;;
+    *) echo "build.sh: unknown argument '$1'; see the head of docker/build.sh" >&2; exit 2 ;;
+    esac
+    shift
+done
+case $kind in '' | registry | mmdebstrap) ;; *) echo "build.sh: --base is '$kind': expected registry or mmdebstrap" >&2; exit 2 ;; esac
+for name in $wanted; do
+    case $name in base | apache | mail | dns) ;; *) echo "build.sh: no image '$name': expected base, apache, mail or dns" >&2; exit 2 ;; esac
+done
+
+conf=$(./engine.sh)
+[ -z "$conf" ] || export CONTAINERS_CONF="$conf"
+root=localhost/podserve-debian:trixie
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM
+
+from_registry() {
+    echo 'debian: asking the registry'
+    # A short name, which Podman's own list of aliases completes.
+    timeout 120 podman pull -q debian:trixie-slim 2>&1 | sed 's/^/debian: /' && podman tag debian:trixie-slim "$root" 2>/dev/null
+}
+
+from_archive() {
+    if ! command -v mmdebstrap >/dev/null; then
+        echo 'debian: mmdebstrap is missing. Install it: apt-get install mmdebstrap' >&2
+        return 1
+    fi
+    echo "debian: bootstrapping from Debian's archive"
+    mmdebstrap --quiet --variant=minbase \
+        --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/info/*' \
+        --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
+        trixie "$work/root.tar" 2>&1 | sed 's/^/debian: /'
+    [ -s "$work/root.tar" ] && podman import -q "$work/root.tar" "$root" | sed 's/^/debian: /'
+}
+
+debian() {
+    case $kind in
+    registry) from_registry ;;
+    mmdebstrap) from_archive ;;
+    *) from_registry || from_archive ;;
+    esac
+}
+
+# digest NAME PARENT: what an image is made of, as one number
+digest() { { echo "$2"; tar -c --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner "$1"; } | sha256sum | cut -d ' ' -f 1; }
+
+built() { podman image inspect --format '{{index .Config.Labels "podserve.inputs"}}' "localhost/podserve-$1:latest" 2>/dev/null || true; }
+
+# build NAME DIGEST: exit 1, with the build's own words, when it failed
+build() {
+    project() { sed -n "s/^$1 = \"\(.*\)\"/\1/p" ../pyproject.toml; }
+    {
+        podman build $cache --tag "localhost/podserve-$1:latest" --label "podserve.inputs=$2" \
+            --label "org.opencontainers.image.title=podserve-$1" \
+            --label "org.opencontainers.image.version=$(project version)" \
+            --label "org.opencontainers.image.source=$(project Source)" \
+            --label "org.opencontainers.image.licenses=MIT" \
+            --label "org.opencontainers.image.revision=$(git log -1 --format=%H -- . 2>/dev/null || echo unknown)" \
+            --label "org.opencontainers.image.created=$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$1" </dev/null && : > "$work/$1.done"
+    } 2>&1 | sed -u "s/^/$1: /"
+    [ -e "$work/$1.done" ] || { echo "$1: the build failed" >&2; return 1; }
+}
+
+current=yes
+if [ -n "$kind$cache" ] || ! podman image exists "$root"; then
+    debian || { echo 'debian: no Debian 13 root: neither a registry nor the archive answered' >&2; exit 1; }
+fi
+
+inputs=$(digest base "$(podman image inspect --format '{{.Id}}' "$root")")
+if [ -n "$cache" ] || [ "$(built base)" != "$inputs" ]; then
+    current=no
+    build base "$inputs"
+fi
+
+jobs=''
+for name in ${wanted:-apache mail dns}; do
+    [ "$name" != base ] || continue
+    mine=$(digest "$name" "$inputs")
+    if [ -n "$cache" ] || [ "$(built "$name")" != "$mine" ]; then
+        current=no
+        build "$name" "$mine" &
+        jobs="$jobs $!"
+    fi
+done
+failed=0
+for job in $jobs; do wait "$job" || failed=1; done
+[ "$failed" = 0 ] || exit 1
+[ "$current" = no ] || echo 'images: up to date'

@@ -1,0 +1,65 @@
+#!/bin/sh
+# Finds out, by running a container, which settings Podman needs on this host, and prints the containers.conf to use:
+# a file of this checkout, or nothing where Podman's own settings work. Nothing of the host's is changed.
+# Where the answer is kept: .podserve/ (remove it to try again). A CONTAINERS_CONF that is set already is left as it is.
+set -eu
+state=$(cd "$(dirname "$0")/.." && pwd)/.podserve
+conf=$state/containers.conf
+
+answer() {
+    [ ! -s "$conf" ] || echo "$conf"
+    exit 0
+}
+
+[ -z "${CONTAINERS_CONF-}" ] || exit 0
+[ ! -e "$conf" ] || answer
+mkdir -p "$state"
+
+catatonit=$(command -v catatonit || find /usr/libexec/podman /usr/lib/podman -name catatonit 2>/dev/null | head -n 1)
+if [ -z "$catatonit" ]; then
+    echo "engine: catatonit is missing, which Podman needs for pods. Install it: apt-get install catatonit" >&2
+    exit 1
+fi
+trial=localhost/podserve-trial
+tar -C "$(dirname "$catatonit")" -c catatonit | podman import -q - "$trial" >/dev/null
+trap 'podman rmi -f "$trial" >/dev/null 2>&1; rm -f "$conf.trial"' EXIT
+
+hard() { awk -v what="$1" 'index($0, what) == 1 { print $(NF - 1) }' /proc/self/limits; }
+files=$(hard 'Max open files')
+processes=$(hard 'Max processes')
+# A number of processes near the hard limit is refused (Podman 4.3.1 with runc 1.1.5), one like that of files is not.
+[ "$processes" != unlimited ] && [ "$processes" -le "$files" ] || processes=$files
+
+# settings WORD...: a containers.conf of those words
+settings() {
+    for word in "$@"; do
+        [ "$word" != runc ] || printf '[engine]\nruntime = "runc"\n'
+    done
+    echo '[containers]'
+    for word in "$@"; do
+        case $word in
+        limits) printf 'default_ulimits = ["nofile=%s:%s", "nproc=%s:%s"]\n' "$files" "$files" "$processes" "$processes" ;;
+        no-pids-limit) echo 'pids_limit = 0' ;;
+        esac
+    done
+}
+
+runs() { podman run --rm --network none "$trial" /catatonit --version 2>&1 >/dev/null; }
+
+if failure=$(runs); then
+    : > "$conf"
+    answer
+fi
+for words in limits no-pids-limit 'limits no-pids-limit' runc 'runc limits' 'runc no-pids-limit' 'runc limits no-pids-limit'; do
+    # shellcheck disable=SC2086 # a list of words
+    settings $words > "$conf.trial"
+    if CONTAINERS_CONF=$conf.trial runs >/dev/null; then
+        mv "$conf.trial" "$conf"
+        echo "engine: Podman runs containers here with $words (.podserve/containers.conf), not by its own settings: $failure" >&2
+        answer
+    fi
+done
+
+echo "engine: Podman cannot run a container on this host: $failure" >&2
+echo "engine: see what 'podman run --rm IMAGE true' says, as this user" >&2
+exit 1

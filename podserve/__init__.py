@@ -1,0 +1,1 @@
+"""What the tasks and the tests share: one module for each noun of the pod."""

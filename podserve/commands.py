@@ -1,0 +1,99 @@
+"""The one module that runs other programs: argv lists, never a shell."""
+
+import functools
+import os
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from podserve.errors import Problem
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The checkout."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A command that ended: its argv, its exit code and what it printed."""
+
+    argv: tuple[str, ...]
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether the exit code was 0."""
+        return self.code == 0
+
+    def __str__(self) -> str:
+        """Return the command, its exit code and all it printed, as one would have seen it in a terminal."""
+        return f"$ {' '.join(self.argv)}\n{self.stdout}{self.stderr}[exit {self.code}]"
+
+
+@functools.cache
+def environment() -> Mapping[str, str]:
+    """Return the environment for Podman: this process's, with the containers.conf that docker/engine.sh found.
+
+    Raises Problem where Podman cannot run a container.
+    """
+    found = run([str(ROOT / "docker/engine.sh")], env=os.environ, check=False)
+    if not found.ok:
+        raise Problem(found.stderr.strip())
+    if found.stderr:
+        print(found.stderr.strip())
+    conf = found.stdout.strip()
+    return {**os.environ, **({"CONTAINERS_CONF": conf} if conf else {})}
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    stdin: str = "",
+    check: bool = True,
+    timeout: float = 600,
+    env: Mapping[str, str] | None = None,
+) -> Result:
+    """Run a command to its end and return what it printed.
+
+    Its standard input is `stdin`. Raises Problem when it is missing, takes longer than `timeout` seconds or, with
+    `check`, ends with another code than 0.
+    """
+    try:
+        done = subprocess.run(
+            argv, input=stdin, capture_output=True, text=True, check=False, timeout=timeout, env=env, errors="replace"
+        )
+    except FileNotFoundError as error:
+        raise Problem(f"{argv[0]} is not installed: run ./bootstrap {argv[0]} --version, which installs it") from error
+    except subprocess.TimeoutExpired as error:
+        raise Problem(f"no answer within {timeout:.0f} s from: {' '.join(argv)}") from error
+    result = Result(tuple(argv), done.returncode, done.stdout, done.stderr)
+    if check and not result.ok:
+        raise Problem(f"this command failed:\n{result}")
+    return result
+
+
+def podman(*argv: str, stdin: str = "", check: bool = True, timeout: float = 600) -> Result:
+    """Run Podman with the settings that work on this host; otherwise like `run`."""
+    return run(["podman", *argv], stdin=stdin, check=check, timeout=timeout, env=environment())
+
+
+def lines(argv: Sequence[str]) -> Iterator[str]:
+    """Run a command and yield each line it prints, standard error included, as it comes.
+
+    Raises Problem after the last line when it ended with another code than 0.
+    """
+    with subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as process:
+        if process.stdout:
+            yield from (line.rstrip("\n") for line in process.stdout)
+    if process.returncode:
+        raise Problem(f"{' '.join(argv)} ended with exit code {process.returncode}; its last lines say why")
+
+
+def become_podman(*argv: str) -> None:
+    """Replace this process by Podman, so that its output, signals and exit code are the task's own."""
+    env = environment()
+    os.execvpe("podman", ["podman", *argv], env)

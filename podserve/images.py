@@ -1,0 +1,63 @@
+"""The images: built by docker/build.sh, shown as it goes."""
+
+import re
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from podserve.commands import ROOT, lines, podman
+from podserve.errors import Problem
+
+_STEP = re.compile(r"STEP (\d+)/(\d+): (.*)")
+UP_TO_DATE = "images: up to date"
+"""What docker/build.sh prints when there was nothing to do."""
+
+
+def build(names: Sequence[str] = (), base: str = "", *, no_cache: bool = False, console: Console | None = None) -> bool:
+    """Build the images whose files have changed, and return whether there were any.
+
+    `names` limits it to those; `base` (registry or mmdebstrap) says where the Debian root comes from. On a terminal the
+    steps are shown as progress bars, elsewhere as lines. Raises Problem, with what the build said, when it failed.
+    """
+    argv = [str(ROOT / "docker/build.sh"), *(word for name in names for word in ("--image", name))]
+    argv += ["--base", base] if base else []
+    argv += ["--no-cache"] if no_cache else []
+    console = console or Console()
+    said: list[str] = []
+    with _progress(console) as progress:
+        bars: dict[str, int] = {}
+        try:
+            for line in lines(argv):
+                said.append(line)
+                if not console.is_terminal:
+                    console.print(line, markup=False, highlight=False, soft_wrap=True)
+                elif line != UP_TO_DATE:
+                    _show(progress, bars, line)
+        except Problem as error:
+            end = "\n".join(said[-30:]) if console.is_terminal else "see the lines above"
+            raise Problem(f"the images could not be built: {end}\nMend that and run the same command again") from error
+    return said[-1:] != [UP_TO_DATE]
+
+
+def _progress(console: Console) -> Progress:
+    columns = (SpinnerColumn(), TextColumn("{task.fields[image]:<7}"), BarColumn(24), TimeElapsedColumn(), TextColumn("{task.description}"))
+    return Progress(*columns, console=console, disable=not console.is_terminal)
+
+
+def _show(progress: Progress, bars: dict[str, int], line: str) -> None:
+    """Show a line of docker/build.sh: `IMAGE: what it does`."""
+    image, _, text = line.partition(": ")
+    if image not in bars:
+        bars[image] = progress.add_task("", image=image, total=None)
+    if step := _STEP.search(text):
+        progress.update(bars[image], completed=int(step[1]) - 1, total=int(step[2]), description=step[3][:60])
+    elif text.startswith("Successfully tagged") or (image == "debian" and text.startswith("sha256:")):
+        progress.update(bars[image], completed=1, total=1, description="done")
+    else:
+        progress.update(bars[image], description=text[:60])
+
+
+def identifiers(images: Sequence[str]) -> list[str]:
+    """Return the images' ids, in the same order. Raises Problem when one does not exist."""
+    return podman("image", "inspect", "--format", "{{.Id}}", *images).stdout.split()

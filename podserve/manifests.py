@@ -1,0 +1,133 @@
+"""The YAML of kube/, and a pod's own edition of it."""
+
+import copy
+import functools
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from podserve.commands import ROOT
+from podserve.settings import Settings
+
+KUBE = ROOT / "kube"
+ANY_ADDRESS = "0.0.0.0"  # noqa: S104
+"""What a port without hostIP is served on (Kubernetes' default)."""
+DIGEST_LABEL = "podserve/digest"
+"""The label on a pod that tells what it was played from."""
+
+
+@functools.cache
+def _documents(name: str) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all((KUBE / name).read_text()))
+
+
+def defaults() -> dict[str, str]:
+    """Return each setting's default, by name, as kube/ holds it."""
+    pod = _documents("podserve.yaml")[0]
+    data: dict[str, str] = _documents("config.yaml")[0]["data"]
+    return {
+        "pod": pod["metadata"]["name"],
+        "bind": ANY_ADDRESS,
+        **{name.lower(): value for name, value in data.items()},
+    }
+
+
+@dataclass(frozen=True)
+class Port:
+    """A port of the pod: its name in the YAML, its container, its number, its protocol (TCP or UDP)."""
+
+    name: str
+    container: str
+    number: int
+    protocol: str
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A claim of the pod: what it holds (web, mail, …), Podman's name for it, and the size it asks for (`10Gi`)."""
+
+    content: str
+    name: str
+    size: str
+
+
+class Manifests:
+    """The documents of one pod: those of kube/ with its settings set on them."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Set the settings on copies of the documents; the files stay as they are."""
+        self.settings = settings
+        self.config = copy.deepcopy(_documents("config.yaml")[0])
+        self.config["data"] = {name: settings.environment()[name] for name in self.config["data"]}
+        self.claims = [copy.deepcopy(claim) for claim in _documents("volumes.yaml")]
+        for claim in self.claims:
+            claim["metadata"]["name"] = self._own(claim["metadata"]["name"])
+        self.pod = self._pod()
+
+    def _own(self, claim: str) -> str:
+        """Return the name of a claim in this pod: a pod by another name than kube/'s has volumes of that name."""
+        if self.settings.pod == defaults()["pod"]:
+            return claim
+        return f"{self.settings.pod}-{claim.rsplit('-', 1)[-1]}"
+
+    def _pod(self) -> dict[str, Any]:
+        pod = copy.deepcopy(_documents("podserve.yaml")[0])
+        settings, spec = self.settings, pod["spec"]
+        pod["metadata"]["name"] = settings.pod
+        spec["hostname"] = settings.domain
+        spec["hostAliases"][0]["hostnames"] = [settings.domain, settings.mail_host]
+        for container in spec["containers"]:
+            for port in container["ports"]:
+                if settings.bind != ANY_ADDRESS:
+                    port["hostIP"] = settings.bind
+        for volume in spec["volumes"]:
+            if claim := volume.get("persistentVolumeClaim"):
+                claim["claimName"] = self._own(claim["claimName"])
+        return pod
+
+    @property
+    def containers(self) -> dict[str, str]:
+        """Podman's names of the containers, by the names they have in the YAML."""
+        return {c["name"]: f"{self.settings.pod}-{c['name']}" for c in self.pod["spec"]["containers"]}
+
+    @property
+    def images(self) -> list[str]:
+        """The images of the containers."""
+        return [container["image"] for container in self.pod["spec"]["containers"]]
+
+    @property
+    def ports(self) -> dict[str, Port]:
+        """The port table, by name."""
+        return {
+            port["name"]: Port(port["name"], container["name"], port["hostPort"], port["protocol"])
+            for container in self.pod["spec"]["containers"]
+            for port in container["ports"]
+        }
+
+    @property
+    def volumes(self) -> dict[str, Volume]:
+        """The claims, by content: the last word of a claim's name."""
+        volumes = [
+            Volume(name.rsplit("-", 1)[-1], name, claim["spec"]["resources"]["requests"]["storage"])
+            for claim in self.claims
+            for name in [claim["metadata"]["name"]]
+        ]
+        return {volume.content: volume for volume in volumes}
+
+    def stamp(self, *also: str) -> str:
+        """Label the pod with a digest of its documents and of `also` (what else it depends on), and return that."""
+        text = yaml.safe_dump_all([self.config, self.pod, *also])
+        digest = hashlib.sha256(text.encode()).hexdigest()[:40]  # a label's value has 63 characters at most
+        self.pod["metadata"].setdefault("labels", {})[DIGEST_LABEL] = digest
+        return digest
+
+    def write(self, folder: Path) -> tuple[Path, Path]:
+        """Write the ConfigMap and the pod into a folder, for Podman to play, and return their paths."""
+        folder.mkdir(parents=True, exist_ok=True)
+        config, pod = folder / "config.yaml", folder / "podserve.yaml"
+        config.write_text(yaml.safe_dump(self.config, sort_keys=False))
+        pod.write_text(yaml.safe_dump(self.pod, sort_keys=False))
+        return config, pod

@@ -1,0 +1,243 @@
+"""The pod: played, waited for, taken down."""
+
+import contextlib
+import errno
+import fcntl
+import json
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from podserve import accounts, certificates, endpoints, images, volumes
+from podserve.commands import ROOT, podman
+from podserve.errors import Problem
+from podserve.manifests import DIGEST_LABEL, Manifests
+from podserve.settings import Settings
+from podserve.waiting import NotYet, wait_until
+
+STATE = ROOT / ".podserve"
+"""What this checkout remembers of the host and of the pods it played. Nothing in it is missed when it is gone."""
+START_TIMEOUT = 60
+"""Seconds that the last endpoint may take to answer."""
+STOP_TIMEOUT = 10
+"""Seconds between SIGTERM and SIGKILL: Podman's own default."""
+
+
+@dataclass
+class Outcome:
+    """What `up` did: whether the pod was played, the first account's password if one was made, what to warn of."""
+
+    played: bool
+    address: str = ""
+    password: str = ""
+    warnings: list[str] = field(default_factory=list)
+
+
+@contextlib.contextmanager
+def alone(settings: Settings) -> Iterator[None]:
+    """Keep other tasks of this checkout from changing the same pod at the same time: they wait for each other."""
+    STATE.mkdir(exist_ok=True)
+    with (STATE / f"{settings.pod}.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"another task is at work on {settings.pod}: waiting for it to end")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _inspect(pod: str) -> dict[str, object] | None:
+    found = podman("pod", "inspect", pod, check=False)
+    if not found.ok:
+        return None
+    document = json.loads(found.stdout)
+    return document[0] if isinstance(document, list) else document
+
+
+def exists(settings: Settings) -> bool:
+    """Return whether the pod exists, running or not."""
+    return _inspect(settings.pod) is not None
+
+
+def _runs(settings: Settings, digest: str) -> bool:
+    """Return whether the pod runs, all of it, as the documents with that digest say."""
+    found = _inspect(settings.pod) or {}
+    labels = found.get("Labels") or {}
+    return found.get("State") == "Running" and isinstance(labels, dict) and labels.get(DIGEST_LABEL) == digest
+
+
+def _taken_ports(manifests: Manifests) -> list[str]:
+    """Return a line for each port of the table that something else on this host holds."""
+    complaints = []
+    for port in manifests.ports.values():
+        family = socket.AF_INET6 if ":" in manifests.settings.bind else socket.AF_INET
+        kind = socket.SOCK_DGRAM if port.protocol == "UDP" else socket.SOCK_STREAM
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(port.protocol == "TCP"))
+            try:
+                probe.bind((manifests.settings.bind, port.number))
+            except OSError as error:
+                complaints.append(_taken(manifests.settings.bind, port.number, port.protocol, error))
+    return complaints
+
+
+def _taken(bind: str, number: int, protocol: str, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        see = f"ss -l{protocol[0].lower()}np 'sport = :{number}'"
+        hint = " (systemd-resolved and dnsmasq often do)" if number == 53 else ""  # noqa: PLR2004  # domain
+        return f"port {number}/{protocol} is taken on {bind}{hint}. See by whom: {see}; free it, or set bind to another address"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"bind is {bind}, which is no address of this host. See them: ip -brief address"
+    return f"port {number}/{protocol} on {bind} cannot be served: {error.strerror}"
+
+
+def require_free_ports(manifests: Manifests) -> None:
+    """Raise Problem, with a line for each port that something else holds, unless the pod is there and holds them."""
+    if not exists(manifests.settings) and (taken := _taken_ports(manifests)):
+        raise Problem("the pod cannot be started:\n  " + "\n  ".join(taken))
+
+
+def ensure_network(settings: Settings) -> None:
+    """Make the pod's network, named as the pod, if there is none.
+
+    Without Podman's own DNS, which would hold port 53 of the gateway's address.
+    """
+    if not podman("network", "exists", settings.pod, check=False).ok:
+        podman("network", "create", "--disable-dns", settings.pod)
+
+
+def _remove(settings: Settings) -> None:
+    podman("pod", "rm", "--force", "--time", str(STOP_TIMEOUT), settings.pod)
+
+
+def _play(settings: Settings, config: Path, pod: Path) -> None:
+    if exists(settings):
+        _remove(settings)
+    podman("kube", "play", "--network", settings.pod, "--configmap", str(config), str(pod))
+
+
+def _restarts(manifests: Manifests) -> dict[str, str]:
+    """Return how often Podman has restarted each container of the pod, by Podman's name for it."""
+    found = podman("container", "inspect", "--format", "{{.RestartCount}}", *manifests.containers.values(), check=False)
+    return dict(zip(manifests.containers.values(), found.stdout.split(), strict=False))
+
+
+def _log(container: str) -> str:
+    log = podman("logs", "--tail", "15", container, check=False)
+    return f"container {container} has exited; its last lines:\n{log.stdout}{log.stderr}".rstrip()
+
+
+def client_context(manifests: Manifests) -> certificates.ssl.SSLContext:
+    """Return the context of a client that trusts what the pod's volume says its authority is."""
+    folder = volumes.folder(manifests.volumes["certificates"].name) / "current" / "ca.crt"
+    return certificates.client_context(manifests.settings.domain, folder if folder.exists() else None)
+
+
+def wait_until_answering(manifests: Manifests) -> None:
+    """Return as soon as every endpoint has answered. Raises Problem after START_TIMEOUT s, or when a container exits."""
+    context = client_context(manifests)
+    waiting = list(manifests.ports)
+    before: dict[str, str] = {}
+
+    def check() -> None:
+        answers = endpoints.attempt_all(manifests, context, waiting)
+        waiting[:] = [answer.port for answer in answers if not answer.ok]
+        if waiting:
+            raise NotYet("; ".join(f"{answer.port}: {answer.error}" for answer in answers if not answer.ok))
+
+    def stopped() -> str | None:
+        now = _restarts(manifests)
+        before.update({name: count for name, count in now.items() if name not in before})
+        return next((_log(name) for name, count in now.items() if count != before[name]), None)
+
+    wait_until(check, START_TIMEOUT, f"{manifests.settings.pod} to answer on every port", stopped=stopped)
+
+
+def _first_account(manifests: Manifests) -> tuple[str, str]:
+    """Make the postmaster's account where there is no account at all; return its address and password, or nothing."""
+    there = accounts.Accounts(volumes.folder(manifests.volumes["accounts"].name))
+    if there.hashes():
+        return "", ""
+    address, password = manifests.settings.postmaster_address, accounts.random_password()
+    there.add(address, password)
+    return address, password
+
+
+def up(settings: Settings) -> Outcome:
+    """Play the pod unless it runs already as these settings and images say, and return when every endpoint answers.
+
+    Whatever is missing (network, volumes, certificate, first account) is made. Raises Problem; the pod that was there
+    before then runs again.
+    """
+    manifests = Manifests(settings)
+    with alone(settings):
+        require_free_ports(manifests)
+        ensure_network(settings)
+        volumes.ensure(manifests)
+        certificate = certificates.ensure(
+            volumes.folder(manifests.volumes["certificates"].name),
+            volumes.folder(manifests.volumes["authority"].name),
+            (settings.domain, settings.mail_host),
+        )
+        outcome = Outcome(False, *_first_account(manifests))
+        built = images.identifiers(manifests.images)
+        digest = manifests.stamp(certificate.serial, *built)
+        if not _runs(settings, digest):
+            _replace(manifests, built)
+            outcome.played = True
+        else:
+            wait_until_answering(manifests)
+    if problem := endpoints.line_problem(manifests):
+        outcome.warnings.append(f"{problem}. The pod serves without; mail for others waits in the queue until they do")
+    return outcome
+
+
+def _replace(manifests: Manifests, built: list[str]) -> None:
+    """Play the pod in place of the one there may be. What fails is undone: the pod before it is played again."""
+    settings = manifests.settings
+    before, applied = STATE / settings.pod / "new", STATE / settings.pod / "applied"
+    try:
+        _play(settings, *manifests.write(before))
+        wait_until_answering(manifests)
+    except (Problem, KeyboardInterrupt):
+        if (applied / "podserve.yaml").exists():
+            print(f"{settings.pod} did not start: the pod that ran before it is played again")
+            _play(settings, applied / "config.yaml", applied / "podserve.yaml")
+        elif exists(settings):
+            _remove(settings)
+        raise
+    # By id, so that what is played again is what ran, whatever has been built since.
+    pinned = Manifests(settings)
+    pinned.pod = yaml.safe_load((before / "podserve.yaml").read_text())
+    for container, identifier in zip(pinned.pod["spec"]["containers"], built, strict=True):
+        container["image"] = identifier
+    pinned.write(applied)
+
+
+def down(settings: Settings, *, with_volumes: bool = False) -> list[str]:
+    """Remove the pod and its network, and with `with_volumes` all it keeps; return the names of what was removed."""
+    removed = []
+    with alone(settings):
+        if exists(settings):
+            _remove(settings)
+            removed.append(f"pod {settings.pod}")
+        if podman("network", "exists", settings.pod, check=False).ok:
+            podman("network", "rm", settings.pod)
+            removed.append(f"network {settings.pod}")
+        for name in ("config.yaml", "podserve.yaml"):
+            (STATE / settings.pod / "applied" / name).unlink(missing_ok=True)
+        if with_volumes:
+            removed += [f"volume {name}" for name in volumes.remove(Manifests(settings))]
+    return removed
+
+
+def restart(settings: Settings) -> None:
+    """Restart every container of the pod and return when every endpoint answers. Raises Problem when there is no pod."""
+    with alone(settings):
+        if not exists(settings):
+            raise Problem(f"there is no pod {settings.pod}. Start it: invoke up")
+        podman("pod", "restart", settings.pod)
+        wait_until_answering(Manifests(settings))

@@ -1,0 +1,80 @@
+"""What tasks show on a terminal."""
+
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+
+from podserve.manifests import Manifests
+from podserve.pod import Outcome
+from podserve.status import Status
+
+USES = {
+    "http": "the way to HTTPS, certificate challenges",
+    "https": "site, WebDAV, GitWeb",
+    "smtp": "mail from other servers",
+    "submission": "mail from your clients (STARTTLS)",
+    "imap": "mailboxes (STARTTLS)",
+    "imaps": "mailboxes (TLS)",
+    "pop3s": "mailboxes (TLS)",
+    "dns-udp": "resolver for loopback and private networks",
+    "dns-tcp": "resolver for loopback and private networks",
+}
+"""What each port of kube/podserve.yaml is for."""
+
+
+def _table(*columns: str, title: str = "") -> Table:
+    table = Table(*columns, title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for column in table.columns:
+        column.overflow = "fold"
+    return table
+
+
+def started(manifests: Manifests, outcome: Outcome, console: Console) -> None:
+    """Show what `up` did, the services with their addresses, and how to log in."""
+    settings = manifests.settings
+    done = "is up" if outcome.played else "runs already as it should: nothing was changed"
+    console.print(f"[green]✓[/] {settings.pod} {done}\n")
+    table = _table("Service", "Address", "For", "State")
+    for port in manifests.ports.values():
+        table.add_row(port.name, f"{settings.bind}:{port.number}/{port.protocol.lower()}", USES[port.name], "[green]answers[/]")
+    console.print(table)
+    console.print(f"\nSite      https://{settings.domain}/", highlight=False)
+    console.print(f"Files     https://{settings.domain}/webdav/", highlight=False)
+    console.print(f"Git       https://{settings.domain}/git/", highlight=False)
+    console.print(f"Mail      {settings.mail_host}: IMAP 993, submission 587", highlight=False)
+    if outcome.password:
+        console.print(f"\nLog in as [bold]{outcome.address}[/] with the password [bold]{outcome.password}[/]", highlight=False)
+        console.print("It is shown this once. Another one: invoke users.passwd postmaster")
+    else:
+        console.print("\nLog in with your whole address. Accounts: invoke users.list, users.add NAME")
+    for warning in outcome.warnings:
+        console.print(f"\n[yellow]Warning:[/] {warning}", highlight=False)
+
+
+def status(manifests: Manifests, seen: Status, console: Console) -> None:
+    """Show containers, endpoints, certificate, queue and volumes, and what is not well."""
+    containers = _table("Container", "State", "Health", "Restarts")
+    for c in seen.containers:
+        health = "[green]healthy[/]" if c.healthy else "[red]fails[/]"
+        containers.add_row(c.name, c.state if c.state == "running" else f"[red]{c.state}[/]", health, str(c.restarts))
+    console.print(containers, "")
+
+    tried = _table("Endpoint", "Address", "State", "ms")
+    for answer in seen.endpoints:
+        port = manifests.ports[answer.port]
+        state = "[green]answers[/]" if answer.ok else f"[red]{answer.error}[/]"
+        where = f"{manifests.settings.bind}:{port.number}/{port.protocol.lower()}"
+        tried.add_row(answer.port, where, state, f"{answer.seconds * 1000:.0f}")
+    console.print(tried, "")
+
+    used = _table("Volume", "Used", "Claim")
+    for use in seen.volumes:
+        used.add_row(use.name, decimal(use.used), decimal(use.size))
+    console.print(used, "")
+
+    console.print(f"Certificate  {seen.days_left} days left", highlight=False)
+    console.print(f"Mail queue   {seen.queue} messages", highlight=False)
+    for problem in seen.problems:
+        console.print(f"[red]✗[/] {problem}", highlight=False)
+    if not seen.problems:
+        console.print(f"[green]✓[/] {seen.pod} is well")

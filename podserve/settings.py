@@ -1,0 +1,112 @@
+"""The settings of a pod, read from Invoke's configuration and checked all at once."""
+
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from podserve.errors import Problem
+
+INVOKES_OWN = ("run", "runners", "sudo", "tasks", "timeouts")
+"""What else may stand at the top level of Invoke's configuration (https://docs.pyinvoke.org, "Default configuration values")."""
+
+_LABEL = r"(?!-)[a-z0-9-]{1,63}(?<!-)"  # RFC 1123, section 2.1
+_DOMAIN = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})+\Z")
+_POD = re.compile(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?\Z")
+LOCAL_PART = re.compile(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?\Z")
+"""What comes before the @ of an account: no + (it begins a tag), nothing that means something in a path or a colon file."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A pod's settings, each as it stands in the ConfigMap: text."""
+
+    pod: str
+    bind: str
+    domain: str
+    mail_host: str
+    postmaster: str
+    message_size_limit: str
+    forwarders: str
+    dnssec: str
+
+    def environment(self) -> dict[str, str]:
+        """Return them as the ConfigMap names them: in capitals."""
+        return {name.upper(): value for name, value in vars(self).items()}
+
+    @property
+    def local_address(self) -> str:
+        """The address at which this host reaches the pod."""
+        return "127.0.0.1" if self.bind == "0.0.0.0" else self.bind  # noqa: S104
+
+    @property
+    def postmaster_address(self) -> str:
+        """The account that gets mail to postmaster@ and abuse@."""
+        return f"{self.postmaster}@{self.domain}"
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _complaints(values: Mapping[str, str]) -> list[str]:
+    """Return a line for each setting whose value is wrong."""
+    forwarders = values["forwarders"].split()
+    wrong_forwarders = [word for word in forwarders if not _is_address(word)]
+    rules = {
+        "pod": (_POD.match(values["pod"]), "a name of lower-case letters, digits and hyphens, 42 at most"),
+        "bind": (_is_address(values["bind"]), "an IP address of this host, such as 192.0.2.10, or 0.0.0.0 for all"),
+        "domain": (_DOMAIN.match(values["domain"]), "a domain name in lower case, such as example.org"),
+        "mail_host": (_DOMAIN.match(values["mail_host"]), "a host name in lower case, such as mail.example.org"),
+        "postmaster": (LOCAL_PART.match(values["postmaster"]), "the part of an account before the @, such as alice"),
+        "message_size_limit": (
+            re.match(r"[1-9][0-9]{5,9}\Z", values["message_size_limit"]),
+            "a number of bytes from 100000 to 9999999999",
+        ),
+        "forwarders": (
+            forwarders and not wrong_forwarders,
+            f"IP addresses separated by spaces{f', which {wrong_forwarders[0]!r} is not' if wrong_forwarders else ''}",
+        ),
+        "dnssec": (values["dnssec"] in {"yes", "no"}, '"yes" or "no", in quotes'),
+    }
+    return [f"{name} is {values[name]!r}: expected {expected}" for name, (right, expected) in rules.items() if not right]
+
+
+def _unknown(given: Mapping[str, object], environment: Mapping[str, str], known: Mapping[str, str]) -> list[str]:
+    variables = [
+        name
+        for name in environment
+        if name.startswith("INVOKE_")
+        and name[7:].lower() not in known
+        and not name[7:].lower().startswith(tuple(f"{own}_" for own in INVOKES_OWN))
+    ]
+    names = [name for name in given if name not in known and name not in INVOKES_OWN]
+    return [f"{name} is no setting: expected one of {', '.join(known)}" for name in [*names, *variables]]
+
+
+def load(
+    given: Mapping[str, object], defaults: Mapping[str, str], environment: Mapping[str, str] = os.environ
+) -> Settings:
+    """Return the settings that Invoke's configuration `given` makes, where `defaults` stand for what it leaves out.
+
+    Raises Problem with a line for each wrong or unknown one. `environment` is looked through for INVOKE_ variables that
+    Invoke would pass over in silence.
+    """
+    values, complaints = dict(defaults), _unknown(given, environment, defaults)
+    for name in defaults:
+        value = given.get(name, defaults[name])
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            complaints.append(f"{name} is {value!r}: expected text; put it in quotes")
+        else:
+            values[name] = " ".join(str(value).split())
+    if values["domain"] != defaults["domain"] and values["mail_host"] == defaults["mail_host"]:
+        values["mail_host"] = f"mail.{values['domain']}"
+    complaints += _complaints(values)
+    if complaints:
+        raise Problem("these settings (invoke.yaml, INVOKE_… or -f FILE) cannot be used:\n  " + "\n  ".join(complaints))
+    return Settings(**values)

@@ -1,0 +1,44 @@
+"""The one place that waits."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from podserve.errors import Problem
+
+T = TypeVar("T")
+
+SECOND = 1.0
+"""How often `stopped` is asked: it may cost more than the check."""
+INTERVAL = 0.05
+"""Seconds between two tries: what a person does not notice, and a daemon does not feel."""
+
+
+class NotYet(Exception):  # noqa: N818  # it is an answer, not a failure
+    """What a check raises while that which is waited for has not happened; its text says what was seen instead."""
+
+
+def wait_until(
+    check: Callable[[], T], timeout: float, what: str, *, stopped: Callable[[], str | None] = lambda: None
+) -> T:
+    """Return what `check` returns, as soon as it no longer raises NotYet or OSError.
+
+    `what` completes "waited for …". `stopped`, asked once a second, tells, with a reason, that waiting is of no more use (its container has
+    exited, say). Raises Problem with the seconds waited and the last error, after `timeout` seconds or when
+    stopped.
+    """
+    begin = asked = time.monotonic()
+    while True:
+        try:
+            return check()
+        except (NotYet, OSError) as error:
+            last = error
+        now = time.monotonic()
+        waited, reason = now - begin, None
+        if now - asked > SECOND or waited > timeout:
+            asked, reason = now, stopped()
+        if reason or waited > timeout:
+            raise Problem(
+                f"waited {waited:.1f} s for {what}; last: {last or type(last).__name__}" + (f"\n{reason}" if reason else "")
+            ) from last
+        time.sleep(INTERVAL)

@@ -1,0 +1,159 @@
+"""PodServe's tasks: they build, run and look after the pod. `nox` proves it."""
+
+import getpass
+import sys
+
+from invoke import Collection, Context, Exit, task
+from rich.console import Console
+
+from podserve import accounts, errors, host, images, manifests, pod, report, settings, status, volumes
+from podserve.commands import become_podman
+
+errors.explain_configuration_errors()
+
+
+def _manifests(c: Context) -> manifests.Manifests:
+    """Return the pod's documents with the settings of this call. Raises Problem for wrong settings, or a wrong host."""
+    chosen = settings.load(c.config, manifests.defaults())
+    host.require_root()
+    return manifests.Manifests(chosen)
+
+
+@task(
+    help={
+        "image": "only this one: base, apache, mail or dns (may be repeated)",
+        "base": "where the Debian root comes from: registry or mmdebstrap (otherwise: whichever answers, in that order)",
+        "no-cache": "everything anew, the Debian root too",
+    },
+    iterable=["image"],
+)
+def build(c: Context, image: list[str], base: str = "", no_cache: bool = False) -> None:  # noqa: FBT001,FBT002
+    """Build the images whose files have changed."""
+    _manifests(c)
+    if images.build(image, base, no_cache=no_cache) and sys.stdout.isatty():
+        print("images: built")
+
+
+@task
+def up(c: Context) -> None:
+    """Build what is out of date, play the pod, and return when every endpoint answers."""
+    pod_manifests = _manifests(c)
+    pod.require_free_ports(pod_manifests)
+    console = Console()
+    images.build(console=console)
+    outcome = pod.up(pod_manifests.settings)
+    report.started(pod_manifests, outcome, console)
+
+
+@task(help={"volumes": "remove the volumes too, with all mail, files and accounts", "yes": "do not ask"})
+def down(c: Context, volumes: bool = False, yes: bool = False) -> None:  # noqa: FBT001,FBT002
+    """Remove the pod and its network; the volumes stay."""
+    chosen = _manifests(c).settings
+    if volumes and not yes:
+        _confirm(f"Remove all mail, files, accounts and certificates of {chosen.pod}?", chosen.pod)
+    removed = pod.down(chosen, with_volumes=volumes)
+    print("removed: " + ", ".join(removed) if removed else f"there is no pod {chosen.pod}: nothing to remove")
+
+
+@task
+def restart(c: Context) -> None:
+    """Restart the containers, and return when every endpoint answers."""
+    chosen = _manifests(c).settings
+    pod.restart(chosen)
+    print(f"{chosen.pod} answers on every port")
+
+
+@task(name="status", help={"json": "as a JSON object"})
+def show_status(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
+    """Show containers, endpoints, certificate, queue and volumes; exit 1 when something is not well."""
+    pod_manifests = _manifests(c)
+    seen = status.look(pod_manifests)
+    if json:
+        print(seen.json())
+    else:
+        report.status(pod_manifests, seen, Console())
+    if seen.problems:
+        raise Exit(code=1)
+
+
+@task(help={"service": "apache, mail or dns (otherwise: all of them)", "follow": "go on showing new lines"})
+def logs(c: Context, service: str = "", follow: bool = False) -> None:  # noqa: FBT001,FBT002
+    """Show what the services have logged."""
+    pod_manifests = _manifests(c)
+    options = ["--follow"] if follow else []
+    if not service:
+        become_podman("pod", "logs", "--names", *options, pod_manifests.settings.pod)
+    if service not in pod_manifests.containers:
+        raise errors.Problem(f"there is no service {service!r}: expected one of {', '.join(pod_manifests.containers)}")
+    become_podman("logs", *options, pod_manifests.containers[service])
+
+
+def _accounts(c: Context) -> tuple[accounts.Accounts, str]:
+    """Return the accounts on the pod's volume, and the domain. Raises Problem when there is no volume yet."""
+    pod_manifests = _manifests(c)
+    name = pod_manifests.volumes["accounts"].name
+    if name not in volumes.existing():
+        raise errors.Problem(f"there is no volume {name} yet: invoke up makes it")
+    return accounts.Accounts(volumes.folder(name)), pod_manifests.settings.domain
+
+
+def _password(account: str, from_stdin: bool) -> str:  # noqa: FBT001
+    """Return a new password: the first line of standard input, or what is typed twice at a prompt."""
+    if from_stdin:
+        return sys.stdin.readline().rstrip("\r\n")
+    if not sys.stdin.isatty():
+        raise errors.Problem("there is no terminal to ask for a password: give one with --password-stdin")
+    first = getpass.getpass(f"Password for {account}: ")
+    if getpass.getpass("The same again: ") != first:
+        raise errors.Problem("the two passwords differ: nothing was changed")
+    return first
+
+
+def _confirm(question: str, answer: str) -> None:
+    """Go on only when the answer is typed. Raises Problem without a terminal, or for anything else typed."""
+    if not sys.stdin.isatty():
+        raise errors.Problem("there is no terminal to ask: give --yes to go on without")
+    if input(f"{question} Type {answer} to go on: ").strip() != answer:
+        raise errors.Problem("nothing was removed")
+
+
+NEW_PASSWORD = {"name": "alice, or alice@DOMAIN", "password-stdin": "read the password from standard input"}
+
+
+@task(name="add", help=NEW_PASSWORD)
+def users_add(c: Context, name: str, password_stdin: bool = False) -> None:  # noqa: FBT001,FBT002
+    """Add an account, for mail, files and git; the password is asked for."""
+    there, domain = _accounts(c)
+    account = accounts.address(name, domain)
+    there.add(account, _password(account, password_stdin))
+    print(f"{account} can log in")
+
+
+@task(name="list")
+def users_list(c: Context) -> None:
+    """List the accounts."""
+    there, _ = _accounts(c)
+    print("\n".join(there.hashes()) or "no accounts. Add one: invoke users.add NAME")
+
+
+@task(name="passwd", help=NEW_PASSWORD)
+def users_passwd(c: Context, name: str, password_stdin: bool = False) -> None:  # noqa: FBT001,FBT002
+    """Give an account another password."""
+    there, domain = _accounts(c)
+    account = accounts.address(name, domain)
+    there.set_password(account, _password(account, password_stdin))
+    print(f"{account} has a new password")
+
+
+@task(name="remove", help={"name": "alice, or alice@DOMAIN"})
+def users_remove(c: Context, name: str) -> None:
+    """Remove an account; its mailbox stays on the volume."""
+    there, domain = _accounts(c)
+    account = accounts.address(name, domain)
+    there.remove(account)
+    print(f"{account} is removed. Its mailbox is kept, for whoever gets that name again")
+
+
+users = Collection("users", users_add, users_list, users_passwd, users_remove)
+namespace = Collection(build, up, down, restart, show_status, logs, users)
+namespace.configure(dict(manifests.defaults()))
