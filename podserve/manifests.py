@@ -73,6 +73,10 @@ class Manifests:
             return claim
         return f"{self.settings.pod}-{claim.rsplit('-', 1)[-1]}"
 
+    def _own_scratch(self, name: str) -> str:
+        """Return the name of an emptyDir in this pod: Podman 4.3.1 makes volumes of these names, one for all pods."""
+        return name.replace(defaults()["pod"], self.settings.pod, 1)
+
     def _pod(self) -> dict[str, Any]:
         pod = copy.deepcopy(_documents("podserve.yaml")[0])
         settings, spec = self.settings, pod["spec"]
@@ -83,7 +87,10 @@ class Manifests:
             for port in container["ports"]:
                 if settings.bind != ANY_ADDRESS:
                     port["hostIP"] = settings.bind
+            for mount in container["volumeMounts"]:
+                mount["name"] = self._own_scratch(mount["name"])
         for volume in spec["volumes"]:
+            volume["name"] = self._own_scratch(volume["name"])
             if claim := volume.get("persistentVolumeClaim"):
                 claim["claimName"] = self._own(claim["claimName"])
         return pod
@@ -116,6 +123,11 @@ class Manifests:
             for name in [claim["metadata"]["name"]]
         ]
         return {volume.content: volume for volume in volumes}
+
+    @property
+    def scratch(self) -> list[str]:
+        """The names of the emptyDirs, which Podman 4.3.1 leaves behind as volumes."""
+        return [volume["name"] for volume in self.pod["spec"]["volumes"] if "emptyDir" in volume]
 
     def stamp(self, *also: str) -> str:
         """Label the pod with a digest of its documents and of `also` (what else it depends on), and return that."""

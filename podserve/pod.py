@@ -224,13 +224,15 @@ def down(settings: Settings, *, with_volumes: bool = False) -> list[str]:
         if exists(settings):
             _remove(settings)
             removed.append(f"pod {settings.pod}")
+        manifests = Manifests(settings)
+        volumes.remove(manifests.scratch)
         if podman("network", "exists", settings.pod, check=False).ok:
             podman("network", "rm", settings.pod)
             removed.append(f"network {settings.pod}")
         for name in ("config.yaml", "podserve.yaml"):
             (STATE / settings.pod / "applied" / name).unlink(missing_ok=True)
         if with_volumes:
-            removed += [f"volume {name}" for name in volumes.remove(Manifests(settings))]
+            removed += [f"volume {name}" for name in volumes.remove(v.name for v in manifests.volumes.values())]
     return removed
 
 

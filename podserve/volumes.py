@@ -1,5 +1,6 @@
 """Podman's volumes: made when missing, found on the host's disk."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import yaml
@@ -18,16 +19,18 @@ def ensure(manifests: Manifests) -> bool:
     there = existing()
     missing = [claim for claim in manifests.claims if claim["metadata"]["name"] not in there]
     if missing:
-        podman("kube", "play", "-", stdin=yaml.safe_dump_all(missing))
+        # The network is named because Podman makes one of its own otherwise, for claims alone, too.
+        podman("kube", "play", "--network", manifests.settings.pod, "-", stdin=yaml.safe_dump_all(missing))
     return bool(missing)
 
 
-def remove(manifests: Manifests) -> list[str]:
-    """Remove the claims of the pod, with all they hold, and return their names."""
-    names = [volume.name for volume in manifests.volumes.values() if volume.name in existing()]
-    if names:
-        podman("volume", "rm", *names)
-    return names
+def remove(names: Iterable[str]) -> list[str]:
+    """Remove these volumes, with all they hold, and return the names of those that existed."""
+    there = existing()
+    found = [name for name in names if name in there]
+    if found:
+        podman("volume", "rm", *found)
+    return found
 
 
 def folder(name: str) -> Path:

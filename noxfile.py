@@ -1,0 +1,56 @@
+"""PodServe's checks: `nox` runs them all, what follows `--` goes to pytest."""
+
+import sys
+
+import nox
+
+nox.needs_version = ">=2024.4.15"
+# ./bootstrap has made the one environment, from the lock file: sessions run in it.
+nox.options.default_venv_backend = "none"
+nox.options.error_on_external_run = False
+nox.options.sessions = ["lint", "types", "unit", "acceptance"]
+
+PYTHON = ["tasks.py", "noxfile.py", "podserve", "tests"]
+SHELL = ["bootstrap", ".ci/run", "docker/build.sh", "docker/engine.sh"]
+
+
+def _scripts(session: nox.Session) -> list[str]:
+    """Return the shell scripts in the images: the files of docker/*/rootfs that begin with #!/bin/sh."""
+    found = session.run("git", "grep", "-lE", "^#!/bin/sh", "--", "docker/*/rootfs", silent=True, external=True)
+    return str(found).split()
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style of everything that is written: Python, shell, YAML, Containerfiles, Kubernetes objects."""
+    session.run("ruff", "check", *PYTHON)
+    session.run("ruff", "format", "--check", *PYTHON)
+    session.run("shellcheck", *SHELL, *_scripts(session))
+    session.run("yamllint", "--strict", ".")
+    session.run("hadolint", *(f"docker/{image}/Containerfile" for image in ("base", "apache", "mail", "dns")))
+    for file in ("volumes", "config", "podserve"):
+        session.run("kubernetes-validate", "--strict", f"kube/{file}.yaml")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Types of tasks, sessions, tests and what they share, by mypy --strict."""
+    session.run("mypy")
+
+
+@nox.session
+def unit(session: nox.Session) -> None:
+    """What can be judged without a container: settings, documents, the accounts file, certificates, tasks."""
+    session.run("pytest", "tests/unit", *session.posargs)
+
+
+@nox.session
+def acceptance(session: nox.Session) -> None:
+    """A pod of its own and real clients of every protocol; `-- --target HOST --user NAME …` for a server that runs."""
+    pytest = [sys.executable, "-m", "pytest", "tests/acceptance", *session.posargs]
+    if any(word.startswith("--target") for word in session.posargs):
+        session.run(*pytest)
+        return
+    session.run("invoke", "build")
+    # A network namespace of its own: every port is free there whatever this host serves, and no way leads out of it.
+    session.run("unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh", *pytest, external=True)

@@ -1,0 +1,110 @@
+"""What the acceptance tests share: the pod of their own, or the server that --target names."""
+
+import signal
+import time
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.own_pod import OwnPod, Vantage, neighbour_of, own_pod, stranger_to
+from tests.acceptance.server import Account, Server
+
+INSIDE = "own"
+"""The fixture of a test that needs the pod's inside, and so cannot be run against another's server."""
+_own: list[OwnPod] = []
+"""The pod under test, for the hook that shows its logs."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("podserve", "a server that already runs")
+    group.addoption("--target", metavar="HOST", help="test the server at this name; tests that need its inside are left out")
+    group.addoption("--user", metavar="NAME", help="an account there, as name@domain")
+    group.addoption("--password-file", type=Path, metavar="F", help="the file whose first line is its password")
+    group.addoption("--ca", metavar="FILE", help="the authority (PEM) to verify by; otherwise this host's")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--target") and not (config.getoption("--user") and config.getoption("--password-file")):
+        raise pytest.UsageError("--target needs --user NAME and --password-file F: an account to log in with")
+    # A pipeline that is cancelled sends SIGTERM: what the tests made is removed then, too.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--target"):
+        return
+    inside = [item for item in items if INSIDE in getattr(item, "fixturenames", ())]
+    config.hook.pytest_deselected(items=inside)
+    items[:] = [item for item in items if item not in inside]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed and _own and item.path.is_relative_to(Path(__file__).parent):
+        report.sections.append(("the containers' logs", _own[0].logs(since=call.start - 1)))
+    return report
+
+
+@pytest.fixture(scope="session")
+def own() -> Iterator[OwnPod]:
+    """The pod that this run plays for itself."""
+    with own_pod() as made:
+        _own.append(made)
+        yield made
+
+
+@pytest.fixture(scope="session")
+def server(request: pytest.FixtureRequest) -> Server:
+    """The server under test, as clients see it."""
+    target = request.config.getoption("--target")
+    if not target:
+        made: OwnPod = request.getfixturevalue(INSIDE)
+        return made.server
+    _, _, domain = request.config.getoption("--user").partition("@")
+    return Server(target, domain, request.config.getoption("--ca"))
+
+
+@pytest.fixture(scope="session")
+def alice(request: pytest.FixtureRequest) -> Account:
+    """Somebody with an account; a test finds its own message in her mailbox by a subject of its own."""
+    if not request.config.getoption("--target"):
+        made: OwnPod = request.getfixturevalue(INSIDE)
+        return made.new_account("alice")
+    password = request.config.getoption("--password-file").read_text().splitlines()[0]
+    return Account(request.config.getoption("--user"), password)
+
+
+@pytest.fixture(scope="session")
+def bob(own: OwnPod) -> Account:
+    """Somebody else with an account."""
+    return own.new_account("bob")
+
+
+@pytest.fixture
+def new_account(own: OwnPod) -> Account:
+    """An account of the test's own, its mailbox empty."""
+    return own.new_account()
+
+
+@pytest.fixture(scope="session")
+def neighbour(own: OwnPod) -> Iterator[Vantage]:
+    """Another container on the pod's own network."""
+    with neighbour_of(own) as place:
+        yield place
+
+
+@pytest.fixture(scope="session")
+def outsider(own: OwnPod) -> Iterator[Vantage]:
+    """A client whose address is not private, as one from the internet."""
+    with stranger_to(own) as place:
+        yield place
+
+
+@pytest.fixture
+def since() -> float:
+    """The time at which the test began (s since the epoch)."""
+    return time.time()

@@ -1,0 +1,243 @@
+"""A pod of the tests' own, beside any other: own name, network, volumes, loopback address and upstream DNS servers."""
+
+import json
+import os
+import re
+import secrets
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from podserve import pod, settings, volumes
+from podserve.commands import ROOT, Result, podman, run
+from podserve.manifests import Manifests, defaults
+from podserve.waiting import NotYet, wait_until
+from tests.acceptance.server import Account, Server, token
+
+HERE = Path(__file__).parent
+STRANGERS = "198.51.100.1", "198.51.100.2"
+"""Two addresses that are not private (RFC 5737, for documentation): this host's end of a cable, and the stranger's."""
+
+
+@dataclass(frozen=True)
+class Vantage:
+    """A place to try from: the network namespace of a container, and its address."""
+
+    container: str
+    address: str
+    process: str
+
+    def run(self, *argv: str, stdin: str = "") -> Result:
+        """Run a program of this host there."""
+        return run(["nsenter", f"--net=/proc/{self.process}/ns/net", *argv], stdin=stdin, check=False, timeout=60)
+
+    def python(self, script: str, *arguments: str) -> str:
+        """Run a Python script there, in this environment, and return what it printed. Its arguments are in sys.argv[1:]."""
+        result = self.run(sys.executable, "-", *arguments, stdin=script)
+        assert result.ok, result
+        return result.stdout.strip()
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """A DNS server that the pod forwards to: its container and its address."""
+
+    container: str
+    address: str
+
+    def questions(self, name: str) -> int:
+        """Return how often it was asked for a name."""
+        log = podman("logs", self.container)
+        return len(re.findall(rf"query: {re.escape(name)} IN ", log.stdout + log.stderr, re.IGNORECASE))
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Keep it from answering: frozen, as behind a line that drops all packets."""
+        podman("pause", self.container)
+        try:
+            yield
+        finally:
+            podman("unpause", self.container)
+
+    @contextmanager
+    def gone(self) -> Iterator[None]:
+        """Keep it away: no process listens, so that a question is refused by its host."""
+        podman("stop", "--time", "1", self.container)
+        try:
+            yield
+        finally:
+            podman("start", self.container)
+
+
+@dataclass
+class OwnPod:
+    """The pod that the tests play, seen from inside."""
+
+    manifests: Manifests
+    postmaster: Account
+    upstreams: tuple[Upstream, ...]
+    first_up: Result
+    accounts: list[Account] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.manifests.settings.pod
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment that makes Invoke's tasks mean this pod."""
+        return _environment(self.manifests.settings)
+
+    @property
+    def server(self) -> Server:
+        """It, as clients see it."""
+        authority = volumes.folder(self.manifests.volumes["certificates"].name) / "current" / "ca.crt"
+        chosen = self.manifests.settings
+        return Server(chosen.local_address, chosen.domain, str(authority))
+
+    @property
+    def address(self) -> str:
+        """Its address on its own network."""
+        found = json.loads(podman("pod", "inspect", self.name).stdout)
+        document = found[0] if isinstance(found, list) else found
+        networks = podman("container", "inspect", "--format", "{{json .NetworkSettings.Networks}}", document["InfraContainerID"])
+        return str(json.loads(networks.stdout)[self.name]["IPAddress"])
+
+    def invoke(self, *argv: str, stdin: str = "", check: bool = True, **environment: str) -> Result:
+        """Run an Invoke task on this pod; `environment` adds to its INVOKE_ variables."""
+        env = {**self.environment, **environment}
+        return run([sys.executable, "-m", "invoke", *argv], stdin=stdin, check=check, timeout=300, env=env)
+
+    def container(self, service: str) -> str:
+        """Return Podman's name for a service's container (apache, mail, dns)."""
+        return self.manifests.containers[service]
+
+    def exec(self, service: str, *argv: str, stdin: str = "", check: bool = True) -> Result:
+        """Run a command in a service's container."""
+        return podman("exec", "--interactive", self.container(service), *argv, stdin=stdin, check=check)
+
+    def folder(self, content: str) -> Path:
+        """Return where a volume (web, mail, accounts, …) is on this host."""
+        return volumes.folder(self.manifests.volumes[content].name)
+
+    def new_account(self, name: str = "") -> Account:
+        """Add an account, with `users.add`, that only the caller knows."""
+        account = Account(f"{name or token()}@{self.manifests.settings.domain}", secrets.token_urlsafe(12))
+        self.invoke("users.add", account.address, "--password-stdin", stdin=f"{account.password}\n")
+        self.accounts.append(account)
+        return account
+
+    def logs(self, since: float = 0.0) -> str:
+        """Return what each container has logged since a time (s since the epoch)."""
+        texts = []
+        for name in self.manifests.containers.values():
+            log = podman("logs", "--since", str(int(since)), name, check=False)
+            texts.append(f"==> {name} <==\n{log.stdout}{log.stderr}")
+        return "\n".join(texts)
+
+    def wait_for_log(self, service: str, text: str, since: float, timeout: float = 10) -> str:
+        """Return the first line with `text` that a service logged since a time; waits for it, `timeout` seconds at most."""
+
+        def check() -> str:
+            log = podman("logs", "--since", str(int(since)), self.container(service), check=False)
+            found = [line for line in (log.stdout + log.stderr).splitlines() if text in line]
+            if not found:
+                raise NotYet(f"not in the log of {service}")
+            return found[0]
+
+        return wait_until(check, timeout, f"{text!r} in the log of {service}")
+
+
+def _environment(chosen: settings.Settings) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("INVOKE_")}
+    return {**inherited, **{f"INVOKE_{name}": value for name, value in chosen.environment().items()}}
+
+
+def free_address(ports: Sequence[int]) -> str:
+    """Return a loopback address none of whose `ports` is taken."""
+    for last in range(77, 250):
+        address = f"127.0.0.{last}"
+        try:
+            for port in ports:
+                with socket.socket() as probe:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    probe.bind((address, port))
+        except OSError:
+            continue
+        return address
+    raise AssertionError(f"no loopback address has all of these ports free: {ports}")
+
+
+def _address(container: str, network: str) -> str:
+    found = podman("container", "inspect", "--format", "{{json .NetworkSettings.Networks}}", container)
+    return str(json.loads(found.stdout)[network]["IPAddress"])
+
+
+def _upstream(name: str, network: str) -> Upstream:
+    podman("run", "--detach", "--name", name, "--network", network, "--volume", f"{HERE / 'upstream'}:/upstream:ro",
+           "--entrypoint", "named", "localhost/podserve-dns:latest", "-g", "-c", "/upstream/named.conf")  # fmt: skip
+    return Upstream(name, _address(name, network))
+
+
+@contextmanager
+def _idle_container(name: str, network: str) -> Iterator[str]:
+    """Yield the process id of a container that does nothing, removed afterwards."""
+    podman("run", "--detach", "--name", name, "--network", network, "localhost/podserve-base:latest", "sleep", "infinity")
+    try:
+        yield podman("container", "inspect", "--format", "{{.State.Pid}}", name).stdout.strip()
+    finally:
+        podman("rm", "--force", "--time", "0", name, check=False)
+
+
+@contextmanager
+def neighbour_of(pod_under_test: OwnPod) -> Iterator[Vantage]:
+    """Yield another container on the pod's own network."""
+    name = f"{pod_under_test.name}-neighbour"
+    with _idle_container(name, pod_under_test.name) as process:
+        yield Vantage(name, _address(name, pod_under_test.name), process)
+
+
+@contextmanager
+def stranger_to(pod_under_test: OwnPod) -> Iterator[Vantage]:
+    """Yield a place with an address that is not private, joined to this host by a cable and a route.
+
+    Routed, not masqueraded, so that the pod sees that address.
+    """
+    name = f"{pod_under_test.name}-stranger"
+    near, far = STRANGERS
+    with _idle_container(name, "none") as process:
+        place = Vantage(name, far, process)
+        run(["ip", "link", "add", "stranger", "type", "veth", "peer", "name", "eth0", "netns", process])
+        run(["ip", "address", "add", f"{near}/24", "dev", "stranger"])
+        run(["ip", "link", "set", "stranger", "up"])
+        for words in (f"address add {far}/24 dev eth0", "link set eth0 up", f"route add default via {near}"):
+            added = place.run("ip", *words.split())
+            assert added.ok, added
+        yield place
+
+
+@contextmanager
+def own_pod() -> Iterator[OwnPod]:
+    """Yield a running pod of one's own; afterwards nothing of it is left, also when interrupted."""
+    name = f"podserve-test-{os.getpid()}"
+    chosen = settings.load({"pod": name}, defaults(), {})
+    ports = sorted({port.number for port in Manifests(chosen).ports.values()})
+    chosen = settings.load({"pod": name, "bind": free_address(ports)}, defaults(), {})
+    upstreams: list[Upstream] = []
+    try:
+        run([sys.executable, "-m", "invoke", "build"], env=_environment(chosen), timeout=900)
+        pod.ensure_network(chosen)
+        upstreams += [_upstream(f"{name}-upstream-{number}", name) for number in (1, 2)]
+        chosen = settings.load({**vars(chosen), "forwarders": " ".join(u.address for u in upstreams)}, defaults(), {})
+        first_up = run([sys.executable, "-m", "invoke", "up"], env=_environment(chosen), timeout=300)
+        password = re.search(r"with the password (\S+)", first_up.stdout)
+        assert password, first_up
+        yield OwnPod(Manifests(chosen), Account(chosen.postmaster_address, password[1]), tuple(upstreams), first_up)
+    finally:
+        if upstreams:
+            podman("rm", "--force", "--time", "0", *(u.container for u in upstreams), check=False)
+        run([sys.executable, "-m", "invoke", "down", "--volumes", "--yes"], env=_environment(chosen), check=False)

@@ -1,0 +1,112 @@
+"""The server under test, as its clients see it, and real clients of each protocol."""
+
+import imaplib
+import poplib
+import smtplib
+import ssl
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from email.message import EmailMessage
+
+import httpx
+from imapclient import IMAPClient
+
+from podserve.certificates import client_context
+
+PATIENCE = 10.0
+"""Seconds that a client waits for one answer."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """Somebody who can log in: the whole address, and the password."""
+
+    address: str
+    password: str
+
+    @property
+    def local_part(self) -> str:
+        """What stands before the @."""
+        return self.address.partition("@")[0]
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server: the address it is reached at, its domain, and the PEM file of the authority it is verified by."""
+
+    host: str
+    domain: str
+    authority: str | None
+
+    def context(self) -> ssl.SSLContext:
+        """Return a TLS client's context: verifies the chain and the server's name, whatever address is connected to."""
+        return client_context(self.domain, self.authority)
+
+    @contextmanager
+    def http(self, account: Account | None = None, *, http2: bool = False, port: int = 443) -> Iterator[httpx.Client]:
+        """Yield an HTTP client whose paths are this server's: HTTPS, or plain HTTP for port 80. It follows no redirect."""
+        base = f"{'http' if port == 80 else 'https'}://{self.host}"
+        auth = (account.address, account.password) if account else None
+        context = self.context()
+        with httpx.Client(base_url=base, headers={"Host": self.domain}, verify=context, auth=auth, http2=http2, timeout=PATIENCE,
+                          trust_env=False) as client:  # fmt: skip
+            yield client
+
+    @contextmanager
+    def smtp(self, *, tls: bool = True, port: int = 25) -> Iterator[smtplib.SMTP]:
+        """Yield an SMTP client that has said EHLO and, with `tls`, done STARTTLS and said it again."""
+        with smtplib.SMTP(self.host, port, timeout=PATIENCE, local_hostname="client.example.com") as client:
+            client.ehlo()
+            if tls:
+                client.starttls(context=self.context())
+                client.ehlo()
+            yield client
+
+    @contextmanager
+    def submission(self, account: Account) -> Iterator[smtplib.SMTP]:
+        """Yield a client of port 587 that has logged in over TLS."""
+        with self.smtp(port=587) as client:
+            client.login(account.address, account.password)
+            yield client
+
+    @contextmanager
+    def imap(self, account: Account, *, implicit_tls: bool = True) -> Iterator[IMAPClient]:
+        """Yield an IMAP client that has logged in: over port 993, or over port 143 after STARTTLS."""
+        with IMAPClient(self.host, ssl=implicit_tls, ssl_context=self.context() if implicit_tls else None, timeout=PATIENCE) as client:
+            if not implicit_tls:
+                client.starttls(self.context())
+            client.login(account.address, account.password)
+            yield client
+
+    @contextmanager
+    def plain_imap(self) -> Iterator[imaplib.IMAP4]:
+        """Yield an IMAP client on port 143 that has said nothing yet."""
+        with imaplib.IMAP4(self.host, 143, timeout=PATIENCE) as client:
+            yield client
+
+    @contextmanager
+    def pop3(self, account: Account) -> Iterator[poplib.POP3_SSL]:
+        """Yield a POP3S client that has logged in."""
+        client = poplib.POP3_SSL(self.host, 995, timeout=PATIENCE, context=self.context())
+        try:
+            client.user(account.address)
+            client.pass_(account.password)
+            yield client
+            client.quit()
+        finally:
+            client.close()
+
+
+def token() -> str:
+    """Return a word that stands nowhere else: the name of a test's own message, file or repository."""
+    return f"t{uuid.uuid4().hex[:16]}"
+
+
+def letter(sender: str, recipient: str, subject: str, body: str = "Hello.\n") -> EmailMessage:
+    """Return a message of one's own, to be found again by its subject."""
+    message = EmailMessage()
+    message["From"], message["To"], message["Subject"] = sender, recipient, subject
+    message.set_content(body)
+    return message
