@@ -1,6 +1,7 @@
 """PodServe's checks: `nox` runs them all, what follows `--` goes to pytest."""
 
 import sys
+from pathlib import Path
 
 import nox
 
@@ -18,6 +19,12 @@ def _scripts(session: nox.Session) -> list[str]:
     """Return the shell scripts in the images: the files of docker/*/rootfs that begin with #!/bin/sh."""
     found = session.run("git", "grep", "-lE", "^#!/bin/sh", "--", "docker/*/rootfs", silent=True, external=True)
     return str(found).split()
+
+
+def _chosen(session: nox.Session, folder: str) -> list[str]:
+    """Return pytest's arguments: what follows `--`, and the folder unless a file or folder of tests is among that."""
+    named = any(Path(word.partition("::")[0]).exists() and word.startswith("tests/") for word in session.posargs)
+    return [*session.posargs] if named else [folder, *session.posargs]
 
 
 @nox.session
@@ -41,13 +48,13 @@ def types(session: nox.Session) -> None:
 @nox.session
 def unit(session: nox.Session) -> None:
     """What can be judged without a container: settings, documents, the accounts file, certificates, tasks."""
-    session.run("pytest", "tests/unit", *session.posargs)
+    session.run("pytest", *_chosen(session, "tests/unit"))
 
 
 @nox.session
 def acceptance(session: nox.Session) -> None:
     """A pod of its own and real clients of every protocol; `-- --target HOST --user NAME …` for a server that runs."""
-    pytest = [sys.executable, "-m", "pytest", "tests/acceptance", *session.posargs]
+    pytest = [sys.executable, "-m", "pytest", *_chosen(session, "tests/acceptance")]
     if any(word.startswith("--target") for word in session.posargs):
         session.run(*pytest)
         return
