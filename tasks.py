@@ -14,7 +14,8 @@ errors.explain_configuration_errors()
 
 def _manifests(c: Context) -> manifests.Manifests:
     """Return the pod's documents with the settings of this call. Raises Problem for wrong settings, or a wrong host."""
-    chosen = settings.load(c.config, manifests.defaults())
+    errors.require_configuration_file(c.config)
+    chosen = settings.load({name: c.config[name] for name in map(str, c.config)}, manifests.defaults())
     host.require_root()
     return manifests.Manifests(chosen)
 
@@ -22,8 +23,8 @@ def _manifests(c: Context) -> manifests.Manifests:
 @task(
     help={
         "image": "only this one: base, apache, mail or dns (may be repeated)",
-        "base": "where the Debian root comes from: registry or mmdebstrap (otherwise: whichever answers, in that order)",
-        "no-cache": "everything anew, the Debian root too",
+        "base": "where the Debian root comes from: registry or mmdebstrap (otherwise: the first that answers)",
+        "no-cache": "anew, whatever has changed; without --image the Debian root too",
     },
     iterable=["image"],
 )
@@ -156,4 +157,4 @@ def users_remove(c: Context, name: str) -> None:
 
 users = Collection("users", users_add, users_list, users_passwd, users_remove)
 namespace = Collection(build, up, down, restart, show_status, logs, users)
-namespace.configure(dict(manifests.defaults()))
+namespace.configure({**manifests.defaults(), "mail_host": ""})  # not given: mail.DOMAIN

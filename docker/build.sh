@@ -4,7 +4,7 @@
 # Builds localhost/podserve-{base,apache,mail,dns}:latest, those whose files have changed since their last build.
 #   --image NAME   only this image (and base, if that is out of date); may be repeated
 #   --base KIND    where the Debian 13 root comes from. Without it: the registry or, where none answers, mmdebstrap
-#   --no-cache     everything anew, the Debian root too
+#   --no-cache     anew, whatever has changed; without --image the Debian root too
 # Each line that is printed begins with the name of the image it is about.
 set -eu
 cd "$(dirname "$0")"
@@ -79,12 +79,14 @@ build() {
 }
 
 current=yes
-if [ -n "$kind$cache" ] || ! podman image exists "$root"; then
+anew=$cache # also for the Debian root and base
+case " $wanted " in '  ' | *' base '*) ;; *) anew='' ;; esac
+if [ -n "$kind$anew" ] || ! podman image exists "$root"; then
     debian || { echo 'debian: no Debian 13 root: neither a registry nor the archive answered' >&2; exit 1; }
 fi
 
 inputs=$(digest base "$(podman image inspect --format '{{.Id}}' "$root")")
-if [ -n "$cache" ] || [ "$(built base)" != "$inputs" ]; then
+if [ -n "$anew" ] || [ "$(built base)" != "$inputs" ]; then
     current=no
     build base "$inputs"
 fi

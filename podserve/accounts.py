@@ -42,7 +42,10 @@ def random_password() -> str:
 def _hash(password: str) -> str:
     size = len(password.encode())
     if len(password) < SHORTEST or size > LONGEST or re.search(r"[\x00-\x1f\x7f]", password):
-        raise Problem(f"this password cannot be used: expected {SHORTEST} to {LONGEST} bytes without control characters")
+        raise Problem(
+            f"this password cannot be used: expected at least {SHORTEST} characters, at most {LONGEST} bytes, and no "
+            "control characters"
+        )
     # $2y$ and $2b$ name the same algorithm; $2y$ is the name that Apache knows.
     return bcrypt.hashpw(password.encode(), bcrypt.gensalt(ROUNDS)).decode().replace("$2b$", "$2y$", 1)
 

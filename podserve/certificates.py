@@ -4,7 +4,7 @@ On the certificates volume, `current` leads to a folder with tls.crt, tls.key an
 symbolic link, replaced in one step, so that a reader finds a pair that fits or the pair before it.
 """
 
-import datetime
+import datetime as dt
 import os
 import ssl
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-AUTHORITY_LIFETIME = datetime.timedelta(days=3650)
-LIFETIME = datetime.timedelta(days=397)
+AUTHORITY_LIFETIME = dt.timedelta(days=3650)
+LIFETIME = dt.timedelta(days=397)
 """The longest that browsers take (CA/Browser Forum Baseline Requirements, section 6.3.2: 398 days)."""
-_CLOCKS_APART = datetime.timedelta(hours=1)
+_CLOCKS_APART = dt.timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -26,18 +26,18 @@ class Certificate:
     """What a certificate says: its names, its end (UTC), its serial number in hexadecimal."""
 
     names: tuple[str, ...]
-    ends: datetime.datetime
+    ends: dt.datetime
     serial: str
 
     @property
     def days_left(self) -> int:
         """Whole days until its end; negative when that is past."""
-        return (self.ends - datetime.datetime.now(datetime.UTC)).days
+        return (self.ends - dt.datetime.now(dt.UTC)).days
 
     @property
     def due(self) -> bool:
         """Whether less than a third of a lifetime is left."""
-        return self.ends - datetime.datetime.now(datetime.UTC) < LIFETIME / 3
+        return self.ends - dt.datetime.now(dt.UTC) < LIFETIME / 3
 
 
 def current(folder: Path) -> Certificate | None:
@@ -81,9 +81,9 @@ def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, lifetime: datetime.timedelta
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, lifetime: dt.timedelta
 ) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -160,7 +160,7 @@ class _NamedContext(ssl.SSLContext):
 
     name: str
 
-    def wrap_socket(self, sock, **options):  # type: ignore[no-untyped-def,override]  # noqa: ANN001,ANN003,ANN202,D102
+    def wrap_socket(self, sock, **options):  # type: ignore[no-untyped-def,override]  # noqa: ANN001,ANN003,ANN202
         return super().wrap_socket(sock, **{**options, "server_hostname": self.name})
 
 

@@ -1,13 +1,16 @@
 """What a person did that cannot be done, said without a traceback."""
 
 import sys
+from pathlib import Path
+from traceback import walk_tb
 from types import TracebackType
 
-import yaml
+from invoke import Config
 from invoke.exceptions import AmbiguousEnvVar, Exit, UncastableEnvVar, UnknownFileType
+from invoke.util import yaml  # Invoke's own copy of PyYAML, whose errors these are
 
 
-class Problem(Exit):  # type: ignore[misc]  # invoke is untyped here
+class Problem(Exit):
     """Ends a task with exit code 1 and this message: what failed, what was expected, what to type next."""
 
     def __init__(self, message: str) -> None:
@@ -15,19 +18,25 @@ class Problem(Exit):  # type: ignore[misc]  # invoke is untyped here
         super().__init__(f"podserve: {message}", code=1)
 
 
-def _explanation(error: BaseException) -> str | None:
+def require_configuration_file(config: Config) -> None:
+    """Raise Problem where the file given with -f does not exist: Invoke goes on without, and that is another pod."""
+    given = config._runtime_path  # noqa: SLF001  # nothing public tells
+    if given and not Path(given).expanduser().exists():
+        raise Problem(f"{given} does not exist: expected a file of settings, such as invoke.yaml")
+
+
+def _explanation(error: BaseException, traceback: TracebackType | None) -> str | None:
     """Return what to print for an error of Invoke's configuration, or None for any other."""
     match error:
         case yaml.MarkedYAMLError():
             mark = error.problem_mark
             where = f"{mark.name}, line {mark.line + 1}" if mark else "a configuration file"
-            return f"{where} is no valid YAML: {error.problem}. Mend that line, or compare with the invoke.yaml of the project"
-        case yaml.YAMLError():
-            return f"a configuration file is no valid YAML: {error}"
+            return f"{where} is no valid YAML: {error.problem}. Mend that line; invoke.yaml of the project shows how"
         case UnknownFileType() | AmbiguousEnvVar() | UncastableEnvVar():
             return str(error)
-        case FileNotFoundError() if error.filename:
-            return f"{error.filename} does not exist"
+        case _ if any(frame.f_globals.get("__name__") == "invoke.config" for frame, _ in walk_tb(traceback)):
+            first = str(error).partition("\n")[0]
+            return f"the configuration (invoke.yaml, -f FILE) is no list of settings like domain: example.org: {first}"
         case _:
             return None
 
@@ -36,7 +45,7 @@ def explain_configuration_errors() -> None:
     """Print errors that Invoke meets while it reads its configuration as one line; leave all others as they are."""
 
     def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-        explanation = _explanation(error)
+        explanation = _explanation(error, traceback)
         if explanation is None:
             sys.__excepthook__(kind, error, traceback)
         else:

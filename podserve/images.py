@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from podserve.commands import ROOT, lines, podman
 from podserve.errors import Problem
@@ -26,7 +26,7 @@ def build(names: Sequence[str] = (), base: str = "", *, no_cache: bool = False, 
     console = console or Console()
     said: list[str] = []
     with _progress(console) as progress:
-        bars: dict[str, int] = {}
+        bars: dict[str, TaskID] = {}
         try:
             for line in lines(argv):
                 said.append(line)
@@ -41,11 +41,12 @@ def build(names: Sequence[str] = (), base: str = "", *, no_cache: bool = False, 
 
 
 def _progress(console: Console) -> Progress:
-    columns = (SpinnerColumn(), TextColumn("{task.fields[image]:<7}"), BarColumn(24), TimeElapsedColumn(), TextColumn("{task.description}"))
+    image, step = TextColumn("{task.fields[image]:<7}"), TextColumn("{task.description}")
+    columns = SpinnerColumn(), image, BarColumn(24), TimeElapsedColumn(), step
     return Progress(*columns, console=console, disable=not console.is_terminal)
 
 
-def _show(progress: Progress, bars: dict[str, int], line: str) -> None:
+def _show(progress: Progress, bars: dict[str, TaskID], line: str) -> None:
     """Show a line of docker/build.sh: `IMAGE: what it does`."""
     image, _, text = line.partition(": ")
     if image not in bars:

@@ -10,9 +10,11 @@ from typing import Any
 import yaml
 
 from podserve.commands import ROOT
+from podserve.errors import Problem
 from podserve.settings import Settings
 
 KUBE = ROOT / "kube"
+_CONFIG_FILE, _POD_FILE = "config.yaml", "podserve.yaml"
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104
 """What a port without hostIP is served on (Kubernetes' default)."""
 DIGEST_LABEL = "podserve/digest"
@@ -26,8 +28,8 @@ def _documents(name: str) -> list[dict[str, Any]]:
 
 def defaults() -> dict[str, str]:
     """Return each setting's default, by name, as kube/ holds it."""
-    pod = _documents("podserve.yaml")[0]
-    data: dict[str, str] = _documents("config.yaml")[0]["data"]
+    pod = _documents(_POD_FILE)[0]
+    data: dict[str, str] = _documents(_CONFIG_FILE)[0]["data"]
     return {
         "pod": pod["metadata"]["name"],
         "bind": ANY_ADDRESS,
@@ -58,27 +60,46 @@ class Manifests:
     """The documents of one pod: those of kube/ with its settings set on them."""
 
     def __init__(self, settings: Settings) -> None:
-        """Set the settings on copies of the documents; the files stay as they are."""
+        """Set the settings on copies of the documents; the files stay as they are. Raises Problem for a pod's name."""
         self.settings = settings
-        self.config = copy.deepcopy(_documents("config.yaml")[0])
+        self.config = copy.deepcopy(_documents(_CONFIG_FILE)[0])
         self.config["data"] = {name: settings.environment()[name] for name in self.config["data"]}
         self.claims = [copy.deepcopy(claim) for claim in _documents("volumes.yaml")]
         for claim in self.claims:
             claim["metadata"]["name"] = self._own(claim["metadata"]["name"])
         self.pod = self._pod()
 
+    @classmethod
+    def read(cls, folder: Path) -> "Manifests | None":
+        """Return the documents that `write` wrote into a folder, or None where there are none."""
+        if not (folder / _POD_FILE).exists():
+            return None
+        config = yaml.safe_load((folder / _CONFIG_FILE).read_text())
+        pod = yaml.safe_load((folder / _POD_FILE).read_text())
+        bind = pod["spec"]["containers"][0]["ports"][0].get("hostIP", ANY_ADDRESS)
+        values = {name.lower(): value for name, value in config["data"].items()}
+        made = cls(Settings(pod=pod["metadata"]["name"], bind=bind, **values))
+        made.config, made.pod = config, pod
+        return made
+
     def _own(self, claim: str) -> str:
-        """Return the name of a claim in this pod: a pod by another name than kube/'s has volumes of that name."""
+        """Return the name of a claim in this pod: a pod by another name than kube/'s has volumes of that name.
+
+        Raises Problem where that is a volume of kube/'s pod.
+        """
         if self.settings.pod == defaults()["pod"]:
             return claim
-        return f"{self.settings.pod}-{claim.rsplit('-', 1)[-1]}"
+        own = f"{self.settings.pod}-{claim.rsplit('-', 1)[-1]}"
+        if own in (other["metadata"]["name"] for other in _documents("volumes.yaml")):
+            raise Problem(f"pod is {self.settings.pod!r}: its volume {own} would be that of {defaults()['pod']}")
+        return own
 
     def _own_scratch(self, name: str) -> str:
         """Return the name of an emptyDir in this pod: Podman 4.3.1 makes volumes of these names, one for all pods."""
         return name.replace(defaults()["pod"], self.settings.pod, 1)
 
     def _pod(self) -> dict[str, Any]:
-        pod = copy.deepcopy(_documents("podserve.yaml")[0])
+        pod = copy.deepcopy(_documents(_POD_FILE)[0])
         settings, spec = self.settings, pod["spec"]
         pod["metadata"]["name"] = settings.pod
         spec["hostname"] = settings.domain
@@ -136,10 +157,15 @@ class Manifests:
         self.pod["metadata"].setdefault("labels", {})[DIGEST_LABEL] = digest
         return digest
 
+    def pin(self, images: list[str]) -> None:
+        """Name the containers' images by these ids, in the containers' order."""
+        for container, image in zip(self.pod["spec"]["containers"], images, strict=True):
+            container["image"] = image
+
     def write(self, folder: Path) -> tuple[Path, Path]:
         """Write the ConfigMap and the pod into a folder, for Podman to play, and return their paths."""
         folder.mkdir(parents=True, exist_ok=True)
-        config, pod = folder / "config.yaml", folder / "podserve.yaml"
+        config, pod = folder / _CONFIG_FILE, folder / _POD_FILE
         config.write_text(yaml.safe_dump(self.config, sort_keys=False))
         pod.write_text(yaml.safe_dump(self.pod, sort_keys=False))
         return config, pod

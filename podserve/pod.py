@@ -4,12 +4,13 @@ import contextlib
 import errno
 import fcntl
 import json
+import shutil
 import socket
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import yaml
+from typing import Any
 
 from podserve import accounts, certificates, endpoints, images, volumes
 from podserve.commands import ROOT, podman
@@ -49,12 +50,13 @@ def alone(settings: Settings) -> Iterator[None]:
         yield
 
 
-def _inspect(pod: str) -> dict[str, object] | None:
+def _inspect(pod: str) -> dict[str, Any] | None:
     found = podman("pod", "inspect", pod, check=False)
     if not found.ok:
         return None
     document = json.loads(found.stdout)
-    return document[0] if isinstance(document, list) else document
+    inspected: dict[str, Any] = document[0] if isinstance(document, list) else document
+    return inspected
 
 
 def exists(settings: Settings) -> bool:
@@ -88,7 +90,7 @@ def _taken(bind: str, number: int, protocol: str, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         see = f"ss -l{protocol[0].lower()}np 'sport = :{number}'"
         hint = " (systemd-resolved and dnsmasq often do)" if number == 53 else ""  # noqa: PLR2004  # domain
-        return f"port {number}/{protocol} is taken on {bind}{hint}. See by whom: {see}; free it, or set bind to another address"
+        return f"port {number}/{protocol} is taken on {bind}{hint}. See by whom: {see}; free it, or set another bind"
     if error.errno == errno.EADDRNOTAVAIL:
         return f"bind is {bind}, which is no address of this host. See them: ip -brief address"
     return f"port {number}/{protocol} on {bind} cannot be served: {error.strerror}"
@@ -113,10 +115,13 @@ def _remove(settings: Settings) -> None:
     podman("pod", "rm", "--force", "--time", str(STOP_TIMEOUT), settings.pod)
 
 
-def _play(settings: Settings, config: Path, pod: Path) -> None:
+def _play(manifests: Manifests, folder: Path) -> None:
+    """Play the pod, in place of the one there may be, from documents that are written into a folder for that."""
+    settings = manifests.settings
+    config, document = manifests.write(folder)
     if exists(settings):
         _remove(settings)
-    podman("kube", "play", "--network", settings.pod, "--configmap", str(config), str(pod))
+    podman("kube", "play", "--network", settings.pod, "--configmap", str(config), str(document))
 
 
 def _restarts(manifests: Manifests) -> dict[str, str]:
@@ -130,14 +135,14 @@ def _log(container: str) -> str:
     return f"container {container} has exited; its last lines:\n{log.stdout}{log.stderr}".rstrip()
 
 
-def client_context(manifests: Manifests) -> certificates.ssl.SSLContext:
+def client_context(manifests: Manifests) -> ssl.SSLContext:
     """Return the context of a client that trusts what the pod's volume says its authority is."""
     folder = volumes.folder(manifests.volumes["certificates"].name) / "current" / "ca.crt"
     return certificates.client_context(manifests.settings.domain, folder if folder.exists() else None)
 
 
 def wait_until_answering(manifests: Manifests) -> None:
-    """Return as soon as every endpoint has answered. Raises Problem after START_TIMEOUT s, or when a container exits."""
+    """Return as soon as every endpoint has answered. Raises Problem after START_TIMEOUT s, or if a container exits."""
     context = client_context(manifests)
     waiting = list(manifests.ports)
     before: dict[str, str] = {}
@@ -182,7 +187,8 @@ def up(settings: Settings) -> Outcome:
             volumes.folder(manifests.volumes["authority"].name),
             (settings.domain, settings.mail_host),
         )
-        outcome = Outcome(False, *_first_account(manifests))
+        address, password = _first_account(manifests)
+        outcome = Outcome(played=False, address=address, password=password)
         built = images.identifiers(manifests.images)
         digest = manifests.stamp(certificate.serial, *built)
         if not _runs(settings, digest):
@@ -198,23 +204,22 @@ def up(settings: Settings) -> Outcome:
 def _replace(manifests: Manifests, built: list[str]) -> None:
     """Play the pod in place of the one there may be. What fails is undone: the pod before it is played again."""
     settings = manifests.settings
-    before, applied = STATE / settings.pod / "new", STATE / settings.pod / "applied"
+    folder = STATE / settings.pod
+    before = Manifests.read(folder / "applied") if exists(settings) else None
     try:
-        _play(settings, *manifests.write(before))
+        _play(manifests, folder / "played")
         wait_until_answering(manifests)
     except (Problem, KeyboardInterrupt):
-        if (applied / "podserve.yaml").exists():
-            print(f"{settings.pod} did not start: the pod that ran before it is played again")
-            _play(settings, applied / "config.yaml", applied / "podserve.yaml")
+        if before:
+            print(f"{settings.pod} did not start as it should: the pod that ran before is played again")
+            _play(before, folder / "played")
+            wait_until_answering(before)
         elif exists(settings):
             _remove(settings)
         raise
     # By id, so that what is played again is what ran, whatever has been built since.
-    pinned = Manifests(settings)
-    pinned.pod = yaml.safe_load((before / "podserve.yaml").read_text())
-    for container, identifier in zip(pinned.pod["spec"]["containers"], built, strict=True):
-        container["image"] = identifier
-    pinned.write(applied)
+    manifests.pin(built)
+    manifests.write(folder / "applied")
 
 
 def down(settings: Settings, *, with_volumes: bool = False) -> list[str]:
@@ -226,18 +231,17 @@ def down(settings: Settings, *, with_volumes: bool = False) -> list[str]:
             removed.append(f"pod {settings.pod}")
         manifests = Manifests(settings)
         volumes.remove(manifests.scratch)
-        if podman("network", "exists", settings.pod, check=False).ok:
-            podman("network", "rm", settings.pod)
+        # A network that other containers are on, too, is refused by Podman, and stays.
+        if podman("network", "rm", settings.pod, check=False).ok:
             removed.append(f"network {settings.pod}")
-        for name in ("config.yaml", "podserve.yaml"):
-            (STATE / settings.pod / "applied" / name).unlink(missing_ok=True)
+        shutil.rmtree(STATE / settings.pod, ignore_errors=True)
         if with_volumes:
             removed += [f"volume {name}" for name in volumes.remove(v.name for v in manifests.volumes.values())]
     return removed
 
 
 def restart(settings: Settings) -> None:
-    """Restart every container of the pod and return when every endpoint answers. Raises Problem when there is no pod."""
+    """Restart every container of the pod and return when every endpoint answers. Raises Problem if there is no pod."""
     with alone(settings):
         if not exists(settings):
             raise Problem(f"there is no pod {settings.pod}. Start it: invoke up")

@@ -36,14 +36,16 @@ def started(manifests: Manifests, outcome: Outcome, console: Console) -> None:
     console.print(f"[green]✓[/] {settings.pod} {done}\n")
     table = _table("Service", "Address", "For", "State")
     for port in manifests.ports.values():
-        table.add_row(port.name, f"{settings.bind}:{port.number}/{port.protocol.lower()}", USES[port.name], "[green]answers[/]")
+        where = f"{settings.bind}:{port.number}/{port.protocol.lower()}"
+        table.add_row(port.name, where, USES[port.name], "[green]answers[/]")
     console.print(table)
     console.print(f"\nSite      https://{settings.domain}/", highlight=False)
     console.print(f"Files     https://{settings.domain}/webdav/", highlight=False)
     console.print(f"Git       https://{settings.domain}/git/", highlight=False)
     console.print(f"Mail      {settings.mail_host}: IMAP 993, submission 587", highlight=False)
     if outcome.password:
-        console.print(f"\nLog in as [bold]{outcome.address}[/] with the password [bold]{outcome.password}[/]", highlight=False)
+        login = f"[bold]{outcome.address}[/] with the password [bold]{outcome.password}[/]"
+        console.print(f"\nLog in as {login}", highlight=False)
         console.print("It is shown this once. Another one: invoke users.passwd postmaster")
     else:
         console.print("\nLog in with your whole address. Accounts: invoke users.list, users.add NAME")

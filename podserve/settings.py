@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from podserve.errors import Problem
 
 INVOKES_OWN = ("run", "runners", "sudo", "tasks", "timeouts")
-"""What else may stand at the top level of Invoke's configuration (https://docs.pyinvoke.org, "Default configuration values")."""
+"""What else stands at the top level of Invoke's configuration (docs.pyinvoke.org, "Default configuration values")."""
+INVOKES_VARIABLES = {"INVOKE_DEBUG", "INVOKE_RUNTIME_CONFIG"}
+"""What Invoke reads from the environment besides its configuration."""
 
 _LABEL = r"(?!-)[a-z0-9-]{1,63}(?<!-)"  # RFC 1123, section 2.1
-_DOMAIN = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})+\Z")
+_DOMAIN = re.compile(rf"(?=.{{1,253}}\Z)({_LABEL}\.)+(?![0-9]+\Z){_LABEL}\Z")
 _POD = re.compile(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?\Z")
-LOCAL_PART = re.compile(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?\Z")
-"""What comes before the @ of an account: no + (it begins a tag), nothing that means something in a path or a colon file."""
+LOCAL_PART = re.compile(r"(?!.*\.\.)[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?\Z")
+"""What comes before the @ of an account: no + (it begins a tag), nothing with a meaning in a path or a colon file."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,11 @@ class Settings:
 
 def _is_address(text: str) -> bool:
     try:
-        ipaddress.ip_address(text)
+        address = ipaddress.ip_address(text)
     except ValueError:
         return False
-    return True
+    # An interface's name (fe80::1%eth0) means nothing in the pod, and could hold any character.
+    return not getattr(address, "scope_id", None)
 
 
 def _complaints(values: Mapping[str, str]) -> list[str]:
@@ -74,16 +77,15 @@ def _complaints(values: Mapping[str, str]) -> list[str]:
         ),
         "dnssec": (values["dnssec"] in {"yes", "no"}, '"yes" or "no", in quotes'),
     }
-    return [f"{name} is {values[name]!r}: expected {expected}" for name, (right, expected) in rules.items() if not right]
+    wrong = {name: expected for name, (right, expected) in rules.items() if not right}
+    return [f"{name} is {values[name]!r}: expected {expected}" for name, expected in wrong.items()]
 
 
 def _unknown(given: Mapping[str, object], environment: Mapping[str, str], known: Mapping[str, str]) -> list[str]:
+    right = {*INVOKES_VARIABLES, *(f"INVOKE_{name.upper()}" for name in known)}
+    groups = tuple(f"INVOKE_{own.upper()}_" for own in INVOKES_OWN)
     variables = [
-        name
-        for name in environment
-        if name.startswith("INVOKE_")
-        and name[7:].lower() not in known
-        and not name[7:].lower().startswith(tuple(f"{own}_" for own in INVOKES_OWN))
+        name for name in environment if name.startswith("INVOKE_") and name not in right and not name.startswith(groups)
     ]
     names = [name for name in given if name not in known and name not in INVOKES_OWN]
     return [f"{name} is no setting: expected one of {', '.join(known)}" for name in [*names, *variables]]
@@ -99,13 +101,14 @@ def load(
     """
     values, complaints = dict(defaults), _unknown(given, environment, defaults)
     for name in defaults:
-        value = given.get(name, defaults[name])
+        value = given.get(name, defaults[name] if name != "mail_host" else "")
         if isinstance(value, bool) or not isinstance(value, str | int):
             complaints.append(f"{name} is {value!r}: expected text; put it in quotes")
         else:
             values[name] = " ".join(str(value).split())
-    if values["domain"] != defaults["domain"] and values["mail_host"] == defaults["mail_host"]:
-        values["mail_host"] = f"mail.{values['domain']}"
+    if not values["mail_host"]:
+        same = values["domain"] == defaults["domain"] or not _DOMAIN.match(values["domain"])
+        values["mail_host"] = defaults["mail_host"] if same else f"mail.{values['domain']}"
     complaints += _complaints(values)
     if complaints:
         raise Problem("these settings (invoke.yaml, INVOKE_… or -f FILE) cannot be used:\n  " + "\n  ".join(complaints))

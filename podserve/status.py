@@ -48,11 +48,13 @@ class Status:
     @property
     def problems(self) -> list[str]:
         """What is not well, a line each; empty when all is."""
+        running = [c for c in self.containers if c.state == "running"]
+        ending = f"the certificate has {self.days_left} days left: invoke up renews it"
         return [
-            *(f"container {c.name} is {c.state}" for c in self.containers if c.state != "running"),
-            *(f"container {c.name} fails its health check" for c in self.containers if c.state == "running" and not c.healthy),
+            *(f"container {c.name} is {c.state}" for c in self.containers if c not in running),
+            *(f"container {c.name} fails its health check" for c in running if not c.healthy),
             *(f"{answer.port} does not answer: {answer.error}" for answer in self.endpoints if not answer.ok),
-            *([f"the certificate has {self.days_left} days left: invoke up renews it"] if self.days_left < FEW_DAYS else []),
+            *([ending] if self.days_left < FEW_DAYS else []),
             *(["the mail queue cannot be read"] if self.queue < 0 else []),
             *(f"volume {v.name} is full: {v.used} of {v.size} bytes" for v in self.volumes if v.used > v.size),
         ]

@@ -23,9 +23,9 @@ def wait_until(
 ) -> T:
     """Return what `check` returns, as soon as it no longer raises NotYet or OSError.
 
-    `what` completes "waited for …". `stopped`, asked once a second, tells, with a reason, that waiting is of no more use (its container has
-    exited, say). Raises Problem with the seconds waited and the last error, after `timeout` seconds or when
-    stopped.
+    `what` completes "waited for …". `stopped`, asked once a second, tells, with a reason, that waiting is of no more
+    use (its container has exited, say). Raises Problem with the seconds waited and the last error, after `timeout`
+    seconds or when stopped.
     """
     begin = asked = time.monotonic()
     while True:
@@ -38,7 +38,6 @@ def wait_until(
         if now - asked > SECOND or waited > timeout:
             asked, reason = now, stopped()
         if reason or waited > timeout:
-            raise Problem(
-                f"waited {waited:.1f} s for {what}; last: {last or type(last).__name__}" + (f"\n{reason}" if reason else "")
-            ) from last
+            because = f"\n{reason}" if reason else ""
+            raise Problem(f"waited {waited:.1f} s for {what}; last: {last or type(last).__name__}{because}") from last
         time.sleep(INTERVAL)

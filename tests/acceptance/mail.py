@@ -1,0 +1,43 @@
+"""What the tests of mail share: a message found again, Postfix's queue, and TLS as it was."""
+
+import json
+
+from podserve.commands import run
+from podserve.waiting import NotYet, wait_until
+from tests.acceptance.own_pod import OwnPod
+from tests.acceptance.server import Account, Server
+
+STRANGER = "stranger@example.com"
+"""A sender from elsewhere."""
+
+
+def arrived(server: Server, account: Account, subject: str) -> bytes:
+    """Return, as IMAP serves it, the one message whose subject holds this word; waits for it."""
+    with server.imap(account) as client:
+        client.select_folder("INBOX", readonly=True)
+
+        def check() -> bytes:
+            client.noop()
+            found = client.search(["SUBJECT", subject])
+            if not found:
+                raise NotYet("no such message in INBOX")
+            assert len(found) == 1, f"{subject} was delivered {len(found)} times"
+            content: bytes = client.fetch(found, ["BODY.PEEK[]"])[found[0]][b"BODY[]"]
+            return content
+
+        return wait_until(check, 10, f"the message {subject} to {account.address}")
+
+
+def queued(own: OwnPod, word: str) -> list[str]:
+    """Return the numbers of the messages in Postfix's queue that have this word in an address."""
+    lines = own.exec("mail", "postqueue", "-j").stdout.splitlines()
+    return [str(json.loads(line)["queue_id"]) for line in lines if word in line]
+
+
+def refusal_of_tls_1_1(server: Server, port: int, starttls: str = "") -> str:
+    """Return what OpenSSL says when it offers TLS 1.1 alone; with `starttls`, after that command of a protocol."""
+    upgrade = ["-starttls", starttls] if starttls else []
+    offer = ["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"]
+    tried = run(["openssl", "s_client", "-connect", f"{server.host}:{port}", *upgrade, *offer], check=False, timeout=20)
+    assert not tried.ok, tried
+    return tried.stderr

@@ -1,0 +1,220 @@
+"""Inside the containers: who runs what with which rights, and the pod as the architecture document says."""
+
+import json
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import testinfra
+from testinfra.host import Host
+
+from podserve.commands import podman, run
+from podserve.waiting import NotYet, wait_until
+from tests.acceptance.own_pod import OwnPod
+
+SERVICES = ("apache", "mail", "dns")
+PORTS = {
+    "apache": {"tcp/80", "tcp/443"},
+    "mail": {"tcp/25", "tcp/587", "tcp/143", "tcp/993", "tcp/995"},
+    "dns": {"tcp/53", "udp/53"},
+}
+CAPABILITIES = {
+    "apache": {"CHOWN", "FOWNER", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID"},
+    "mail": {"CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID", "SYS_CHROOT"},
+    "dns": {"CHOWN", "NET_BIND_SERVICE", "SETGID", "SETUID"},
+}
+CAPABILITY_NUMBERS = {"CHOWN": 0, "DAC_OVERRIDE": 1, "FOWNER": 3, "KILL": 5, "SETGID": 6, "SETUID": 7, "NET_BIND_SERVICE": 10,
+                      "SYS_CHROOT": 18}  # fmt: skip
+"""Of linux/capability.h."""
+PROBES = {"apache": "http", "mail": "mail", "dns": "dns-alive"}
+MOUNTS = {
+    "apache": {"/data/web": True, "/data/state/certificates": False, "/data/state/accounts": False},
+    "mail": {"/var/mail/vhosts": True, "/data/state/certificates": False, "/data/state/accounts": False},
+    "dns": {},
+}
+"""Where each container has its claims, and whether it may write there."""
+AS_ROOT = {
+    "apache": {"apache2"},
+    "mail": {"s6-svscan", "s6-supervise", "on-change", "inotifywait", "master", "dovecot", "anvil", "log", "config"},
+    "dns": set(),
+}
+"""The only programs that may run as root: they bind ports, start the workers, and read the key and the accounts.
+
+Dovecot's anvil, log and config begin as root and read nothing from outside.
+"""
+
+
+@pytest.fixture(params=SERVICES)
+def service(request: pytest.FixtureRequest) -> str:
+    """Each service in turn."""
+    return str(request.param)
+
+
+@pytest.fixture
+def host(own: OwnPod, service: str) -> Host:
+    """The inside of that service's container."""
+    return testinfra.get_host(f"podman://{own.container(service)}")
+
+
+@pytest.fixture
+def container(own: OwnPod, service: str) -> Any:
+    """What Podman says of that service's container."""
+    return json.loads(podman("container", "inspect", own.container(service)).stdout)[0]
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process in a container: its user and name there, and its number on this host."""
+
+    user: str
+    name: str
+    number: int
+
+
+def processes(own: OwnPod, service: str) -> list[Process]:
+    """Return the processes of a service's container."""
+    lines = podman("top", own.container(service), "user", "comm", "hpid").stdout.splitlines()[1:]
+    return [Process(user, name, int(number)) for user, name, number in (line.split() for line in lines)]
+
+
+def test_workers_run_unprivileged(own: OwnPod, service: str) -> None:
+    running = processes(own, service)
+    assert {process.name for process in running if process.user == "root"} <= AS_ROOT[service]
+    assert {process.user for process in running} - {"root"}
+
+
+def test_the_first_process_is_the_daemon_or_its_supervisor(host: Host, service: str) -> None:
+    first = {"apache": "apache2", "mail": "s6-svscan", "dns": "named"}[service]
+    assert host.file("/proc/1/comm").content_string.strip() == first
+
+
+def test_no_process_can_gain_privileges(own: OwnPod, service: str) -> None:
+    wanted = sum(1 << CAPABILITY_NUMBERS[name] for name in CAPABILITIES[service])
+    for process in processes(own, service):
+        status = dict(line.split(":", 1) for line in Path(f"/proc/{process.number}/status").read_text().splitlines())
+        assert status["NoNewPrivs"].strip() == "1", process
+        assert int(status["CapBnd"], 16) == wanted, process
+        if process.user != "root":
+            # named keeps what binds port 53 anew when an interface comes.
+            kept = 1 << CAPABILITY_NUMBERS["NET_BIND_SERVICE"] if process.name == "named" else 0
+            assert int(status["CapEff"], 16) | kept == kept, process
+
+
+def test_the_root_file_system_is_read_only(host: Host) -> None:
+    assert host.run("touch /etc/written").rc != 0
+    assert host.run("touch /usr/local/bin/written").rc != 0
+
+
+def test_claims_are_mounted_where_the_architecture_says(container: Any, service: str) -> None:
+    volumes = {mount["Destination"]: mount["RW"] for mount in container["Mounts"] if mount["Type"] == "volume"}
+    scratch = {path for path in volumes if path in {"/run", "/tmp"}}  # noqa: S108  # the emptyDirs
+    assert {path: writable for path, writable in volumes.items() if path not in scratch} == MOUNTS[service]
+
+
+@pytest.mark.parametrize("service", ["apache", "mail"])
+@pytest.mark.parametrize("path", ["/data/state/certificates", "/data/state/accounts"])
+def test_a_service_cannot_write_what_tasks_write(own: OwnPod, service: str, path: str) -> None:
+    assert not own.exec(service, "touch", f"{path}/written", check=False).ok
+
+
+@pytest.mark.parametrize(("service", "user"), [("apache", "www-data"), ("mail", "vmail"), ("mail", "postfix")])
+def test_the_key_is_readable_by_root_alone(own: OwnPod, service: str, user: str) -> None:
+    key = "/data/state/certificates/current/tls.key"
+    reading = ("podman", "exec", "--user", user, own.container(service), "cat", key)
+    assert not podman(*reading[1:], check=False).ok
+    assert own.exec(service, "stat", "-L", "-c", "%a %u", key).stdout.strip() == "600 0"
+
+
+def test_no_key_and_no_account_is_in_an_image(own: OwnPod) -> None:
+    for image in ("base", *SERVICES):
+        found = podman("run", "--rm", "--network", "none", "--entrypoint", "grep", f"localhost/podserve-{image}:latest",
+                       "-rlIE", "--exclude-dir=proc", "--exclude-dir=sys", "PRIVATE KEY-----$|:\\$2[aby]\\$[0-9]", "/data", "/etc", "/root", "/run",
+                       "/srv", "/usr/local", "/var", check=False)  # fmt: skip
+        assert not found.stdout, image
+    assert own.postmaster.password not in own.logs()
+
+
+def test_listening_sockets_are_the_port_table_and_nothing_else(own: OwnPod) -> None:
+    # The containers share the pod's network namespace, so any of them sees all sockets.
+    first = next(process.number for process in processes(own, "dns"))
+    listed = run(["nsenter", f"--net=/proc/{first}/ns/net", "ss", "--numeric", "--listening", "--tcp", "--udp", "--no-header"])
+    sockets = [line.split() for line in listed.stdout.splitlines()]
+    assert {f"{words[0]}/{words[4].rsplit(':', 1)[-1]}" for words in sockets} == set().union(*PORTS.values())
+
+
+def test_versions_are_the_ones_the_project_is_written_for(own: OwnPod) -> None:
+    assert "Apache/2.4." in own.exec("apache", "apache2", "-v").stdout
+    assert own.exec("mail", "postconf", "-h", "mail_version").stdout.startswith("3.10.")
+    assert own.exec("mail", "dovecot", "--version").stdout.startswith("2.4.")
+    assert "BIND 9.20." in own.exec("dns", "named", "-v").stdout
+
+
+def test_images_carry_oci_labels(own: OwnPod) -> None:
+    del own
+    for image in ("base", *SERVICES):
+        found = podman("image", "inspect", "--format", "{{json .Config.Labels}}", f"localhost/podserve-{image}:latest")
+        labels = json.loads(found.stdout)
+        for name in ("version", "revision", "source", "created"):
+            assert labels.get(f"org.opencontainers.image.{name}"), (image, name)
+
+
+def test_images_hold_no_documentation_locales_package_lists_or_compilers(host: Host) -> None:
+    assert not host.run("find /usr/share/man /usr/share/locale /var/lib/apt/lists -type f").stdout.strip()
+    for compiler in ("cc", "gcc", "make"):
+        assert not host.exists(compiler)
+
+
+def test_the_pod_is_named_and_set_up_as_the_architecture_says(own: OwnPod) -> None:
+    found = json.loads(podman("pod", "inspect", own.name).stdout)
+    document = found[0] if isinstance(found, list) else found
+    assert document["State"] == "Running"
+    names = {entry["Name"] for entry in document["Containers"]}
+    assert {f"{own.name}-{service}" for service in SERVICES} <= names
+    assert len(names) == 1 + len(SERVICES)
+    assert own.exec("apache", "hostname").stdout.strip() == own.manifests.settings.domain
+    for name in (own.manifests.settings.domain, own.manifests.settings.mail_host):
+        assert own.exec("mail", "getent", "hosts", name).stdout.startswith("127.0.0.1")
+
+
+def test_probes_run_every_three_seconds_and_fail_after_five(own: OwnPod, container: Any, service: str) -> None:
+    check = container["Config"]["Healthcheck"]
+    assert check["Interval"] == 3_000_000_000
+    assert check["Retries"] == 5
+    assert f"healthcheck {PROBES[service]}" in " ".join(check["Test"])
+    assert container["HostConfig"]["RestartPolicy"]["Name"] == "always"
+    assert podman("healthcheck", "run", own.container(service), check=False).ok
+
+
+def test_each_probe_answers_within_a_tenth_of_a_second(own: OwnPod) -> None:
+    for service, probe in (*PROBES.items(), ("dns", "dns-ready")):
+        timed = own.exec(service, "bash", "-c", f"TIMEFORMAT=%R; time healthcheck {probe}")
+        assert float(timed.stderr.split()[-1]) < 0.1, probe
+
+
+@pytest.mark.parametrize(
+    ("service", "names"),
+    [
+        ("apache", {"apache2"}),
+        ("mail", {"master", "smtpd"}),
+        ("mail", {"dovecot", "imap-login"}),
+        ("dns", {"named"}),
+    ],
+)
+def test_a_frozen_service_fails_its_probe_and_the_probe_ends(own: OwnPod, service: str, names: set[str]) -> None:
+    frozen = [process.number for process in processes(own, service) if process.name in names]
+    for number in frozen:
+        os.kill(number, signal.SIGSTOP)
+    try:
+        assert not own.exec(service, "timeout", "5", "healthcheck", PROBES[service], check=False).ok
+    finally:
+        for number in frozen:
+            os.kill(number, signal.SIGCONT)
+
+    def well() -> None:
+        if not own.exec(service, "healthcheck", PROBES[service], check=False).ok:
+            raise NotYet("the probe fails")
+
+    wait_until(well, 10, "the thawed service to answer again")

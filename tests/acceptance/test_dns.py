@@ -1,0 +1,256 @@
+"""DNS: answers, the cache, forwarders that are away, and what strangers are not told."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+
+import dns.edns
+import dns.flags
+import dns.message
+import dns.query
+import dns.rcode
+import dns.rdatatype
+import dns.xfr
+import dns.zone
+import pytest
+
+from podserve.commands import podman
+from podserve.waiting import NotYet, wait_until
+from tests.acceptance.own_pod import OwnPod, Upstream, Vantage
+from tests.acceptance.server import PATIENCE, Server, token
+
+DATAGRAM = 1232
+"""The most bytes in an answer by UDP that pass every network unbroken (https://www.dnsflagday.net/2020)."""
+TRANSPORTS = pytest.mark.parametrize("transport", ["udp", "tcp"])
+FROM_THERE = """
+import dns.message, dns.query, dns.rcode, sys
+host, name, transport = sys.argv[1:]
+answer = getattr(dns.query, transport)(dns.message.make_query(name, "A"), host, timeout=5)
+print(dns.rcode.to_text(answer.rcode()), *(data for rrset in answer.answer for data in rrset))
+"""
+
+
+def ask(server: Server, name: str, kind: str = "A", transport: str = "udp", kclass: str = "IN") -> dns.message.Message:
+    """Return the server's answer, of up to 4096 bytes if it will send that many."""
+    question = dns.message.make_query(name, kind, kclass, use_edns=0, payload=4096)
+    exchange = dns.query.tcp if transport == "tcp" else dns.query.udp
+    return exchange(question, server.host, timeout=PATIENCE)
+
+
+def data(answer: dns.message.Message) -> set[str]:
+    """Return what an answer says, as in a zone file; an error is told by its name instead."""
+    if answer.rcode() != dns.rcode.NOERROR:
+        return {dns.rcode.to_text(answer.rcode())}
+    return {record.to_text() for rrset in answer.answer for record in rrset}
+
+
+def new_name(folder: str = "once") -> str:
+    """Return a name that nobody has asked for: 192.0.2.90 for five minutes in `once`, 192.0.2.91 for a second in `brief`."""
+    return f"{token()}.{folder}.example.com"
+
+
+def stale(answer: dns.message.Message) -> bool:
+    """Return whether an answer says of itself that it is out of date (RFC 8914, section 4.4)."""
+    return any(error.code == dns.edns.EDECode.STALE_ANSWER for error in answer.extended_errors())
+
+
+@contextmanager
+def unreachable(own: OwnPod, upstream: Upstream) -> Iterator[None]:
+    """Let no way lead from the pod to an upstream: a question fails at once, as where a cable is pulled."""
+    process = podman("container", "inspect", "--format", "{{.State.Pid}}", own.container("dns")).stdout.strip()
+    inside = Vantage(own.container("dns"), own.address, process)
+    added = inside.run("ip", "route", "add", "unreachable", upstream.address)
+    assert added.ok, added
+    try:
+        yield
+    finally:
+        inside.run("ip", "route", "delete", "unreachable", upstream.address)
+
+
+def silent(_own: OwnPod, upstream: Upstream) -> AbstractContextManager[None]:
+    """Let an upstream take questions and answer none: a question fails when it has been waited for."""
+    return upstream.stopped()
+
+
+Away = Callable[[OwnPod, Upstream], AbstractContextManager[None]]
+WAYS_TO_BE_AWAY = pytest.mark.parametrize("away", [unreachable, silent])
+
+
+@contextmanager
+def line_down(own: OwnPod, away: Away) -> Iterator[None]:
+    """Keep both upstreams away."""
+    with ExitStack() as stack:
+        for upstream in own.upstreams:
+            stack.enter_context(away(own, upstream))
+        yield
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("A", {"192.0.2.80"}),
+        ("AAAA", {"2001:db8::80"}),
+        ("MX", {"10 mail.example.com.", "20 backup.example.com."}),
+        ("TXT", {'"v=spf1 mx -all"'}),
+    ],
+)
+@TRANSPORTS
+def test_a_question_is_answered(own: OwnPod, transport: str, kind: str, expected: set[str]) -> None:
+    assert data(ask(own.server, "example.com", kind, transport)) == expected
+
+
+@TRANSPORTS
+def test_a_name_that_does_not_exist_is_said_not_to(own: OwnPod, transport: str) -> None:
+    answer = ask(own.server, f"{token()}.example.com", transport=transport)
+    assert answer.rcode() == dns.rcode.NXDOMAIN
+    assert not answer.answer
+
+
+@TRANSPORTS
+def test_a_name_without_such_a_record_has_an_empty_answer(own: OwnPod, transport: str) -> None:
+    answer = ask(own.server, "mail.example.com", "AAAA", transport)
+    assert answer.rcode() == dns.rcode.NOERROR
+    assert not answer.answer
+
+
+@TRANSPORTS
+def test_an_alias_is_followed(own: OwnPod, transport: str) -> None:
+    assert data(ask(own.server, "www.example.com", "A", transport)) == {"example.com.", "192.0.2.80"}
+
+
+def test_a_large_answer_is_cut_off_by_udp_and_whole_by_tcp(own: OwnPod) -> None:
+    datagram, whole = (ask(own.server, "large.example.com", "TXT", transport) for transport in ("udp", "tcp"))
+    assert datagram.flags & dns.flags.TC
+    assert datagram.payload == DATAGRAM
+    assert len(datagram.to_wire()) <= DATAGRAM
+    assert not whole.flags & dns.flags.TC
+    assert len(data(whole)) == 40
+
+
+def test_an_answer_that_fits_is_whole_by_udp(own: OwnPod) -> None:
+    assert not ask(own.server, "example.com", "MX").flags & dns.flags.TC
+
+
+def test_a_name_is_asked_for_upstream_only_once(own: OwnPod) -> None:
+    name = new_name()
+    answers = [data(ask(own.server, name, "A", transport)) for transport in ("udp", "tcp", "udp")]
+    assert answers == [{"192.0.2.90"}] * 3
+    assert sum(upstream.questions(name) for upstream in own.upstreams) == 1
+
+
+@pytest.mark.parametrize("which", [0, 1])
+@WAYS_TO_BE_AWAY
+def test_new_names_are_answered_while_one_of_two_forwarders_is_away(own: OwnPod, away: Away, which: int) -> None:
+    names = [new_name() for _ in range(4)]
+    with away(own, own.upstreams[which]):
+        for name in names:
+            assert data(ask(own.server, name)) == {"192.0.2.90"}
+    assert all(own.upstreams[1 - which].questions(name) for name in names)
+
+
+@WAYS_TO_BE_AWAY
+def test_a_known_name_is_answered_at_once_while_the_line_is_down(own: OwnPod, away: Away) -> None:
+    name = new_name("brief")
+    assert data(ask(own.server, name)) == {"192.0.2.91"}
+
+    def out_of_date() -> None:
+        begin = time.monotonic()
+        answer = ask(own.server, name)
+        assert data(answer) == {"192.0.2.91"}
+        assert time.monotonic() - begin < 0.5
+        if not stale(answer):
+            raise NotYet("the answer is still fresh")
+
+    with line_down(own, away):
+        wait_until(out_of_date, 5, f"{name}, a second old, to be answered from the cache")
+
+
+@WAYS_TO_BE_AWAY
+def test_an_unknown_name_fails_within_three_seconds_while_the_line_is_down(own: OwnPod, away: Away) -> None:
+    with line_down(own, away):
+        begin = time.monotonic()
+        answer = ask(own.server, new_name())
+        taken = time.monotonic() - begin
+    assert answer.rcode() == dns.rcode.SERVFAIL
+    assert taken < 3
+
+
+@WAYS_TO_BE_AWAY
+def test_names_resolve_again_when_the_line_is_back(own: OwnPod, away: Away) -> None:
+    failed = new_name()
+    with line_down(own, away):
+        assert data(ask(own.server, failed)) == {"SERVFAIL"}
+    # A failure is remembered for a second (servfail-ttl).
+    assert data(ask(own.server, new_name())) == {"192.0.2.90"}
+
+    def resolves() -> None:
+        if (seen := data(ask(own.server, failed))) != {"192.0.2.90"}:
+            raise NotYet(f"answered by {seen}")
+
+    wait_until(resolves, 3, f"{failed} to resolve")
+
+
+def test_no_question_goes_past_the_forwarders_while_the_line_is_down(own: OwnPod, since: float) -> None:
+    name = new_name()
+    with line_down(own, unreachable):
+        assert data(ask(own.server, name)) == {"SERVFAIL"}
+    own.wait_for_log("dns", f"resolving '{name}/A/IN'", since)
+    tried = {line.rsplit(maxsplit=1)[-1] for line in own.logs(since).splitlines() if f"resolving '{name}" in line}
+    assert tried <= {f"{upstream.address}#53" for upstream in own.upstreams}
+
+
+@WAYS_TO_BE_AWAY
+def test_the_resolver_is_alive_but_not_ready_while_the_line_is_down(own: OwnPod, away: Away) -> None:
+    assert own.exec("dns", "healthcheck", "dns-ready").ok
+    with line_down(own, away):
+        assert own.exec("dns", "healthcheck", "dns-alive").ok
+        assert not own.exec("dns", "healthcheck", "dns-ready", check=False).ok
+    assert own.exec("dns", "healthcheck", "dns-ready").ok
+
+
+@pytest.mark.parametrize("check", ["dns-alive", "dns-ready"])
+def test_a_health_check_takes_less_than_a_tenth_of_a_second(own: OwnPod, check: str) -> None:
+    # Bash's own clock, inside: entering a container takes Podman as long again.
+    timed = own.exec("dns", "bash", "-c", f"TIMEFORMAT=%R; time healthcheck {check}")
+    assert float(timed.stderr.split()[-1]) < 0.1, timed
+
+
+@TRANSPORTS
+def test_recursion_is_refused_to_strangers(own: OwnPod, outsider: Vantage, transport: str) -> None:
+    known = new_name()
+    assert data(ask(own.server, known)) == {"192.0.2.90"}
+    for name in (known, new_name(), "example.com"):
+        assert outsider.python(FROM_THERE, own.address, name, transport) == "REFUSED"
+
+
+def test_nothing_is_asked_upstream_for_a_stranger(own: OwnPod, outsider: Vantage) -> None:
+    name = new_name()
+    outsider.python(FROM_THERE, own.address, name, "udp")
+    assert data(ask(own.server, name)) == {"192.0.2.90"}
+    assert sum(upstream.questions(name) for upstream in own.upstreams) == 1
+
+
+@TRANSPORTS
+def test_recursion_is_given_to_private_addresses(own: OwnPod, neighbour: Vantage, transport: str) -> None:
+    assert neighbour.python(FROM_THERE, own.address, new_name(), transport) == "NOERROR 192.0.2.90"
+
+
+@pytest.mark.parametrize("name", ["version.bind", "version.server", "hostname.bind", "id.server", "authors.bind"])
+@TRANSPORTS
+def test_the_resolver_tells_nothing_of_itself(server: Server, transport: str, name: str) -> None:
+    assert not ask(server, name, "TXT", transport, "CH").answer
+
+
+@pytest.mark.parametrize("zone", ["example.com", ".", "10.in-addr.arpa", "version.bind"])
+def test_a_zone_transfer_is_refused(server: Server, zone: str) -> None:
+    with pytest.raises(dns.xfr.TransferError):
+        dns.query.inbound_xfr(server.host, dns.zone.Zone(zone), timeout=PATIENCE)
+
+
+@pytest.mark.parametrize("service", ["apache", "mail", "dns"])
+def test_the_pods_own_processes_resolve_through_its_resolver(own: OwnPod, service: str) -> None:
+    name = new_name()
+    assert own.exec(service, "cat", "/etc/resolv.conf").stdout.split() == ["nameserver", "127.0.0.1"]
+    assert own.exec(service, "getent", "ahostsv4", name).stdout.startswith("192.0.2.90 ")
+    assert data(ask(own.server, name)) == {"192.0.2.90"}
+    assert sum(upstream.questions(name) for upstream in own.upstreams) == 1

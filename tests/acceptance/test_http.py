@@ -1,0 +1,270 @@
+"""HTTP and HTTPS: the way to HTTPS, what TLS is spoken, what is served and what is not."""
+
+import http.client
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from podserve.certificates import client_context
+from tests.acceptance.own_pod import OwnPod
+from tests.acceptance.server import PATIENCE, Account, Server, token
+
+CHALLENGES = Path("acme/.well-known/acme-challenge")
+"""Where on the web volume an ACME client puts what the authority asks for (RFC 8555, section 8.3)."""
+GOOD_CIPHERS = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256"
+WEAK_CIPHERS = (
+    "AES128-SHA",
+    "AES256-GCM-SHA384",
+    "ECDHE-ECDSA-AES128-SHA",
+    "ECDHE-ECDSA-AES256-SHA384",
+    "ECDHE-ECDSA-NULL-SHA",
+)
+"""Without forward secrecy, with CBC, or without encryption; most of them fit the pod's own certificate."""
+
+
+@contextmanager
+def tls(server: Server, context: ssl.SSLContext) -> Iterator[ssl.SSLSocket]:
+    """Yield a connection to port 443 after the handshake."""
+    with socket.create_connection((server.host, 443), PATIENCE) as plain, context.wrap_socket(plain) as wrapped:
+        yield wrapped
+
+
+def ask_as_written(server: Server, path: str) -> http.client.HTTPResponse:
+    """Return the answer to a path that is sent as it stands: httpx and browsers would tidy its dots away first."""
+    connection = http.client.HTTPSConnection(server.host, timeout=PATIENCE, context=server.context())
+    connection.request("GET", path, headers={"Host": server.domain, "Connection": "close"})
+    return connection.getresponse()
+
+
+@pytest.mark.parametrize("rest", ["/", "/{}", "/{}/a%20b/?q=1&r=%2F", "/webdav/{}", "/git/?p={}"])
+def test_plain_http_leads_to_the_same_page_by_https(server: Server, rest: str) -> None:
+    path = rest.format(token())
+    with server.http(port=80) as client:
+        answer = client.get(path)
+    assert (answer.status_code, answer.headers["Location"]) == (301, f"https://{server.domain}{path}")
+
+
+@pytest.mark.parametrize("made_up", ["evil.example", "evil.example:8080", "192.0.2.1"])
+def test_a_made_up_host_is_led_to_the_servers_own_domain(server: Server, made_up: str) -> None:
+    with server.http(port=80) as client:
+        answer = client.get("/page", headers={"Host": made_up})
+    assert (answer.status_code, answer.headers["Location"]) == (301, f"https://{server.domain}/page")
+
+
+@pytest.mark.parametrize("path", ["//evil.example/", "/\\evil.example/", "/@evil.example/"])
+def test_a_made_up_path_leads_to_no_other_host(server: Server, path: str) -> None:
+    connection = http.client.HTTPConnection(server.host, timeout=PATIENCE)
+    connection.request("GET", path, headers={"Host": server.domain, "Connection": "close"})
+    answer = connection.getresponse()
+    assert answer.status == 301
+    assert (answer.getheader("Location") or "").startswith(f"https://{server.domain}/")
+
+
+def test_a_certificate_challenge_is_answered_on_plain_http(own: OwnPod, server: Server) -> None:
+    name, content = token(), token()
+    challenges = own.folder("web") / CHALLENGES
+    challenges.mkdir(parents=True, exist_ok=True)
+    (challenges / name).write_text(content)
+    with server.http(port=80) as client:
+        answer = client.get(f"/.well-known/acme-challenge/{name}")
+    assert (answer.status_code, answer.text) == (200, content)
+
+
+def test_a_challenge_that_is_not_there_is_not_found(server: Server) -> None:
+    with server.http(port=80) as client:
+        assert client.get(f"/.well-known/acme-challenge/{token()}").status_code == 404
+        assert client.get("/.well-known/acme-challenge/").status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/", "/webdav/", "/.well-known/acme-challenge/x"])
+def test_the_health_check_answers_nobody_from_outside(server: Server, path: str) -> None:
+    with server.http(port=80) as client:
+        assert client.get(path, headers={"Host": "localhost"}).status_code == 403
+
+
+def test_the_health_check_passes_in_the_container_in_a_tenth_of_a_second(own: OwnPod) -> None:
+    # Bash's own clock, inside: entering a container takes Podman as long again.
+    timed = own.exec("apache", "bash", "-c", "TIMEFORMAT=%R; time healthcheck http")
+    assert float(timed.stderr.split()[-1]) < 0.1, timed
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_tls_is_spoken(server: Server, version: ssl.TLSVersion) -> None:
+    context = server.context()
+    context.minimum_version = context.maximum_version = version
+    with tls(server, context) as connection:
+        assert connection.version() == version.name.replace("_", ".")
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
+def test_older_tls_is_refused(server: Server, version: ssl.TLSVersion) -> None:
+    context = server.context()
+    # Without the lowest security level it would be this client's OpenSSL that refuses.
+    context.set_ciphers("DEFAULT:@SECLEVEL=0")
+    with pytest.deprecated_call():
+        context.minimum_version = version
+        context.maximum_version = version
+    with pytest.raises(ssl.SSLError) as refusal, tls(server, context):
+        pass
+    assert refusal.value.reason == "TLSV1_ALERT_PROTOCOL_VERSION"
+
+
+def _with_ciphers(server: Server, ciphers: str) -> ssl.SSLContext:
+    context = server.context()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(f"{ciphers}:@SECLEVEL=0")
+    return context
+
+
+def test_a_cipher_with_forward_secrecy_and_authenticated_encryption_is_accepted(server: Server) -> None:
+    with tls(server, _with_ciphers(server, GOOD_CIPHERS)) as connection:
+        cipher = connection.cipher()
+    assert cipher
+    assert cipher[0] in GOOD_CIPHERS.split(":")
+
+
+@pytest.mark.parametrize("cipher", WEAK_CIPHERS)
+def test_a_weak_cipher_is_refused(server: Server, cipher: str) -> None:
+    with pytest.raises(ssl.SSLError) as refusal, tls(server, _with_ciphers(server, cipher)):
+        pass
+    assert refusal.value.reason == "SSLV3_ALERT_HANDSHAKE_FAILURE"
+
+
+def test_the_certificate_bears_the_domain_and_the_mail_host_and_nothing_else(own: OwnPod, server: Server) -> None:
+    with tls(server, server.context()) as connection:
+        certificate = connection.getpeercert()
+    assert certificate
+    settings = own.manifests.settings
+    assert certificate["subjectAltName"] == (("DNS", settings.domain), ("DNS", settings.mail_host))
+
+
+def test_the_certificate_is_verified_by_the_pods_authority_for_each_name(own: OwnPod, server: Server) -> None:
+    for name in (own.manifests.settings.domain, own.manifests.settings.mail_host):
+        with tls(server, client_context(name, server.authority)) as connection:
+            assert connection.server_hostname == name
+
+
+def test_the_certificate_is_not_verified_by_the_hosts_authorities(own: OwnPod) -> None:
+    with (
+        pytest.raises(ssl.SSLCertVerificationError, match="unable to get local issuer"),
+        tls(own.server, client_context(own.server.domain, None)),
+    ):
+        pass
+
+
+def test_the_certificate_is_not_verified_for_another_name(server: Server) -> None:
+    context = client_context("other.example", server.authority)
+    with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"), tls(server, context):
+        pass
+
+
+@pytest.mark.parametrize(("http2", "spoken"), [(True, "HTTP/2"), (False, "HTTP/1.1")])
+def test_a_client_gets_the_http_that_it_offers(server: Server, http2: bool, spoken: str) -> None:  # noqa: FBT001
+    with server.http(http2=http2) as client:
+        assert client.get("/").http_version == spoken
+
+
+@pytest.mark.parametrize("path", ["/", "/not-there", "/webdav/", "/git/"])
+def test_every_answer_tells_browsers_to_take_care(server: Server, path: str) -> None:
+    with server.http() as client:
+        headers = client.get(path).headers
+    assert headers["Strict-Transport-Security"] == "max-age=31536000"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["X-Frame-Options"] == "SAMEORIGIN"
+    assert headers["Referrer-Policy"] == "same-origin"
+    assert "frame-ancestors 'self'" in headers["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize("path", ["/", "/not-there"])
+@pytest.mark.parametrize("port", [80, 443])
+def test_no_answer_tells_a_version(server: Server, port: int, path: str) -> None:
+    with server.http(port=port) as client:
+        answer = client.get(path)
+    assert answer.headers["Server"] == "Apache"
+    assert "Apache/" not in answer.text
+
+
+def test_trace_is_refused(server: Server, alice: Account) -> None:
+    for path in ("/", "/webdav/"):
+        with server.http(alice) as client:
+            answer = client.request("TRACE", path, headers={"X-Secret": (secret := token())})
+        assert answer.status_code == 405
+        assert secret not in answer.text
+
+
+def test_the_site_is_read_and_not_written(server: Server) -> None:
+    path = f"/{token()}"
+    with server.http() as client:
+        assert client.put(path, content=b"x").status_code == 405
+        assert client.get(path).status_code == 404
+
+
+def test_the_first_page_is_served(server: Server) -> None:
+    with server.http() as client:
+        assert client.get("/").status_code < 500
+
+
+def test_the_landing_page_names_the_domain(own: OwnPod) -> None:
+    with own.server.http() as client:
+        page, style = client.get("/"), client.get("/podserve.css")
+    assert page.status_code == 200
+    assert page.headers["Content-Type"].startswith("text/html")
+    assert f"<h1>{own.server.domain}</h1>" in page.text
+    assert own.manifests.settings.mail_host in page.text
+    assert "<!--#" not in page.text, "an include was served as it stands"
+    assert (style.status_code, style.headers["Content-Type"]) == (200, "text/css")
+
+
+def test_what_is_put_on_the_volume_is_served_and_what_is_not_there_is_not_found(own: OwnPod) -> None:
+    name, content = f"{token()}.html", token()
+    (own.folder("web") / "site" / name).write_text(content)
+    with own.server.http() as client:
+        found, missing = client.get(f"/{name}"), client.get(f"/{token()}.html")
+    assert (found.status_code, found.text) == (200, content)
+    assert missing.status_code == 404
+
+
+def test_a_folder_is_not_listed(own: OwnPod) -> None:
+    folder, name = token(), token()
+    (own.folder("web") / "site" / folder).mkdir()
+    (own.folder("web") / "site" / folder / name).write_text("there")
+    with own.server.http() as client:
+        listing, file = client.get(f"/{folder}/"), client.get(f"/{folder}/{name}")
+    assert file.text == "there"
+    assert listing.status_code == 404
+    assert name not in listing.text
+
+
+@pytest.mark.parametrize("way", ["/{}", "/../{}", "/%2e%2e/{}", "/..%2f{}", "/.%2e/{}", "/%252e%252e/{}", "/podserve.css/../../{}",
+                                 "/webdav/../{}", "/webdav/%2e%2e/{}", "/git/static/../../{}", "//{}"])  # fmt: skip
+@pytest.mark.parametrize("folder", ["git", ".lock", "acme", "dav", "site"])
+def test_no_path_leads_to_the_other_folders_of_the_volume(own: OwnPod, folder: str, way: str) -> None:
+    name, secret = token(), token()
+    (own.folder("web") / folder / name).write_text(secret)
+    answer = ask_as_written(own.server, way.format(f"{folder}/{name}"))
+    assert 400 <= answer.status < 500
+    assert secret not in answer.read().decode()
+
+
+def test_a_link_on_the_site_leads_out_of_it_to_nothing_of_others(own: OwnPod) -> None:
+    name, secret = token(), token()
+    (own.folder("web") / "acme" / name).write_text(secret)
+    (own.folder("web") / "site" / name).symlink_to(f"/data/web/acme/{name}")
+    with own.server.http() as client:
+        answer = client.get(f"/{name}")
+    assert answer.status_code == 403
+    assert secret not in answer.text
+
+
+@pytest.mark.parametrize(("port", "status"), [(80, 301), (443, 404)])
+def test_each_request_is_logged(own: OwnPod, since: float, port: int, status: int) -> None:
+    path = f"/{token()}"
+    with own.server.http(port=port) as client:
+        client.get(path, headers={"User-Agent": "a-test"})
+    line = own.wait_for_log("apache", path, since)
+    assert f'"GET {path} HTTP/1.1" {status} ' in line
+    assert line.endswith('"a-test"')

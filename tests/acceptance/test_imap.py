@@ -1,0 +1,195 @@
+"""Ports 143 and 993: an account's mail, for as many clients as it likes, and for nobody else."""
+
+import imaplib
+import ssl
+from collections.abc import Iterator
+
+import pytest
+from imapclient import SEEN, IMAPClient
+from imapclient.exceptions import IMAPClientError, LoginError
+
+from podserve.waiting import NotYet, wait_until
+from tests.acceptance.mail import STRANGER, arrived, refusal_of_tls_1_1
+from tests.acceptance.own_pod import OwnPod
+from tests.acceptance.server import Account, Server, letter, token
+
+VMAIL = 5000
+"""The owner of all mail (docker/base/Containerfile)."""
+
+
+@pytest.fixture(params=[993, 143], ids=["imaps", "starttls"])
+def client(request: pytest.FixtureRequest, server: Server, alice: Account) -> Iterator[IMAPClient]:
+    """A client that has logged in as alice, by either port."""
+    with server.imap(alice, implicit_tls=request.param == 993) as connected:
+        yield connected
+
+
+def put(client: IMAPClient, account: Account, flags: tuple[bytes, ...] = ()) -> str:
+    """Append a message to INBOX, select that, and return the message's subject."""
+    subject = token()
+    client.append("INBOX", letter(account.address, account.address, subject).as_bytes(), flags)
+    client.select_folder("INBOX")
+    return subject
+
+
+def flags_of(client: IMAPClient, subject: str) -> set[bytes]:
+    """Return the flags of a message in the selected folder."""
+    [number] = client.search(["SUBJECT", subject])
+    return set(client.get_flags([number])[number])
+
+
+def test_an_appended_message_is_found_and_read(client: IMAPClient, alice: Account) -> None:
+    subject = put(client, alice)
+    [number] = client.search(["SUBJECT", subject])
+    assert f"Subject: {subject}\r\n".encode() in client.fetch([number], ["BODY.PEEK[]"])[number][b"BODY[]"]
+    assert client.search(["SUBJECT", token()]) == []
+
+
+def test_a_deleted_message_is_gone(client: IMAPClient, alice: Account) -> None:
+    subject = put(client, alice)
+    client.delete_messages(client.search(["SUBJECT", subject]))
+    client.expunge()
+    assert client.search(["SUBJECT", subject]) == []
+
+
+def test_a_flag_that_one_client_sets_is_seen_by_another(client: IMAPClient, server: Server, alice: Account) -> None:
+    subject = put(client, alice)
+    with server.imap(alice) as other:
+        other.select_folder("INBOX")
+        assert SEEN not in flags_of(other, subject)
+        client.add_flags(client.search(["SUBJECT", subject]), [SEEN])
+        other.noop()
+        assert SEEN in flags_of(other, subject)
+        other.remove_flags(other.search(["SUBJECT", subject]), [SEEN])
+    client.noop()
+    assert SEEN not in flags_of(client, subject)
+
+
+def test_a_waiting_client_is_told_of_new_mail(client: IMAPClient, server: Server, alice: Account) -> None:
+    before = client.select_folder("INBOX")[b"EXISTS"]
+    client.idle()
+    with server.smtp() as sender:
+        sender.send_message(letter(STRANGER, alice.address, token()))
+
+    def check() -> None:
+        told = client.idle_check(timeout=1)
+        if (before + 1, b"EXISTS") not in told:
+            raise NotYet(f"told of {told}")
+
+    wait_until(check, 10, "word of a new message")
+    client.idle_done()
+
+
+def test_the_folders_that_mail_programs_look_for_are_there(client: IMAPClient) -> None:
+    uses = {name: flags for flags, _, name in client.list_folders()}
+    for name in ("Drafts", "Junk", "Sent", "Trash"):
+        assert f"\\{name}".encode() in uses[name]  # RFC 6154
+
+
+def test_a_folder_has_a_name_of_any_letters(client: IMAPClient, server: Server, alice: Account) -> None:
+    name = f"Entwürfe 你好 {token()}"
+    client.create_folder(name)
+    client.append(name, letter(alice.address, alice.address, token()).as_bytes())
+    with server.imap(alice) as other:
+        assert other.folder_exists(name)
+        assert other.select_folder(name)[b"EXISTS"] == 1
+    client.delete_folder(name)
+    assert not client.folder_exists(name)
+
+
+def test_login_is_refused_without_tls(server: Server, alice: Account) -> None:
+    credentials = f"\0{alice.address}\0{alice.password}".encode()
+    with server.plain_imap() as client:
+        assert "LOGINDISABLED" in client.capabilities
+        assert not [word for word in client.capabilities if word.startswith("AUTH=")]
+        with pytest.raises(imaplib.IMAP4.error):
+            client.login(alice.address, alice.password)
+        with pytest.raises(imaplib.IMAP4.error):
+            client.authenticate("PLAIN", lambda _: credentials)
+        assert client.state == "NONAUTH"
+        assert client.noop()[0] == "OK", "the connection stands: it was the login that was refused"
+
+
+def test_login_by_sasl_is_taken_with_tls(server: Server, alice: Account) -> None:
+    with server.plain_imap() as client:
+        client.starttls(server.context())
+        client.authenticate("PLAIN", lambda _: f"\0{alice.address}\0{alice.password}".encode())
+        assert client.state == "AUTH"
+
+
+def test_a_wrong_password_is_refused(server: Server, alice: Account) -> None:
+    with pytest.raises(LoginError), server.imap(Account(alice.address, token())):
+        pass
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["nobody@{domain}", "{name}", "{name}+tag@{domain}", "{name}@example.com", "../{local}", "{name}/../{local}",
+     "../{domain}/{local}", "{local}/../{local}", "{local}%00", "*@{domain}", ""],
+)  # fmt: skip
+def test_another_name_than_the_accounts_is_refused(server: Server, alice: Account, name: str) -> None:
+    name = name.format(local=alice.address, name=alice.local_part, domain=server.domain)
+    with pytest.raises(LoginError), server.imap(Account(name, alice.password)):
+        pass
+
+
+def test_a_mailbox_is_nobody_elses(server: Server, alice: Account, bob: Account) -> None:
+    folder = token()
+    with server.imap(alice) as client:
+        client.create_folder(folder)
+        subject = put(client, alice)
+    with server.imap(bob) as other:
+        names = [name for _, _, name in other.list_folders()]
+        assert folder not in names
+        for name in names:
+            other.select_folder(name, readonly=True)
+            assert other.search(["SUBJECT", subject]) == []
+        assert other.namespace() == ((("", "/"),), None, None) or other.namespace()[1:] == (None, None)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["user/{name}", "{name}/INBOX", "~{name}/INBOX", "../{name}/Maildir", "../../{name}/Maildir",
+     "/var/mail/vhosts/{domain}/{name}/Maildir", "..", "../.."],
+)  # fmt: skip
+def test_no_path_leads_to_anothers_mailbox(server: Server, alice: Account, bob: Account, path: str) -> None:
+    path = path.format(name=alice.local_part, domain=server.domain)
+    with server.imap(bob) as client, pytest.raises(IMAPClientError):
+        client.select_folder(path, readonly=True)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_tls_takes(server: Server, alice: Account, version: ssl.TLSVersion) -> None:
+    context = server.context()
+    context.minimum_version = context.maximum_version = version
+    with IMAPClient(server.host, ssl_context=context, timeout=10) as client:
+        client.login(alice.address, alice.password)
+
+
+@pytest.mark.parametrize(("port", "starttls"), [(993, ""), (143, "imap")])
+def test_tls_1_1_is_refused(server: Server, port: int, starttls: str) -> None:
+    assert "alert protocol version" in refusal_of_tls_1_1(server, port, starttls)
+
+
+def test_mail_lies_in_the_accounts_folder_for_its_owner_alone(
+    server: Server, own: OwnPod, new_account: Account
+) -> None:
+    subject = token()
+    with server.smtp() as client:
+        client.send_message(letter(STRANGER, new_account.address, subject))
+    arrived(server, new_account, subject)
+    home = own.folder("mail") / server.domain / new_account.local_part
+    [message] = [file for file in home.rglob("*") if file.is_file() and subject in file.read_text(errors="replace")]
+    assert message.parent.name in {"new", "cur"}
+    for path in (home, *home.rglob("*")):
+        state = path.stat()
+        assert (state.st_uid, state.st_gid) == (VMAIL, VMAIL), path
+        assert not state.st_mode & 0o077, path
+
+
+def test_a_refused_name_leaves_no_folder(server: Server, own: OwnPod) -> None:
+    store = own.folder("mail")
+    name = token()
+    with pytest.raises(LoginError), server.imap(Account(f"../{name}@{server.domain}", token())):
+        pass
+    assert [*store.rglob(f"{name}*"), *store.parent.glob(f"{name}*")] == []

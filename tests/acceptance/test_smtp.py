@@ -1,0 +1,276 @@
+"""Port 25: mail from elsewhere to this domain's accounts, and no other mail."""
+
+import base64
+import inspect
+import json
+import smtplib
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from email import message_from_bytes
+from email.policy import SMTP, SMTPUTF8
+from itertools import product
+
+import pytest
+
+from podserve.commands import podman
+from tests.acceptance import envelopes
+from tests.acceptance.envelopes import Envelope, answer, not_refused
+from tests.acceptance.mail import STRANGER, arrived, queued, refusal_of_tls_1_1
+from tests.acceptance.own_pod import OwnPod, Vantage
+from tests.acceptance.server import Account, Server, letter, token
+
+ELSEWHERE = (
+    "{user}@example.com",
+    "{user}%example.com@{domain}",
+    "{user}%example.com",
+    '"{user}@example.com"@{domain}',
+    '"{user}@example.com"',
+    '"{user}%example.com"@{domain}',
+    "{user}@example.com@{domain}",
+    "{user}@{domain}@example.com",
+    "@{domain}:{user}@example.com",
+    "@{domain},@example.net:{user}@example.com",
+    "example.com!{user}",
+    "example.com!{user}@{domain}",
+    "{domain}!example.com!{user}",
+    "{user}@[127.0.0.1]",
+    "{user}@[192.0.2.1]",
+    "{user}@[IPv6:::1]",
+    "{user}@localhost",
+    "{user}@mail.{domain}",
+    "{user}@sub.{domain}",
+)
+"""The ways, since sendmail's first days, to ask a server to carry mail on: the classic tests for an open relay."""
+
+SENDERS = ("", STRANGER, "invented@{domain}", "{local}", "postmaster@{domain}", "postmaster", "root@localhost")
+HELOS = ("client.example.com", "[127.0.0.1]", "{domain}")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Somewhere to send from, and where the server is for those who are there."""
+
+    vantage: Vantage
+    host: str
+
+    def not_refused(self, tried: list[Envelope]) -> list[Envelope]:
+        """Return those envelopes that are not refused when they are tried from here."""
+        script = inspect.getsource(envelopes)
+        left = json.loads(self.vantage.python(script, self.host, json.dumps(tried)))
+        return [Envelope(*words) for words in left]
+
+
+def relay_attempts(account: Account, user: str) -> list[Envelope]:
+    """Return each way to send to an address elsewhere, as each sender and by each name."""
+    _, _, domain = account.address.partition("@")
+    return [
+        Envelope(*(word.format(user=user, domain=domain, local=account.address) for word in words))
+        for words in product(SENDERS, ELSEWHERE, HELOS)
+    ]
+
+
+@pytest.fixture(scope="session")
+def inside(own: OwnPod) -> Vantage:
+    """The pod itself, as another of its containers has it."""
+    container = own.container("mail")
+    process = podman("container", "inspect", "--format", "{{.State.Pid}}", container).stdout.strip()
+    return Vantage(container, own.address, process)
+
+
+@pytest.fixture(params=["neighbour", "outsider", "inside", "loopback"])
+def place(request: pytest.FixtureRequest, own: OwnPod) -> Place:
+    """Each place to try from, and the address that the pod has there."""
+    if request.param == "loopback":
+        return Place(request.getfixturevalue("inside"), "127.0.0.1")
+    return Place(request.getfixturevalue(request.param), own.address)
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "tls"])
+def client(request: pytest.FixtureRequest, server: Server) -> Iterator[smtplib.SMTP]:
+    """A client of port 25, without TLS and with it."""
+    with server.smtp(tls=request.param) as connected:
+        yield connected
+
+
+def test_mail_from_elsewhere_is_delivered(client: smtplib.SMTP, server: Server, alice: Account) -> None:
+    subject, body = token(), token()
+    client.send_message(letter(STRANGER, alice.address, subject, f"{body}\n"))
+    received = message_from_bytes(arrived(server, alice, subject), policy=SMTP)
+    assert received["From"] == STRANGER
+    assert received["Return-Path"] == f"<{STRANGER}>"
+    assert received.get_content() == f"{body}\r\n"
+
+
+def test_a_bounce_is_delivered(server: Server, alice: Account) -> None:
+    subject = token()
+    with server.smtp() as client:
+        client.send_message(letter(STRANGER, alice.address, subject), from_addr="")
+    assert b"Return-Path: <>" in arrived(server, alice, subject)
+
+
+def test_a_tagged_address_reaches_its_account(server: Server, alice: Account) -> None:
+    subject = token()
+    _, _, domain = alice.address.partition("@")
+    with server.smtp() as client:
+        client.send_message(letter(STRANGER, f"{alice.local_part}+{token()}@{domain}", subject))
+    assert arrived(server, alice, subject)
+
+
+def test_capital_letters_in_an_address_mean_the_same_account(server: Server, alice: Account) -> None:
+    subject = token()
+    with server.smtp() as client:
+        client.send_message(letter(STRANGER, alice.address.upper(), subject))
+    assert arrived(server, alice, subject)
+
+
+@pytest.mark.parametrize("recipient", ["postmaster@{domain}", "abuse@{domain}", "Postmaster@{domain}", "postmaster"])
+def test_the_addresses_that_every_domain_has_reach_the_postmaster(server: Server, own: OwnPod, recipient: str) -> None:
+    subject = token()
+    with server.smtp() as client:
+        client.sendmail(
+            STRANGER, recipient.format(domain=server.domain), letter(STRANGER, "postmaster", subject).as_bytes()
+        )
+    assert arrived(server, own.postmaster, subject)
+
+
+@pytest.mark.parametrize("recipient", ["{user}@{domain}", "{user}+tag@{domain}", "+{local}@{domain}"])
+def test_mail_to_nobody_is_refused(server: Server, alice: Account, recipient: str) -> None:
+    recipient = recipient.format(user=token(), domain=server.domain, local=alice.local_part)
+    with server.smtp() as client:
+        assert answer(client, STRANGER, recipient) == 550
+
+
+@pytest.mark.parametrize(
+    "sender",
+    ["{local}", "{user}@{domain}", "postmaster@{domain}", "{tagged}", "{upper}", "{name}", '"{name}"@{domain}',
+     "@example.com:{local}", "{name}%{domain}", "{user}@mail.{domain}"],
+)  # fmt: skip
+def test_a_sender_of_our_own_is_refused_without_login(
+    client: smtplib.SMTP, server: Server, alice: Account, sender: str
+) -> None:
+    name = alice.local_part
+    sender = sender.format(
+        local=alice.address, domain=server.domain, user=token(), tagged=f"{name}+tag@{server.domain}",
+        upper=alice.address.upper(), name=name,
+    )  # fmt: skip
+    assert answer(client, sender, alice.address) == 554
+
+
+def test_relay_is_refused_to_clients_of_this_host(server: Server, alice: Account) -> None:
+    assert not_refused(server.host, relay_attempts(alice, token())) == []
+
+
+def test_relay_is_refused_everywhere(place: Place, own: OwnPod, alice: Account) -> None:
+    user = token()
+    assert place.not_refused(relay_attempts(alice, user)) == []
+    assert queued(own, user) == []
+
+
+def test_mail_to_an_account_is_taken_everywhere(place: Place, alice: Account) -> None:
+    tried = [Envelope(STRANGER, alice.address), Envelope("", alice.address, "[127.0.0.1]")]
+    assert place.not_refused(tried) == tried
+
+
+def test_a_sender_of_our_own_is_refused_everywhere(place: Place, alice: Account) -> None:
+    assert place.not_refused([Envelope(alice.address, alice.address)]) == []
+
+
+def test_login_is_not_offered(client: smtplib.SMTP) -> None:
+    assert not client.has_extn("auth")
+
+
+def test_login_is_refused(client: smtplib.SMTP, alice: Account) -> None:
+    credentials = base64.b64encode(f"\0{alice.address}\0{alice.password}".encode()).decode()
+    code, _ = client.docmd("AUTH", f"PLAIN {credentials}")
+    assert code // 100 == 5
+    assert answer(client, STRANGER, f"{token()}@example.com") == 554
+
+
+@pytest.mark.parametrize("command", ["VRFY", "EXPN"])
+def test_who_has_an_account_is_not_told(client: smtplib.SMTP, alice: Account, command: str) -> None:
+    of_alice = client.docmd(command, alice.address)
+    assert of_alice[0] in {252, 500, 502}
+    assert client.docmd(command, f"{token()}@example.com") == of_alice
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_starttls_takes(server: Server, version: ssl.TLSVersion) -> None:
+    context = server.context()
+    context.minimum_version = context.maximum_version = version
+    with server.smtp(tls=False) as client:
+        assert client.starttls(context=context)[0] == 220
+        assert client.ehlo()[0] == 250
+
+
+def test_starttls_refuses_tls_1_1(server: Server) -> None:
+    assert "alert protocol version" in refusal_of_tls_1_1(server, 25, "smtp")
+
+
+def test_eight_bit_text_stays_as_it_is(server: Server, alice: Account) -> None:
+    subject, body = token(), "Grüße, 你好\r\n".encode()
+    head = f"From: {STRANGER}\r\nSubject: {subject}\r\nContent-Type: text/plain; charset=utf-8\r\n"
+    content = f"{head}Content-Transfer-Encoding: 8bit\r\n\r\n".encode() + body
+    with server.smtp() as client:
+        assert client.has_extn("8bitmime")
+        client.sendmail(STRANGER, alice.address, content, ["BODY=8BITMIME"])
+    assert arrived(server, alice, subject).endswith(b"\r\n\r\n" + body)
+
+
+def test_a_utf8_sender_and_header_stay_as_they_are(server: Server, alice: Account) -> None:
+    word, sender = token(), "jürgen@example.com"
+    subject = f"{word} Grüße 你好"
+    with server.smtp() as client:
+        assert client.has_extn("smtputf8")
+        client.send_message(letter(sender, alice.address, subject))
+    content = arrived(server, alice, word)
+    assert f"\r\nSubject: {subject}\r\n".encode() in content
+    received = message_from_bytes(content, policy=SMTPUTF8)
+    assert received["From"] == sender
+    assert received["Return-Path"] == f"<{sender}>"
+
+
+def test_an_encoded_utf8_subject_stays_as_it_is(server: Server, alice: Account) -> None:
+    word = token()
+    subject = f"{word} Grüße 你好"
+    with server.smtp() as client:
+        client.send_message(letter(STRANGER, alice.address, subject))
+    received = message_from_bytes(arrived(server, alice, word), policy=SMTP)
+    assert received["Subject"] == subject
+
+
+def test_an_address_that_is_not_utf8_is_refused(server: Server) -> None:
+    with server.smtp() as client:
+        client.send(b"MAIL FROM:<\xff@example.com> SMTPUTF8\r\n")
+        assert client.getreply()[0] // 100 == 5
+
+
+def test_the_size_limit_is_told(server: Server, own: OwnPod) -> None:
+    with server.smtp() as client:
+        assert client.esmtp_features["size"] == own.manifests.settings.message_size_limit
+
+
+def test_a_message_of_just_the_largest_size_is_taken(client: smtplib.SMTP) -> None:
+    assert client.docmd("MAIL", f"FROM:<{STRANGER}> SIZE={client.esmtp_features['size']}")[0] == 250
+
+
+def test_a_message_above_the_largest_size_is_refused(client: smtplib.SMTP) -> None:
+    assert client.docmd("MAIL", f"FROM:<{STRANGER}> SIZE={int(client.esmtp_features['size']) + 1}")[0] == 552
+
+
+@pytest.mark.parametrize("end", [b"\n.\n", b"\n.\r\n", b"\r\n.\n", b"\r.\r", b"\r\n.\r"], ids=repr)
+def test_only_crlf_dot_crlf_ends_a_message(server: Server, alice: Account, end: bytes) -> None:
+    outer, inner = token(), token()
+    smuggled = f"MAIL FROM:<{STRANGER}>\r\nRCPT TO:<{alice.address}>\r\nDATA\r\nSubject: {inner}\r\n\r\nInner.\r\n.\r\n"
+    with server.smtp() as client:
+        assert answer(client, STRANGER, alice.address) == 250
+        assert client.docmd("DATA")[0] == 354
+        client.send(f"Subject: {outer}\r\n\r\nOuter.".encode() + end + smuggled.encode())
+        assert client.getreply()[0] == 250
+    assert inner.encode() in arrived(server, alice, outer), "what follows is no part of the message any more"
+
+
+def test_commands_ahead_of_their_turn_are_refused(server: Server) -> None:
+    with smtplib.SMTP(server.host, 25, timeout=10) as client:
+        client.send(f"EHLO client.example.com\r\nMAIL FROM:<{STRANGER}>\r\n")
+        assert client.getreply()[0] // 100 == 5

@@ -1,0 +1,183 @@
+"""Port 587: those who log in send, as themselves, to anywhere."""
+
+import base64
+import smtplib
+import ssl
+from collections.abc import Iterator
+from email import message_from_bytes
+from email.policy import SMTP
+
+import pytest
+
+from podserve.waiting import NotYet, wait_until
+from tests.acceptance.envelopes import answer
+from tests.acceptance.mail import arrived, queued, refusal_of_tls_1_1
+from tests.acceptance.own_pod import OwnPod
+from tests.acceptance.server import Account, Server, letter, token
+
+
+@pytest.fixture
+def client(server: Server, alice: Account) -> Iterator[smtplib.SMTP]:
+    """A client that has logged in as alice."""
+    with server.submission(alice) as connected:
+        yield connected
+
+
+@pytest.fixture
+def stranger(own: OwnPod) -> Iterator[str]:
+    """An address elsewhere, nothing to which is left in the queue afterwards."""
+    name = token()
+    yield f"{name}@example.com"
+    for number in queued(own, name):
+        own.exec("mail", "postsuper", "-d", number)
+
+
+def wait_for_queued(own: OwnPod, word: str) -> str:
+    """Return the number of the message with this word in an address once Postfix's queue holds it."""
+
+    def check() -> str:
+        found = queued(own, word)
+        if not found:
+            raise NotYet("no such message in the queue")
+        return found[0]
+
+    return wait_until(check, 10, f"a message of {word} in the queue")
+
+
+def test_mail_to_an_account_is_delivered(client: smtplib.SMTP, server: Server, alice: Account) -> None:
+    subject, body = token(), token()
+    client.send_message(letter(alice.address, alice.address, subject, f"{body}\n"))
+    received = message_from_bytes(arrived(server, alice, subject), policy=SMTP)
+    assert received["Return-Path"] == f"<{alice.address}>"
+    assert received.get_content() == f"{body}\r\n"
+
+
+def test_mail_to_another_account_reaches_it_alone(
+    client: smtplib.SMTP, server: Server, alice: Account, bob: Account
+) -> None:
+    subject = token()
+    client.send_message(letter(alice.address, bob.address, subject))
+    assert arrived(server, bob, subject)
+    with server.imap(alice) as mailbox:
+        mailbox.select_folder("INBOX", readonly=True)
+        assert mailbox.search(["SUBJECT", subject]) == []
+
+
+def test_mail_to_elsewhere_is_queued_on_the_mail_volume(
+    client: smtplib.SMTP, alice: Account, own: OwnPod, stranger: str
+) -> None:
+    client.send_message(letter(alice.address, stranger, token()))
+    number = wait_for_queued(own, stranger)
+    assert list((own.folder("mail") / ".postfix").glob(f"*/{number}"))
+
+
+def test_mail_to_nobody_is_refused(client: smtplib.SMTP, server: Server, alice: Account) -> None:
+    assert answer(client, alice.address, f"{token()}@{server.domain}") == 550
+
+
+def test_mail_to_a_domain_that_is_not_there_is_refused(client: smtplib.SMTP, alice: Account, own: OwnPod) -> None:
+    user = token()
+    assert answer(client, alice.address, f"{user}@nowhere.invalid") != 250
+    assert queued(own, user) == []
+
+
+def test_mail_without_login_is_refused(server: Server, alice: Account) -> None:
+    for sender in ("", alice.address, "someone@example.com"):
+        with server.smtp(port=587) as client:
+            assert client.docmd("MAIL", f"FROM:<{sender}>")[0] == 530, sender
+            assert client.docmd("RCPT", f"TO:<{alice.address}>")[0] == 503, sender
+
+
+def test_login_is_offered_after_starttls_only(server: Server) -> None:
+    with server.smtp(port=587, tls=False) as client:
+        assert not client.has_extn("auth")
+        client.starttls(context=server.context())
+        client.ehlo()
+        assert client.has_extn("auth")
+
+
+def test_login_and_mail_are_refused_before_starttls(server: Server, alice: Account) -> None:
+    credentials = base64.b64encode(f"\0{alice.address}\0{alice.password}".encode()).decode()
+    with server.smtp(port=587, tls=False) as client:
+        assert client.docmd("AUTH", f"PLAIN {credentials}")[0] // 100 == 5
+        assert client.docmd("MAIL", f"FROM:<{alice.address}>")[0] == 530
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
+def test_login_by(server: Server, alice: Account, mechanism: str) -> None:
+    with server.smtp(port=587) as client:
+        client.user, client.password = alice.address, alice.password
+        code, _ = client.auth(mechanism, getattr(client, f"auth_{mechanism.lower()}"))
+        assert code == 235
+
+
+@pytest.mark.parametrize("name", ["{local}", "nobody@{domain}", "../{local}", "{local}/../{local}"])
+def test_wrong_login_is_refused(server: Server, alice: Account, name: str) -> None:
+    name = name.format(local=alice.address, domain=server.domain)
+    # Only the name alone is right with a wrong password; every other name is wrong with the right one.
+    password = token() if name == alice.address else alice.password
+    with server.smtp(port=587) as client:
+        with pytest.raises(smtplib.SMTPAuthenticationError) as refused:
+            client.login(name, password)
+        assert refused.value.smtp_code == 535
+        assert client.docmd("MAIL", f"FROM:<{alice.address}>")[0] == 530
+
+
+@pytest.mark.parametrize("sender", ["{name}@{domain}", "{name}+tag@{domain}", "{upper}", "{name}"])
+def test_a_login_sends_as_itself(client: smtplib.SMTP, server: Server, alice: Account, sender: str) -> None:
+    sender = sender.format(name=alice.local_part, domain=server.domain, upper=alice.address.upper())
+    assert answer(client, sender, alice.address) == 250
+
+
+@pytest.mark.parametrize(
+    "sender",
+    ["someone@example.com", "nobody@{domain}", "postmaster@{domain}", "postmaster", "abuse@{domain}",
+     "{name}@sub.{domain}", "{name}@mail.{domain}", "{name}@example.com", "{name}+tag@example.com",
+     '"{name}@{domain}"@example.com', "@{domain}:someone@example.com", "nobody+{name}@{domain}"],
+)  # fmt: skip
+def test_a_login_sends_as_nobody_else(client: smtplib.SMTP, server: Server, alice: Account, sender: str) -> None:
+    sender = sender.format(name=alice.local_part, domain=server.domain)
+    assert answer(client, sender, alice.address) == 553
+
+
+@pytest.mark.parametrize("sender", ["{local}", "{name}+tag@{domain}", "{upper}"])
+def test_a_login_sends_as_no_other_account(
+    client: smtplib.SMTP, server: Server, alice: Account, bob: Account, sender: str
+) -> None:
+    sender = sender.format(local=bob.address, name=bob.local_part, domain=server.domain, upper=bob.address.upper())
+    assert answer(client, sender, alice.address) == 553
+
+
+@pytest.mark.parametrize("name", ["postmaster", "abuse"])
+def test_the_postmaster_sends_as_the_addresses_that_reach_him(server: Server, own: OwnPod, name: str) -> None:
+    with server.submission(own.postmaster) as client:
+        assert answer(client, f"{name}@{server.domain}", own.postmaster.address) == 250
+
+
+def test_a_receipt_without_a_sender_tells_its_login(client: smtplib.SMTP, server: Server, alice: Account) -> None:
+    # Mail clients send receipts with an empty sender (RFC 8098, section 3), which is nobody's and so owned by
+    # nobody: the message itself says who logged in.
+    subject = token()
+    client.send_message(letter(f"someone@{server.domain}", alice.address, subject), from_addr="")
+    received = message_from_bytes(arrived(server, alice, subject), policy=SMTP)
+    assert received["Return-Path"] == "<>"
+    assert f"(Authenticated sender: {alice.address})" in received["Received"]
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_starttls_takes(server: Server, version: ssl.TLSVersion) -> None:
+    context = server.context()
+    context.minimum_version = context.maximum_version = version
+    with server.smtp(tls=False, port=587) as client:
+        assert client.starttls(context=context)[0] == 220
+        assert client.ehlo()[0] == 250
+
+
+def test_starttls_refuses_tls_1_1(server: Server) -> None:
+    assert "alert protocol version" in refusal_of_tls_1_1(server, 587, "smtp")
+
+
+def test_a_message_above_the_largest_size_is_refused(client: smtplib.SMTP, alice: Account) -> None:
+    largest = int(client.esmtp_features["size"])
+    assert client.docmd("MAIL", f"FROM:<{alice.address}> SIZE={largest + 1}")[0] == 552
+    assert client.docmd("MAIL", f"FROM:<{alice.address}> SIZE={largest}")[0] == 250

@@ -1,0 +1,201 @@
+"""The accounts file: what it holds, who may read it, and that nobody's change is lost."""
+
+import multiprocessing
+import re
+import stat
+from pathlib import Path
+from typing import Never
+
+import bcrypt
+import pytest
+
+from podserve import accounts
+from podserve.accounts import Accounts
+from podserve.errors import Problem
+
+ALICE, BOB = "alice@example.org", "bob@example.org"
+GOOD, BETTER = "correct horse", "battery staple"
+WRITERS = 20
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hash at bcrypt's least cost: the tests make many."""
+    monkeypatch.setattr(accounts, "ROUNDS", 4)
+
+
+@pytest.fixture
+def there(tmp_path: Path) -> Accounts:
+    """The accounts of a new volume."""
+    return Accounts(tmp_path)
+
+
+def is_password(password: str, hashed: str) -> bool:
+    """Return whether a password belongs to a hash."""
+    return bcrypt.checkpw(password.encode(), hashed.encode())
+
+
+@pytest.mark.parametrize("name", ["alice", "Alice", "alice@example.org", "ALICE@Example.ORG"])
+def test_an_account_is_named_with_or_without_its_domain(name: str) -> None:
+    assert accounts.address(name, "example.org") == ALICE
+
+
+@pytest.mark.parametrize("local", ["a", "7", "a.b", "a_b", "a-b", "a" * 64])
+def test_an_account_may_be_named(local: str) -> None:
+    assert accounts.address(local, "example.org") == f"{local}@example.org"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", " ", "@", "@example.org", "alice@other.org", "alice@example.org@example.org", "alice@sub.example.org", "a b"]
+    + ["a+tag", "a:b", "a/b", "..", "../a", ".a", "a.", "a..b", "-a", "#a", "a\n", "a\nb:c", "álice", "a" * 65, "$a"],
+)
+def test_an_account_may_not_be_named(name: str) -> None:
+    with pytest.raises(Problem, match="is no account of example.org: expected a name such as alice or"):
+        accounts.address(name, "example.org")
+
+
+def test_a_new_volume_has_no_accounts(there: Accounts) -> None:
+    assert there.hashes() == {}
+
+
+def test_an_account_that_is_added_is_there_with_its_password(there: Accounts) -> None:
+    there.add(ALICE, GOOD)
+    assert list(there.hashes()) == [ALICE]
+    assert is_password(GOOD, there.hashes()[ALICE])
+    assert not is_password(BETTER, there.hashes()[ALICE])
+
+
+def test_the_hash_is_one_that_apache_and_dovecot_read(there: Accounts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    there.add(ALICE, GOOD)
+    assert re.fullmatch(r"\$2y\$10\$[./A-Za-z0-9]{53}", there.hashes()[ALICE])
+
+
+def test_the_file_is_for_root_and_the_accounts_group(there: Accounts, tmp_path: Path) -> None:
+    there.add(ALICE, GOOD)
+    status = (tmp_path / "passwd").stat()
+    assert (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) == (0o640, 0, 5002)
+
+
+def test_the_file_has_a_line_an_account_in_order(there: Accounts, tmp_path: Path) -> None:
+    for account in (BOB, ALICE):
+        there.add(account, GOOD)
+    text = (tmp_path / "passwd").read_text()
+    assert text == "".join(f"{account}:{there.hashes()[account]}\n" for account in (ALICE, BOB))
+
+
+def test_comments_and_empty_lines_are_no_accounts(there: Accounts, tmp_path: Path) -> None:
+    (tmp_path / "passwd").write_text(f"# written by hand\n\n{ALICE}:$2y$04$abc\n")
+    assert there.hashes() == {ALICE: "$2y$04$abc"}
+
+
+def test_an_account_that_exists_is_not_added_again(there: Accounts) -> None:
+    there.add(ALICE, GOOD)
+    with pytest.raises(Problem, match=rf"{ALICE} exists already.*users.passwd"):
+        there.add(ALICE, BETTER)
+    assert is_password(GOOD, there.hashes()[ALICE])
+
+
+def test_another_password_replaces_the_first(there: Accounts) -> None:
+    there.add(ALICE, GOOD)
+    there.add(BOB, GOOD)
+    there.set_password(ALICE, BETTER)
+    assert is_password(BETTER, there.hashes()[ALICE])
+    assert is_password(GOOD, there.hashes()[BOB])
+
+
+def test_an_account_that_is_removed_is_gone_and_the_others_stay(there: Accounts) -> None:
+    there.add(ALICE, GOOD)
+    there.add(BOB, GOOD)
+    there.remove(ALICE)
+    assert list(there.hashes()) == [BOB]
+
+
+def test_an_account_that_is_missing_has_no_password_to_set(there: Accounts) -> None:
+    with pytest.raises(Problem, match=f"there is no account {ALICE}.*users.list"):
+        there.set_password(ALICE, GOOD)
+    assert there.hashes() == {}
+
+
+def test_an_account_that_is_missing_cannot_be_removed(there: Accounts) -> None:
+    there.add(BOB, GOOD)
+    with pytest.raises(Problem, match=f"there is no account {ALICE}.*users.list"):
+        there.remove(ALICE)
+    assert list(there.hashes()) == [BOB]
+
+
+@pytest.mark.parametrize(
+    "password", ["12345678", "x" * 72, "ü" * 36, "pass:word", "with space ", "$2y$10$", "🔑🔑🔑🔑🔑🔑🔑🔑"]
+)
+def test_a_password_may_be(there: Accounts, password: str) -> None:
+    there.add(ALICE, password)
+    assert is_password(password, there.hashes()[ALICE])
+
+
+@pytest.mark.parametrize(
+    "password",
+    ["", "1234567", "ü" * 7, "x" * 73, "ü" * 37, "new\nline!!", "tab\tbed!!", "null\x00null", "delete\x7f!!"],
+)
+def test_a_password_may_not_be(there: Accounts, password: str) -> None:
+    there.add(BOB, GOOD)
+    with pytest.raises(Problem, match="at least 8 characters, at most 72 bytes"):
+        there.add(ALICE, password)
+    with pytest.raises(Problem, match="at least 8 characters, at most 72 bytes"):
+        there.set_password(BOB, password)
+    assert list(there.hashes()) == [BOB]
+    assert is_password(GOOD, there.hashes()[BOB])
+
+
+def test_no_error_tells_a_password_or_a_hash(there: Accounts) -> None:
+    there.add(ALICE, GOOD)
+    secret = "secret\x00secret"
+    for account, password in ((ALICE, BETTER), (BOB, secret)):
+        with pytest.raises(Problem) as refused:
+            there.add(account, password)
+        told = repr(refused.value.message)
+        assert not any(word in told for word in ("$2y$", there.hashes()[ALICE], "secret", GOOD, BETTER))
+
+
+def test_a_password_made_here_is_long_and_never_the_same(there: Accounts) -> None:
+    made = {accounts.random_password() for _ in range(100)}
+    assert len(made) == 100
+    assert {len(password) for password in made} == {20}
+    there.add(ALICE, made.pop())
+
+
+def test_of_twenty_who_add_at_once_nobody_is_lost(there: Accounts) -> None:
+    processes = multiprocessing.get_context("fork")
+    start = processes.Barrier(WRITERS)
+
+    def add(number: int) -> None:
+        start.wait()
+        there.add(f"writer-{number}@example.org", GOOD)
+
+    writers = [processes.Process(target=add, args=(number,)) for number in range(WRITERS)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert [writer.exitcode for writer in writers] == [0] * WRITERS
+    assert set(there.hashes()) == {f"writer-{number}@example.org" for number in range(WRITERS)}
+
+
+class Crash(BaseException):
+    """What ends a process at once: nothing catches it."""
+
+
+def test_a_crash_before_the_change_is_done_leaves_the_file_as_it_was(
+    there: Accounts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*_: object) -> Never:
+        raise Crash
+
+    there.add(ALICE, GOOD)
+    before = (tmp_path / "passwd").read_bytes()
+    with monkeypatch.context() as patch, pytest.raises(Crash):
+        patch.setattr(Path, "rename", crash)
+        there.add(BOB, GOOD)
+    assert (tmp_path / "passwd").read_bytes() == before
+    there.remove(ALICE)
+    assert there.hashes() == {}

@@ -1,0 +1,164 @@
+"""A pod's own edition of the documents of kube/ says what its settings say."""
+
+import re
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from podserve import manifests
+from podserve.errors import Problem
+from podserve.manifests import DIGEST_LABEL, KUBE, Manifests, defaults
+from tests.unit.helpers import chosen, documents
+
+SERVICES = ("apache", "mail", "dns")
+DIFFERENT = {
+    "pod": "other",
+    "bind": "192.0.2.10",
+    "domain": "example.org",
+    "mail_host": "mx.example.org",
+    "postmaster": "alice",
+    "message_size_limit": "1000000",
+    "forwarders": "9.9.9.9",
+    "dnssec": "yes",
+}
+
+
+def made(**given: object) -> Manifests:
+    """Return the documents with these settings."""
+    return Manifests(chosen(**given))
+
+
+POD = documents("podserve.yaml")[0]
+
+
+def test_the_defaults_are_what_kube_holds() -> None:
+    (config,) = documents("config.yaml")
+    assert defaults() == {
+        "pod": "podserve-simple",
+        "bind": "0.0.0.0",
+        **{name.lower(): value for name, value in config["data"].items()},
+    }
+
+
+def test_without_settings_the_documents_are_those_of_kube() -> None:
+    own = made()
+    assert (own.pod, [own.config], own.claims) == (POD, documents("config.yaml"), documents("volumes.yaml"))
+
+
+def test_the_domain_is_set_wherever_it_stands() -> None:
+    own = made(domain="example.org")
+    assert own.pod["spec"]["hostname"] == "example.org"
+    assert own.pod["spec"]["hostAliases"] == [{"ip": "127.0.0.1", "hostnames": ["example.org", "mail.example.org"]}]
+    assert own.config["data"]["DOMAIN"] == "example.org"
+    assert own.config["data"]["MAIL_HOST"] == "mail.example.org"
+    assert "sethlakowske" not in str([own.pod, own.config, own.claims])
+
+
+@pytest.mark.parametrize("name", [name for name in defaults() if name not in {"pod", "bind"}])
+def test_a_setting_is_set_in_the_configmap(name: str) -> None:
+    assert made(**{name: DIFFERENT[name]}).config["data"][name.upper()] == DIFFERENT[name]
+
+
+@pytest.mark.parametrize("bind", ["192.0.2.10", "127.0.0.77", "2001:db8::1"])
+def test_an_address_to_serve_on_is_every_ports(bind: str) -> None:
+    ports = [port for container in made(bind=bind).pod["spec"]["containers"] for port in container["ports"]]
+    assert [port["hostIP"] for port in ports] == [bind] * 9
+
+
+def test_without_an_address_no_port_has_one() -> None:
+    assert "hostIP" not in str(made(bind="0.0.0.0").pod)
+
+
+def test_a_pod_of_another_name_has_volumes_of_that_name() -> None:
+    own = made(pod="other")
+    names = [claim["metadata"]["name"] for claim in own.claims]
+    assert sorted(names) == ["other-accounts", "other-authority", "other-certificates", "other-mail", "other-web"]
+    assert all(name.startswith("other-") for name in [*own.scratch, *own.containers.values()])
+    assert own.pod["metadata"]["name"] == "other"
+    assert "podserve-simple" not in str([own.pod, own.claims])
+
+
+def test_two_pods_share_no_volume() -> None:
+    one, two = made(pod="one"), made(pod="two")
+    every = [name for own in (made(), one, two) for name in [*own.scratch, *(v.name for v in own.volumes.values())]]
+    assert len(every) == len(set(every)) == 3 * (5 + 5)
+
+
+def test_a_name_whose_volumes_would_be_another_pods_is_refused() -> None:
+    with pytest.raises(Problem, match="'podserve': its volume podserve-certificates would be that of podserve-simple"):
+        made(pod="podserve")
+
+
+@pytest.mark.parametrize("pod", ["podserve-simple", "other"])
+def test_what_is_mounted_is_there(pod: str) -> None:
+    own = made(pod=pod)
+    spec, claims = own.pod["spec"], {claim["metadata"]["name"] for claim in own.claims}
+    there = {volume["name"]: volume.get("persistentVolumeClaim", {}).get("claimName") for volume in spec["volumes"]}
+    assert {mount["name"] for container in spec["containers"] for mount in container["volumeMounts"]} == set(there)
+    assert {claim for claim in there.values() if claim} < claims
+
+
+def test_the_containers_are_named_as_podman_names_them() -> None:
+    assert made(pod="other").containers == {name: f"other-{name}" for name in SERVICES}
+
+
+def test_the_ports_are_told_by_name() -> None:
+    ports = made().ports
+    assert ports["submission"] == manifests.Port("submission", "mail", 587, "TCP")
+    assert ports["dns-udp"] == manifests.Port("dns-udp", "dns", 53, "UDP")
+    assert len(ports) == 9
+
+
+def test_the_volumes_are_told_by_what_they_hold() -> None:
+    volumes = made(pod="other").volumes
+    assert volumes["web"] == manifests.Volume("web", "other-web", "10Gi")
+    assert set(volumes) == {"web", "mail", "certificates", "accounts", "authority"}
+
+
+def test_the_documents_of_kube_stay_untouched() -> None:
+    files = {file: file.read_bytes() for file in KUBE.iterdir()}
+    made(**DIFFERENT).stamp("abc")
+    assert {file: file.read_bytes() for file in KUBE.iterdir()} == files
+    assert made().pod == POD
+
+
+def test_the_stamp_stays_while_nothing_changes() -> None:
+    assert made().stamp("sha256:1", "sha256:2") == made().stamp("sha256:1", "sha256:2")
+
+
+@pytest.mark.parametrize("name", defaults())
+def test_the_stamp_changes_with_every_setting(name: str) -> None:
+    assert made(**{name: DIFFERENT[name]}).stamp("sha256:1") != made().stamp("sha256:1")
+
+
+@pytest.mark.parametrize("also", [(), ("sha256:2",), ("sha256:1", "sha256:2"), ("sha256:2", "sha256:1")])
+def test_the_stamp_changes_with_every_image(also: tuple[str, ...]) -> None:
+    assert made().stamp(*also) != made().stamp("sha256:1")
+
+
+def test_the_stamp_is_a_valid_label_of_the_pod() -> None:
+    own = made()
+    digest = own.stamp("sha256:1")
+    assert own.pod["metadata"]["labels"] == {"app": "podserve", DIGEST_LABEL: digest}
+    # https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set
+    assert re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", digest)
+
+
+@pytest.mark.parametrize("given", [{}, DIFFERENT])
+def test_what_is_written_is_what_kube_play_reads(given: dict[str, object], tmp_path: Path) -> None:
+    own = made(**given)
+    own.stamp()
+    config, pod = own.write(tmp_path / "not" / "yet")
+    assert yaml.safe_load(config.read_text()) == own.config
+    assert yaml.safe_load(pod.read_text()) == own.pod
+    for file in (config, pod):
+        kubernetes_validate.validate(
+            yaml.safe_load(file.read_text()), kubernetes_validate.latest_version(), strict=True
+        )
+
+
+def test_each_value_of_the_configmap_is_written_as_text(tmp_path: Path) -> None:
+    config, _ = made(message_size_limit=1000000, dnssec="no").write(tmp_path)
+    assert {type(value) for value in yaml.safe_load(config.read_text())["data"].values()} == {str}

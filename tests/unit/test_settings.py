@@ -1,0 +1,163 @@
+"""The settings: what each may be, and how those that may not be are refused."""
+
+import re
+
+import pytest
+import yaml
+
+from podserve import settings
+from podserve.commands import ROOT
+from podserve.errors import Problem
+from podserve.manifests import defaults
+from tests.unit.helpers import chosen
+
+LONG_LABEL, LONG_DOMAIN = "a" * 63, ".".join(["a" * 49] * 5 + ["aaa"])
+GOOD = [
+    *(("pod", text) for text in ("a", "podserve-simple", "7", "a--b", "a" * 42)),
+    *(("bind", text) for text in ("0.0.0.0", "127.0.0.1", "192.0.2.10", "::1", "2001:db8::1")),
+    *(("domain", text) for text in ("example.org", "xn--bcher-kva.example", "a.b", "1.example", f"{LONG_LABEL}.org")),
+    *(("mail_host", text) for text in ("mx.example.org", "mail.lab.sethlakowske.com", LONG_DOMAIN)),
+    *(("postmaster", text) for text in ("alice", "a", "1", "a.b_c-d", "a" * 64)),
+    *(("message_size_limit", text) for text in ("100000", "52428800", "9999999999")),
+    *(("forwarders", text) for text in ("9.9.9.9", "8.8.8.8 8.8.4.4", "2001:db8::53 192.0.2.53")),
+    *(("dnssec", text) for text in ("yes", "no")),
+]
+WITH_NO_MEANING = ["a\nb.example", "exämple.org", "a b", "a;b", "'", "${HOME}", "\x00", "-", "."]
+BAD = [
+    *((name, text) for name in defaults() if name != "mail_host" for text in ("", " ", "\n")),
+    *((name, text) for name in defaults() for text in WITH_NO_MEANING),
+    *(("pod", text) for text in ("Pod", "-a", "a-", "a_b", "a.b", "a/b", "../a", "a" * 43)),
+    *(("bind", text) for text in ("localhost", "192.0.2.10:80", "192.0.2", "192.0.2.256", "[::1]", "fe80::1%eth0")),
+    *(("domain", text) for text in ("localhost", "Example.org", "example.org.", ".org", "a..b", "a_b.org", "-a.org")),
+    *(("domain", text) for text in ("a-.org", "192.0.2.1", f"{LONG_LABEL}a.org", f"a{LONG_DOMAIN}", "x@y.org")),
+    *(("mail_host", text) for text in ("mail", "Mail.example.org", "mail.example.org.", f"a{LONG_DOMAIN}")),
+    *(
+        ("postmaster", text)
+        for text in ("Alice", "alice@example.org", "a+b", "a:b", "a/b", ".a", "a.", "a..b", "a" * 65)
+    ),
+    *(("message_size_limit", text) for text in ("0", "99999", "10000000000", "0100000", "-100000", "1e6", "50 MB")),
+    *(("message_size_limit", text) for text in ("100_000", "1234567.0", "١٢٣٤٥٦٧")),  # digits, too
+    *(("forwarders", text) for text in ("8.8.8.8:53", "8.8.8.8, 8.8.4.4", "dns.google", "8.8.8.8 nonsense")),
+    *(("forwarders", text) for text in ("8.8.8", "fe80::1%eth0", "fe80::1%;};", "[2001:db8::1]")),
+    *(("dnssec", text) for text in ("true", "Yes", "on", "1", "auto")),
+]
+
+
+def complaints(given: dict[str, object], environment: dict[str, str] | None = None) -> list[str]:
+    """Return the lines with which these settings are refused, the first (where they come from) left out."""
+    with pytest.raises(Problem) as refused:
+        settings.load(given, defaults(), environment or {})
+    return [line.strip() for line in str(refused.value.message).splitlines()[1:]]
+
+
+@pytest.mark.parametrize(("name", "text"), GOOD)
+def test_a_good_value_is_taken_as_it_is(name: str, text: str) -> None:
+    assert getattr(chosen(**{name: text}), name) == text
+
+
+@pytest.mark.parametrize(("name", "text"), BAD)
+def test_a_bad_value_is_refused_by_name_with_what_was_expected(name: str, text: str) -> None:
+    (line,) = complaints({name: text})
+    expected = line.removeprefix(f"{name} is {' '.join(text.split())!r}: expected ")
+    assert line != expected != ""
+
+
+@pytest.mark.parametrize("name", defaults())
+def test_each_setting_has_good_and_bad_examples_here(name: str) -> None:
+    assert name in dict(GOOD)
+    assert name in dict(BAD)
+
+
+@pytest.mark.parametrize("text", [" example.org", "example.org\n", "\texample.org "])
+def test_spaces_around_a_value_do_not_count(text: str) -> None:
+    assert chosen(domain=text).domain == "example.org"
+
+
+@pytest.mark.parametrize("text", ["192.0.2.1  192.0.2.2", "192.0.2.1\n192.0.2.2\n", "192.0.2.1\t192.0.2.2"])
+def test_forwarders_may_stand_on_lines_of_their_own(text: str) -> None:
+    assert chosen(forwarders=text).forwarders == "192.0.2.1 192.0.2.2"
+
+
+def test_the_forwarder_that_is_no_address_is_named() -> None:
+    (line,) = complaints({"forwarders": "192.0.2.1 nonsense 192.0.2.2"})
+    assert line.endswith("which 'nonsense' is not")
+
+
+def test_a_number_from_yaml_is_taken() -> None:
+    assert chosen(message_size_limit=1000000).message_size_limit == "1000000"
+
+
+@pytest.mark.parametrize("value", [False, True, None, 1.5, ["8.8.8.8", "8.8.4.4"], {"a": "b"}])
+@pytest.mark.parametrize("name", ["dnssec", "forwarders", "mail_host"])
+def test_what_yaml_does_not_read_as_text_is_refused_with_a_hint_to_quote(name: str, value: object) -> None:
+    assert complaints({name: value}) == [f"{name} is {value!r}: expected text; put it in quotes"]
+
+
+@pytest.mark.parametrize(
+    ("given", "environment", "unknown"),
+    [
+        ({"colour": "red"}, {}, "colour"),
+        ({"DOMAIN": "example.org"}, {}, "DOMAIN"),
+        ({"podserve": {"domain": "example.org"}}, {}, "podserve"),
+        ({}, {"INVOKE_COLOUR": "red"}, "INVOKE_COLOUR"),
+        ({}, {"INVOKE_Domain": "example.org"}, "INVOKE_Domain"),
+        ({}, {"INVOKE_PODSERVE_DOMAIN": "example.org"}, "INVOKE_PODSERVE_DOMAIN"),
+        ({}, {"INVOKE_": ""}, "INVOKE_"),
+    ],
+)
+def test_a_name_that_is_no_setting_is_refused(
+    given: dict[str, object], environment: dict[str, str], unknown: str
+) -> None:
+    assert complaints(given, environment) == [f"{unknown} is no setting: expected one of {', '.join(defaults())}"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["INVOKE_RUN_ECHO", "INVOKE_TASKS_DEDUPE", "INVOKE_DEBUG", "INVOKE_RUNTIME_CONFIG", "INVOKE_DOMAIN", "DOMAIN"],
+)
+def test_variables_of_invoke_and_of_others_are_let_be(name: str) -> None:
+    assert settings.load({}, defaults(), {name: "1"}) == chosen()
+
+
+@pytest.mark.parametrize("name", ["run", "runners", "sudo", "tasks", "timeouts"])
+def test_invokes_own_configuration_is_let_be(name: str) -> None:
+    assert chosen(**{name: {"echo": True}}) == chosen()
+
+
+def test_all_complaints_come_at_once() -> None:
+    given = {"domain": "bad_domain", "forwarders": "nonsense", "dnssec": True, "colour": "red"}
+    said = complaints(given, {"INVOKE_FOO": "1"})
+    assert [line.split()[0] for line in said] == ["colour", "INVOKE_FOO", "dnssec", "domain", "forwarders"]
+
+
+def test_the_mail_host_is_of_the_domain() -> None:
+    assert chosen(domain="example.org").mail_host == "mail.example.org"
+
+
+@pytest.mark.parametrize("mail_host", ["mx.example.org", "mail.lab.sethlakowske.com"])
+def test_a_mail_host_that_is_given_stays(mail_host: str) -> None:
+    assert chosen(domain="example.org", mail_host=mail_host).mail_host == mail_host
+
+
+def test_without_settings_all_is_as_kube_says() -> None:
+    assert vars(chosen()) == defaults()
+
+
+def test_the_environment_of_the_services_is_in_capitals() -> None:
+    assert chosen(domain="example.org").environment()["MAIL_HOST"] == "mail.example.org"
+
+
+@pytest.mark.parametrize(("bind", "local"), [("0.0.0.0", "127.0.0.1"), ("192.0.2.10", "192.0.2.10")])
+def test_the_host_reaches_the_pod_where_it_is_bound(bind: str, local: str) -> None:
+    assert chosen(bind=bind).local_address == local
+
+
+def test_the_postmasters_address_is_of_the_domain() -> None:
+    assert chosen(domain="example.org", postmaster="alice").postmaster_address == "alice@example.org"
+
+
+def test_invoke_yaml_shows_each_setting_with_its_default() -> None:
+    lines = (ROOT / "invoke.yaml").read_text().splitlines()
+    shown = yaml.safe_load("\n".join(line[1:] for line in lines if re.match(r"#[a-z_]+: \S", line)))
+    set_here = yaml.safe_load("\n".join(lines)) or {}
+    assert {**shown, **{name: defaults()[name] for name in set_here}} == defaults()
