@@ -22,9 +22,9 @@ def _scripts(session: nox.Session) -> list[str]:
 
 
 def _chosen(session: nox.Session, folder: str) -> list[str]:
-    """Return pytest's arguments: what follows `--`, and the folder unless a file or folder of tests is among that."""
+    """Return pytest's arguments: a JUnit file, what follows `--`, and the folder unless tests are named there."""
     named = any(Path(word.partition("::")[0]).exists() and word.startswith("tests/") for word in session.posargs)
-    return [*session.posargs] if named else [folder, *session.posargs]
+    return [f"--junitxml=artefacts/{session.name}.xml", *session.posargs, *([] if named else [folder])]
 
 
 @nox.session

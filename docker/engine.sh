@@ -21,7 +21,7 @@ if [ -z "$catatonit" ]; then
     exit 1
 fi
 trial=localhost/podserve-trial
-tar -C "$(dirname "$catatonit")" -c catatonit | podman import -q - "$trial" >/dev/null
+tar -C "$(dirname "$catatonit")" -c catatonit | podman --log-level error import -q - "$trial" >/dev/null
 trap 'podman rmi -f "$trial" >/dev/null 2>&1; rm -f "$conf.trial"' EXIT
 
 hard() { awk -v what="$1" 'index($0, what) == 1 { print $(NF - 1) }' /proc/self/limits; }

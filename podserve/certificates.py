@@ -111,12 +111,13 @@ def _usage(*, authority: bool) -> x509.KeyUsage:
 
 
 def _authority(folder: Path, domain: str) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-    """Return the pod's authority, made anew where there is none."""
+    """Return the pod's authority, made anew where there is none, or none that outlasts what it issues."""
     certificate, private = folder / "ca.crt", folder / "ca.key"
-    if certificate.exists():
+    there = x509.load_pem_x509_certificate(certificate.read_bytes()) if certificate.exists() else None
+    if there and there.not_valid_after_utc - dt.datetime.now(dt.UTC) > LIFETIME:
         key = serialization.load_pem_private_key(private.read_bytes(), None)
         assert isinstance(key, ec.EllipticCurvePrivateKey)  # noqa: S101  # written below
-        return x509.load_pem_x509_certificate(certificate.read_bytes()), key
+        return there, key
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"PodServe authority of {domain}"[:64])])
     made = (

@@ -38,6 +38,6 @@ def wait_until(
         if now - asked > SECOND or waited > timeout:
             asked, reason = now, stopped()
         if reason or waited > timeout:
-            because = f"\n{reason}" if reason else ""
-            raise Problem(f"waited {waited:.1f} s for {what}; last: {last or type(last).__name__}{because}") from last
+            seen, because = str(last) or type(last).__name__, f"\n{reason}" if reason else ""
+            raise Problem(f"waited {waited:.1f} s for {what}; last: {seen}{because}") from last
         time.sleep(INTERVAL)

@@ -1,6 +1,9 @@
 """What the tests of mail share: a message found again, Postfix's queue, and TLS as it was."""
 
+import base64
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from podserve.commands import run
 from podserve.waiting import NotYet, wait_until
@@ -26,6 +29,23 @@ def arrived(server: Server, account: Account, subject: str) -> bytes:
             return content
 
         return wait_until(check, 10, f"the message {subject} to {account.address}")
+
+
+def sasl_plain(account: Account) -> str:
+    """Return an account's login for the mechanism PLAIN (RFC 4616), as it goes over the wire."""
+    return base64.b64encode(f"\0{account.address}\0{account.password}".encode()).decode()
+
+
+@contextmanager
+def a_right_login_follows(server: Server, account: Account) -> Iterator[None]:
+    """Log in rightly afterwards: wrong logins lock nobody out.
+
+    It ends Dovecot's penalty, too: after a wrong login the next from that address waits 4 s, and longer after each
+    (https://doc.dovecot.org/2.4.2/core/config/auth/penalty.html).
+    """
+    yield
+    with server.imap(account):
+        pass
 
 
 def queued(own: OwnPod, word: str) -> list[str]:

@@ -9,7 +9,7 @@ from imapclient import SEEN, IMAPClient
 from imapclient.exceptions import IMAPClientError, LoginError
 
 from podserve.waiting import NotYet, wait_until
-from tests.acceptance.mail import STRANGER, arrived, refusal_of_tls_1_1
+from tests.acceptance.mail import STRANGER, a_right_login_follows, arrived, refusal_of_tls_1_1
 from tests.acceptance.own_pod import OwnPod
 from tests.acceptance.server import Account, Server, letter, token
 
@@ -118,18 +118,14 @@ def test_login_by_sasl_is_taken_with_tls(server: Server, alice: Account) -> None
 
 
 def test_a_wrong_password_is_refused(server: Server, alice: Account) -> None:
-    with pytest.raises(LoginError), server.imap(Account(alice.address, token())):
+    with a_right_login_follows(server, alice), pytest.raises(LoginError), server.imap(Account(alice.address, token())):
         pass
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["nobody@{domain}", "{name}", "{name}+tag@{domain}", "{name}@example.com", "../{local}", "{name}/../{local}",
-     "../{domain}/{local}", "{local}/../{local}", "{local}%00", "*@{domain}", ""],
-)  # fmt: skip
+@pytest.mark.parametrize("name", ["nobody@{domain}", "../{local}", "{name}/../{local}"])
 def test_another_name_than_the_accounts_is_refused(server: Server, alice: Account, name: str) -> None:
-    name = name.format(local=alice.address, name=alice.local_part, domain=server.domain)
-    with pytest.raises(LoginError), server.imap(Account(name, alice.password)):
+    other = Account(name.format(local=alice.address, name=alice.local_part, domain=server.domain), alice.password)
+    with a_right_login_follows(server, alice), pytest.raises(LoginError), server.imap(other):
         pass
 
 
@@ -144,7 +140,7 @@ def test_a_mailbox_is_nobody_elses(server: Server, alice: Account, bob: Account)
         for name in names:
             other.select_folder(name, readonly=True)
             assert other.search(["SUBJECT", subject]) == []
-        assert other.namespace() == ((("", "/"),), None, None) or other.namespace()[1:] == (None, None)
+        assert other.namespace()[1:] == (None, None), "other users' folders, and shared ones"
 
 
 @pytest.mark.parametrize(
@@ -179,17 +175,8 @@ def test_mail_lies_in_the_accounts_folder_for_its_owner_alone(
         client.send_message(letter(STRANGER, new_account.address, subject))
     arrived(server, new_account, subject)
     home = own.folder("mail") / server.domain / new_account.local_part
-    [message] = [file for file in home.rglob("*") if file.is_file() and subject in file.read_text(errors="replace")]
-    assert message.parent.name in {"new", "cur"}
+    [message] = [file for folder in ("new", "cur") for file in (home / "Maildir" / folder).iterdir()]
+    assert subject in message.read_text()
     for path in (home, *home.rglob("*")):
-        state = path.stat()
-        assert (state.st_uid, state.st_gid) == (VMAIL, VMAIL), path
-        assert not state.st_mode & 0o077, path
-
-
-def test_a_refused_name_leaves_no_folder(server: Server, own: OwnPod) -> None:
-    store = own.folder("mail")
-    name = token()
-    with pytest.raises(LoginError), server.imap(Account(f"../{name}@{server.domain}", token())):
-        pass
-    assert [*store.rglob(f"{name}*"), *store.parent.glob(f"{name}*")] == []
+        assert (path.stat().st_uid, path.stat().st_gid) == (VMAIL, VMAIL), path
+    assert not home.stat().st_mode & 0o077

@@ -1,6 +1,5 @@
 """Port 587: those who log in send, as themselves, to anywhere."""
 
-import base64
 import smtplib
 import ssl
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ import pytest
 
 from podserve.waiting import NotYet, wait_until
 from tests.acceptance.envelopes import answer
-from tests.acceptance.mail import arrived, queued, refusal_of_tls_1_1
+from tests.acceptance.mail import a_right_login_follows, arrived, queued, refusal_of_tls_1_1, sasl_plain
 from tests.acceptance.own_pod import OwnPod
 from tests.acceptance.server import Account, Server, letter, token
 
@@ -68,7 +67,7 @@ def test_mail_to_elsewhere_is_queued_on_the_mail_volume(
 ) -> None:
     client.send_message(letter(alice.address, stranger, token()))
     number = wait_for_queued(own, stranger)
-    assert list((own.folder("mail") / ".postfix").glob(f"*/{number}"))
+    assert list((own.folder("mail") / ".postfix").rglob(number))
 
 
 def test_mail_to_nobody_is_refused(client: smtplib.SMTP, server: Server, alice: Account) -> None:
@@ -97,9 +96,8 @@ def test_login_is_offered_after_starttls_only(server: Server) -> None:
 
 
 def test_login_and_mail_are_refused_before_starttls(server: Server, alice: Account) -> None:
-    credentials = base64.b64encode(f"\0{alice.address}\0{alice.password}".encode()).decode()
     with server.smtp(port=587, tls=False) as client:
-        assert client.docmd("AUTH", f"PLAIN {credentials}")[0] // 100 == 5
+        assert client.docmd("AUTH", f"PLAIN {sasl_plain(alice)}")[0] // 100 == 5
         assert client.docmd("MAIL", f"FROM:<{alice.address}>")[0] == 530
 
 
@@ -111,15 +109,9 @@ def test_login_by(server: Server, alice: Account, mechanism: str) -> None:
         assert code == 235
 
 
-@pytest.mark.parametrize("name", ["{local}", "nobody@{domain}", "../{local}", "{local}/../{local}"])
-def test_wrong_login_is_refused(server: Server, alice: Account, name: str) -> None:
-    name = name.format(local=alice.address, domain=server.domain)
-    # Only the name alone is right with a wrong password; every other name is wrong with the right one.
-    password = token() if name == alice.address else alice.password
-    with server.smtp(port=587) as client:
-        with pytest.raises(smtplib.SMTPAuthenticationError) as refused:
-            client.login(name, password)
-        assert refused.value.smtp_code == 535
+def test_a_wrong_password_is_refused(server: Server, alice: Account) -> None:
+    with a_right_login_follows(server, alice), server.smtp(port=587) as client:
+        assert client.docmd("AUTH", f"PLAIN {sasl_plain(Account(alice.address, token()))}")[0] == 535
         assert client.docmd("MAIL", f"FROM:<{alice.address}>")[0] == 530
 
 
@@ -155,13 +147,13 @@ def test_the_postmaster_sends_as_the_addresses_that_reach_him(server: Server, ow
 
 
 def test_a_receipt_without_a_sender_tells_its_login(client: smtplib.SMTP, server: Server, alice: Account) -> None:
-    # Mail clients send receipts with an empty sender (RFC 8098, section 3), which is nobody's and so owned by
-    # nobody: the message itself says who logged in.
+    # Receipts have an empty sender (RFC 8098, section 3), which belongs to no login; nor does From: have to. So that
+    # nobody passes for another, the message says whose login sent it.
     subject = token()
     client.send_message(letter(f"someone@{server.domain}", alice.address, subject), from_addr="")
     received = message_from_bytes(arrived(server, alice, subject), policy=SMTP)
     assert received["Return-Path"] == "<>"
-    assert f"(Authenticated sender: {alice.address})" in received["Received"]
+    assert f"(Authenticated sender: {alice.address})" in received.get_all("Received", [])[-1]
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])

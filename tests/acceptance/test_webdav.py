@@ -124,10 +124,10 @@ def test_a_folder_is_not_listed_as_a_page(server: Server, alice: Account) -> Non
     assert "file" not in page.text
 
 
-def test_a_page_that_was_uploaded_is_not_run(server: Server, alice: Account) -> None:
-    page = b'<!--#echo var="DOMAIN" --><?php echo 1; ?>'
+def test_a_file_is_what_was_uploaded_and_nothing_runs_it(server: Server, alice: Account) -> None:
+    page = b'URI: page\n<!--#echo var="DOMAIN" --><?php echo 1; ?>'
     with folder(server, alice) as client:
-        for name in ("page.shtml", "page.php", "page.cgi", "page.fcgi"):
+        for name in ("page.shtml", "page.php", "page.cgi", "page.fcgi", "page.var"):
             client.put(name, content=page)
             assert client.get(name).content == page
         client.put(".htaccess", content=b"Require all granted\nSatisfy any\n")
@@ -168,17 +168,17 @@ def test_no_password_is_asked_for_over_plain_http(server: Server, alice: Account
     "path",
     ["/webdav/../../../etc/passwd", "/webdav/%2e%2e/%2e%2e/%2e%2e/etc/passwd", "/webdav/..%2f..%2f..%2fetc/passwd"],
 )
-def test_no_path_leads_out_of_the_folder(server: Server, path: str) -> None:
-    answer = ask_as_written(server, path)
+def test_no_path_leads_out_of_the_folder(server: Server, alice: Account, path: str) -> None:
+    answer = ask_as_written(server, path, alice)
     assert 400 <= answer.status < 500
     assert b"root:" not in answer.read()
 
 
-def test_a_file_is_neither_moved_out_of_the_folder_nor_to_another_server(server: Server, alice: Account) -> None:
+def test_a_file_is_not_moved_out_of_the_folder(server: Server, alice: Account) -> None:
     with folder(server, alice) as client:
         client.put("file", content=b"x")
-        for destination in (f"https://{server.domain}/{token()}", "https://other.example/webdav/file"):
-            assert client.request("MOVE", "file", headers={"Destination": destination}).status_code >= 400
+        destination = f"https://{server.domain}/{token()}"
+        assert client.request("MOVE", "file", headers={"Destination": destination}).status_code == 405
         assert client.get("file").content == b"x"
 
 
@@ -226,7 +226,6 @@ def test_a_removed_account_is_refused_within_two_seconds(own: OwnPod, new_accoun
 def test_a_changed_password_is_in_use_within_two_seconds(own: OwnPod, new_account: Account, logs_in: Login) -> None:
     changed = Account(new_account.address, secrets.token_urlsafe(12))
     assert logs_in(own.server, new_account)
-    assert not logs_in(own.server, changed)
     own.invoke("users.passwd", new_account.address, "--password-stdin", stdin=f"{changed.password}\n")
     _wait_for_refusal(logs_in, own.server, new_account)
     assert logs_in(own.server, changed)

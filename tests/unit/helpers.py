@@ -1,14 +1,18 @@
 """What the unit tests share: settings by name, and a Podman that only writes down what it was asked."""
 
+import io
 import os
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import yaml
+from invoke import Program
 
-from podserve import settings
+from podserve import commands, settings
 from podserve.commands import ROOT, Result, run
 from podserve.manifests import KUBE, defaults
 
@@ -23,6 +27,8 @@ esac
 """
 
 
+DEFAULTS = {f"INVOKE_{name.upper()}": value for name, value in defaults().items()}
+"""The default settings as variables, which count for more than what invoke.yaml of this checkout may say."""
 Document = dict[str, Any]
 
 
@@ -54,15 +60,36 @@ class FakePodman:
         file = self.folder / "calls"
         return file.read_text().splitlines() if file.exists() else []
 
-    def run(self, *argv: str, stdin: str = "", **environment: str) -> Result:
-        """Run a command to which this is Podman, on a host where Podman needs no settings of ours."""
+    def environment(self, **own: str) -> dict[str, str]:
+        """Return an environment in which this is Podman, and needs no settings of ours; `own` adds to it."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("INVOKE_")}
         path = f"{self.folder}{os.pathsep}{os.environ['PATH']}"
-        env = {**inherited, "PATH": path, "FAKE": str(self.folder), "CONTAINERS_CONF": os.devnull, **environment}
-        return run(argv, stdin=stdin, check=False, timeout=30, env=env)
+        return {**inherited, "PATH": path, "FAKE": str(self.folder), "CONTAINERS_CONF": os.devnull, **own}
 
-    def invoke(self, *argv: str, stdin: str = "", **environment: str) -> Result:
-        """Run an Invoke task with the default settings, whatever invoke.yaml says; `environment` adds to them."""
-        given = {f"INVOKE_{name.upper()}": value for name, value in defaults().items()}
-        root = ("--search-root", str(ROOT))
-        return self.run(sys.executable, "-m", "invoke", *root, *argv, stdin=stdin, **{**given, **environment})
+    def run(self, *argv: str) -> Result:
+        """Run a command to which this is Podman."""
+        return run(argv, check=False, timeout=30, env=self.environment(**DEFAULTS))
+
+    def invoke(self, *argv: str) -> Result:
+        """Run an Invoke task as one does, in a process of its own."""
+        return self.run(sys.executable, "-m", "invoke", "--search-root", str(ROOT), *argv)
+
+    def invoke_here(self, *argv: str, stdin: str = "", **own: str) -> Result:
+        """Run an Invoke task in this process, which is quicker; `own` adds to the environment."""
+        words, code = ("invoke", "--search-root", str(ROOT), *argv), 0
+        out, err = io.StringIO(), io.StringIO()
+        environment = self.environment(**{**DEFAULTS, **own})
+        commands.environment.cache_clear()
+        try:
+            with (
+                patch.dict(os.environ, environment, clear=True),
+                patch.object(sys, "stdin", io.StringIO(stdin)),
+                redirect_stdout(out),
+                redirect_stderr(err),
+            ):
+                Program().run(list(words))
+        except SystemExit as end:
+            code = int(end.code or 0)
+        finally:
+            commands.environment.cache_clear()
+        return Result(words, code, out.getvalue(), err.getvalue())

@@ -47,11 +47,14 @@ def test_an_account_may_be_named(local: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["", " ", "@", "@example.org", "alice@other.org", "alice@example.org@example.org", "alice@sub.example.org", "a b"]
-    + ["a+tag", "a:b", "a/b", "..", "../a", ".a", "a.", "a..b", "-a", "#a", "a\n", "a\nb:c", "álice", "a" * 65, "$a"],
+    [
+        *("", " ", "@", "@example.org", "alice@other.org", "alice@example.org@example.org", "alice@sub.example.org"),
+        *("a+tag", "a:b", "a/b", "..", "../a", ".a", "a.", "a..b", "-a", "#a", "$a", "a b", "a\n", "a\nb:c", "a" * 65),
+        *("álice", "\N{CYRILLIC SMALL LETTER A}lice"),
+    ],
 )
 def test_an_account_may_not_be_named(name: str) -> None:
-    with pytest.raises(Problem, match="is no account of example.org: expected a name such as alice or"):
+    with pytest.raises(Problem, match=r"is no account of example\.org: expected a name such as alice or"):
         accounts.address(name, "example.org")
 
 
@@ -126,7 +129,7 @@ def test_an_account_that_is_missing_cannot_be_removed(there: Accounts) -> None:
 
 
 @pytest.mark.parametrize(
-    "password", ["12345678", "x" * 72, "ü" * 36, "pass:word", "with space ", "$2y$10$", "🔑🔑🔑🔑🔑🔑🔑🔑"]
+    "password", ["12345678", "x" * 72, "ü" * 36, "pass:word", "with space ", "$2y$10$x", "🔑🔑🔑🔑🔑🔑🔑🔑"]
 )
 def test_a_password_may_be(there: Accounts, password: str) -> None:
     there.add(ALICE, password)
@@ -193,9 +196,10 @@ def test_a_crash_before_the_change_is_done_leaves_the_file_as_it_was(
 
     there.add(ALICE, GOOD)
     before = (tmp_path / "passwd").read_bytes()
-    with monkeypatch.context() as patch, pytest.raises(Crash):
+    with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", crash)
-        there.add(BOB, GOOD)
+        with pytest.raises(Crash):
+            there.add(BOB, GOOD)
     assert (tmp_path / "passwd").read_bytes() == before
     there.remove(ALICE)
     assert there.hashes() == {}

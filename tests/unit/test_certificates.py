@@ -107,6 +107,20 @@ def test_a_certificate_that_is_not_yet_due_is_kept(volumes: Volumes, monkeypatch
     assert volumes.ensure() == old
 
 
+@pytest.mark.parametrize(("hours", "kept"), [(1, True), (-1, False)])
+def test_an_authority_issues_nothing_that_outlasts_it(
+    volumes: Volumes, monkeypatch: pytest.MonkeyPatch, hours: int, *, kept: bool
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(certificates, "AUTHORITY_LIFETIME", certificates.LIFETIME + dt.timedelta(hours=hours))
+        volumes.ensure()
+    authority = volumes.ca.read_bytes()
+    volumes.ensure(*NAMES, "more.example.org")
+    assert (volumes.ca.read_bytes() == authority) is kept
+    assert loaded(volumes.ca).not_valid_after_utc >= loaded(volumes.current / "tls.crt").not_valid_after_utc
+    assert verify(volumes.current / "tls.crt", volumes.ca, NAMES[0])
+
+
 @pytest.mark.parametrize("days", [-1, 0, 1])
 def test_the_days_left_are_whole_days(days: int) -> None:
     ends = dt.datetime.now(dt.UTC) + dt.timedelta(days=days, hours=1)
@@ -198,7 +212,7 @@ def test_a_client_of_the_pods_name_greets_it_at_any_address(volumes: Volumes, na
 @pytest.mark.parametrize("name", ["example.com", "www.example.org", "127.0.0.1"])
 def test_a_client_of_another_name_refuses_it(volumes: Volumes, name: str) -> None:
     volumes.ensure()
-    with pytest.raises(ssl.SSLCertVerificationError, match="mismatch|not valid for"):
+    with pytest.raises(ssl.SSLCertVerificationError, match=r"mismatch|not valid for"):
         handshake(volumes, certificates.client_context(name, volumes.ca))
 
 

@@ -1,0 +1,77 @@
+"""Trying the endpoints: each port has an exchange, and what does not answer is told."""
+
+import socket
+import ssl
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import dns.message
+import dns.rcode
+import pytest
+
+from podserve import endpoints, report
+from podserve.manifests import Manifests
+from tests.unit.helpers import chosen
+
+PORTS = list(Manifests(chosen()).ports)
+
+
+@pytest.fixture
+def dead_port() -> Iterator[int]:
+    """A port of 127.0.0.1 that is held for both protocols, and behind which nobody listens."""
+    with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
+        tcp.bind(("127.0.0.1", 0))
+        udp.bind(tcp.getsockname())
+        yield tcp.getsockname()[1]
+
+
+def at(number: int) -> Manifests:
+    """Return a pod all of whose ports have this number."""
+    manifests = Manifests(chosen(bind="127.0.0.1"))
+    for container in manifests.pod["spec"]["containers"]:
+        for port in container["ports"]:
+            port["hostPort"] = number
+    return manifests
+
+
+@pytest.mark.parametrize("what", [endpoints.EXCHANGES, report.USES], ids=["exchange", "use"])
+def test_each_port_of_the_pod_is_known_and_no_other(what: dict[str, object]) -> None:
+    assert set(what) == set(PORTS)
+
+
+def test_ports_that_do_not_answer_are_told_in_the_order_asked(dead_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoints, "PATIENCE", 0.1)
+    asked = list(reversed(PORTS))
+    answers = endpoints.attempt_all(at(dead_port), ssl.create_default_context(), asked)
+    assert [answer.port for answer in answers] == asked
+    assert not any(answer.ok for answer in answers)
+    assert all(answer.error and 0 < answer.seconds < 1 for answer in answers)
+
+
+@contextmanager
+def resolver(rcode: dns.rcode.Rcode) -> Iterator[int]:
+    """Yield the port of a name server that answers one question so."""
+
+    def answer() -> None:
+        question, client = server.recvfrom(512)
+        response = dns.message.make_response(dns.message.from_wire(question))
+        response.set_rcode(rcode)
+        server.sendto(response.to_wire(), client)
+
+    with socket.socket(type=socket.SOCK_DGRAM) as server, ThreadPoolExecutor(1) as pool:
+        server.bind(("127.0.0.1", 0))
+        answered = pool.submit(answer)
+        yield server.getsockname()[1]
+        answered.result()
+
+
+def test_a_resolver_whose_forwarders_answer_is_no_problem() -> None:
+    with resolver(dns.rcode.NOERROR) as port:
+        assert endpoints.line_problem(at(port)) == ""
+
+
+def test_a_resolver_whose_forwarders_fail_is_told_with_what_it_said() -> None:
+    with resolver(dns.rcode.SERVFAIL) as port:
+        told = endpoints.line_problem(at(port))
+    assert told == "the forwarders (8.8.8.8 8.8.4.4) did not resolve google.com: SERVFAIL"

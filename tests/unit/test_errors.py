@@ -1,0 +1,103 @@
+"""What a person did wrong is told in one line, without a traceback; what is a mistake of ours keeps its traceback."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from invoke import Config
+
+from podserve import errors
+from podserve.errors import Problem
+from tests.unit.helpers import FakePodman
+
+WRONG = [
+    ("open.yaml", "domain: [example.org\npod: x\n", "line 2 is no valid YAML: expected ',' or ']'"),
+    ("colons.yaml", "a: b: c\n", "line 1 is no valid YAML: mapping values are not allowed here"),
+    ("tab.yml", "domain:\n\texample.org\n", "line 2 is no valid YAML: found character '\\t'"),
+    ("list.yaml", "- domain\n", "is no list of settings like domain: example.org"),
+    ("text.yaml", "example.org\n", "is no list of settings like domain: example.org"),
+    ("nested.yaml", "domain:\n  name: example.org\n", "is no list of settings like domain: example.org"),
+    ("group.yaml", "run: yes\n", "is no list of settings like domain: example.org"),
+    ("binary.yaml", "\udcff\udcfe", "is no list of settings like domain: example.org"),
+    ("open.json", '{"domain": ', "is no list of settings like domain: example.org"),
+    ("settings.toml", 'domain = "example.org"\n', "Config files of type 'toml'"),
+]
+
+
+@pytest.fixture
+def _hook(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put Python's own hook back at the end."""
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    errors.explain_configuration_errors()
+
+
+def read(file: Path) -> None:
+    """Read a configuration file as Invoke does for -f, and tell what goes wrong as the interpreter does at its end."""
+    config = Config(defaults={"domain": "example.org", "run": {}}, runtime_path=file, lazy=True)
+    try:
+        config.load_runtime()
+    except Exception as error:  # noqa: BLE001  # as the interpreter
+        sys.excepthook(type(error), error, error.__traceback__)
+
+
+@pytest.mark.usefixtures("_hook")
+@pytest.mark.parametrize(("name", "content", "told"), WRONG, ids=[name for name, _, _ in WRONG])
+def test_a_configuration_file_that_cannot_be_read_is_told_in_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: str, told: str
+) -> None:
+    file = tmp_path / name
+    file.write_text(content, errors="surrogateescape")
+    read(file)
+    said = capsys.readouterr().err
+    assert said.startswith("podserve: ")
+    assert told in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.usefixtures("_hook")
+@pytest.mark.parametrize("content", ["", "# domain: example.org\n", "domain: example.org\n"])
+def test_a_configuration_file_that_can_be_read_is_not_told_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str
+) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text(content)
+    read(file)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("_hook")
+@pytest.mark.parametrize(
+    "error", [ValueError("a mistake"), FileNotFoundError(2, "No such file", "passwd"), KeyError(1)]
+)
+def test_a_mistake_of_ours_keeps_its_traceback(capsys: pytest.CaptureFixture[str], error: Exception) -> None:
+    try:
+        raise error
+    except type(error) as raised:
+        sys.excepthook(type(raised), raised, raised.__traceback__)
+    said = capsys.readouterr().err
+    assert said.startswith("Traceback (most recent call last):\n")
+    assert type(error).__name__ in said
+
+
+def test_a_problem_ends_a_task_with_1_and_its_words() -> None:
+    problem = Problem("port 53 is taken")
+    assert (problem.code, problem.message) == (1, "podserve: port 53 is taken")
+
+
+@pytest.mark.parametrize(("name", "content", "told"), [WRONG[0], WRONG[-1]], ids=["no YAML", "no known suffix"])
+def test_a_task_with_a_wrong_file_ends_in_a_line_and_touches_nothing(
+    fake_podman: FakePodman, tmp_path: Path, name: str, content: str, told: str
+) -> None:
+    file = tmp_path / name
+    file.write_text(content)
+    ended = fake_podman.invoke("-f", str(file), "up")
+    assert (ended.code, ended.stdout, ended.stderr.count("\n")) == (1, "", 1)
+    assert told in ended.stderr
+    assert fake_podman.calls == []
+
+
+def test_a_task_with_a_file_that_is_missing_ends_in_a_line_and_touches_nothing(fake_podman: FakePodman) -> None:
+    ended = fake_podman.invoke_here("-f", "/nowhere/settings.yaml", "up")
+    expected = "podserve: /nowhere/settings.yaml does not exist: expected a file of settings, such as invoke.yaml\n"
+    assert (ended.code, ended.stdout, ended.stderr) == (1, "", expected)
+    assert fake_podman.calls == []

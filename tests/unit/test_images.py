@@ -1,0 +1,137 @@
+"""Building the images: what docker/build.sh says is shown as it goes, and told when it fails."""
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from podserve import images
+from podserve.errors import Problem
+
+Builder = Path
+
+
+@pytest.fixture
+def builder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Builder:
+    """What stands for docker/build.sh: a program that prints its arguments."""
+    monkeypatch.setattr(images, "ROOT", tmp_path)
+    program = tmp_path / "docker" / "build.sh"
+    program.parent.mkdir()
+    says(program, 'echo "images: $*"')
+    return program
+
+
+def says(builder: Builder, script: str) -> None:
+    """Have the builder run these lines of shell."""
+    builder.write_text(f"#!/bin/sh\n{script}\n")
+    builder.chmod(0o755)
+
+
+def a_pipe() -> Console:
+    """Return a console that is no terminal."""
+    return Console(file=io.StringIO(), width=40)
+
+
+def a_terminal() -> Console:
+    """Return a console that is a terminal, without colours."""
+    return Console(file=io.StringIO(), width=120, force_terminal=True, color_system=None)
+
+
+def shown(console: Console) -> str:
+    """Return what a console of these tests shows."""
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def last_frame(console: Console) -> list[str]:
+    """Return the bars, as they were shown last: an image and what it does."""
+    frame = shown(console).replace("\x1b[?25h", "").rpartition("\x1b[2K")[2]
+    return [" ".join(word for word in line.split() if "━" not in word) for line in frame.splitlines() if line.strip()]
+
+
+@pytest.mark.usefixtures("builder")
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({}, ""),
+        ({"names": ["dns", "mail"]}, "--image dns --image mail"),
+        ({"base": "registry"}, "--base registry"),
+        ({"no_cache": True}, "--no-cache"),
+        ({"names": ["base"], "base": "mmdebstrap", "no_cache": True}, "--image base --base mmdebstrap --no-cache"),
+    ],
+)
+def test_what_is_asked_for_is_passed_on(asked: dict[str, object], words: str) -> None:
+    console = a_pipe()
+    images.build(**asked, console=console)  # type: ignore[arg-type]
+    assert shown(console).strip() == f"images: {words}".strip()
+
+
+def test_nothing_to_do_is_told(builder: Builder) -> None:
+    says(builder, "echo 'images: up to date'")
+    assert not images.build(console=a_pipe())
+
+
+def test_something_done_is_told(builder: Builder) -> None:
+    says(builder, "echo 'dns: STEP 1/1: FROM scratch'")
+    assert images.build(console=a_pipe())
+
+
+def test_without_a_terminal_every_line_is_shown_as_it_is(builder: Builder) -> None:
+    line = "dns: [bold]STEP[/] 1/7: RUN a line that is longer than this console is wide, and not cut"
+    says(builder, f"echo '{line}'; echo 'dns: done' >&2")
+    console = a_pipe()
+    images.build(console=console)
+    assert shown(console) == f"{line}\ndns: done\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "bar"),
+    [
+        ("dns: STEP 3/7: RUN apt-get update", "dns RUN apt-get update"),
+        ("dns: STEP 3/7: COPY rootfs/ /", "dns COPY rootfs/ /"),
+        ("dns: Get:1 http://deb.debian.org trixie InRelease", "dns Get:1 http://deb.debian.org trixie InRelease"),
+        ("dns: Successfully tagged localhost/podserve-dns:latest", "dns done"),
+        ("dns: sha256:0123", "dns sha256:0123"),
+        ("debian: sha256:0123", "debian done"),
+        ("debian: asking the registry", "debian asking the registry"),
+    ],
+)
+def test_on_a_terminal_a_line_becomes_what_its_image_does(builder: Builder, line: str, bar: str) -> None:
+    says(builder, f"echo '{line}'")
+    console = a_terminal()
+    images.build(console=console)
+    (said,) = last_frame(console)
+    assert " ".join(word for word in said.split() if word not in {"0:00:00", *"⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"}) == bar
+
+
+def test_on_a_terminal_each_image_has_a_bar_of_its_own(builder: Builder) -> None:
+    says(builder, 'for i in apache mail dns apache mail; do echo "$i: STEP 1/2: FROM base"; done')
+    console = a_terminal()
+    images.build(console=console)
+    assert [line.split()[1] for line in last_frame(console)] == ["apache", "mail", "dns"]
+
+
+def test_on_a_terminal_nothing_to_do_shows_nothing(builder: Builder) -> None:
+    says(builder, "echo 'images: up to date'")
+    console = a_terminal()
+    assert not images.build(console=console)
+    assert "up to date" not in shown(console)
+
+
+def test_a_build_that_fails_on_a_terminal_is_told_with_its_last_lines(builder: Builder) -> None:
+    says(builder, "seq -f 'dns: line %g' 100; echo 'dns: the build failed' >&2; exit 1")
+    with pytest.raises(Problem, match="the images could not be built") as failed:
+        images.build(console=a_terminal())
+    told = str(failed.value.message)
+    assert "dns: line 72\n" in told
+    assert "dns: line 100\ndns: the build failed\n" in told
+    assert "dns: line 71\n" not in told
+
+
+def test_a_build_that_fails_elsewhere_has_shown_its_lines(builder: Builder) -> None:
+    says(builder, "echo 'dns: the build failed'; exit 1")
+    console = a_pipe()
+    with pytest.raises(Problem, match="could not be built: see the lines above"):
+        images.build(console=console)
+    assert shown(console) == "dns: the build failed\n"

@@ -1,0 +1,114 @@
+"""The tasks: each tells what it is for, refuses what cannot be, and passes on to Podman what it was asked."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import bcrypt
+import pytest
+from invoke import Collection, Task
+
+import tasks
+from podserve.accounts import Accounts
+from podserve.commands import ROOT
+from tests.unit.helpers import FakePodman
+
+
+def every_task(collection: Collection = tasks.namespace) -> Iterator[tuple[str, Task[Any]]]:
+    """Yield each task by the name that one types."""
+    for name in collection.task_names:
+        yield name, collection[name]
+
+
+TASKS = dict(every_task())
+
+
+def test_the_tasks_are_these() -> None:
+    users = {"users.add", "users.list", "users.passwd", "users.remove"}
+    assert {"build", "up", "down", "restart", "status", "logs", *users} <= set(TASKS)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_says_in_a_line_what_it_does(name: str) -> None:
+    said = (TASKS[name].__doc__ or "").strip()
+    assert said.endswith(".")
+    assert "\n" not in said
+    assert len(said) < 100
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_option_of_a_task_says_what_it_is_for(name: str) -> None:
+    silent = [argument.name for argument in TASKS[name].get_arguments() if not argument.help]
+    assert silent == []
+
+
+def test_the_list_of_tasks_is_the_manual(fake_podman: FakePodman) -> None:
+    listed = " ".join(fake_podman.invoke_here("--list").stdout.split())
+    assert [name for name, task in TASKS.items() if f" {name} {task.__doc__}" not in listed] == []
+
+
+def test_wrong_settings_are_told_all_at_once_and_nothing_is_made(fake_podman: FakePodman) -> None:
+    wrong = {"INVOKE_DOMAIN": "bad_domain", "INVOKE_FORWARDERS": "nonsense", "INVOKE_FOO": "1"}
+    ended = fake_podman.invoke_here("up", **wrong, INVOKE_POD="podserve-unit")
+    assert (ended.code, ended.stdout) == (1, "")
+    first, *lines = ended.stderr.splitlines()
+    assert first == "podserve: these settings (invoke.yaml, INVOKE_… or -f FILE) cannot be used:"
+    assert [line.split()[0] for line in lines] == ["INVOKE_FOO", "domain", "forwarders"]
+    assert fake_podman.calls == []
+    assert list((ROOT / ".podserve").glob("podserve-unit*")) == []
+
+
+@pytest.mark.parametrize("volumes", ["--volumes", "-v"])
+def test_volumes_are_not_removed_without_a_terminal_to_ask(fake_podman: FakePodman, volumes: str) -> None:
+    ended = fake_podman.invoke_here("down", volumes, stdin="podserve-simple\n")
+    assert (ended.code, ended.stdout) == (1, "")
+    assert ended.stderr == "podserve: there is no terminal to ask: give --yes to go on without\n"
+    assert fake_podman.calls == []
+
+
+@pytest.mark.parametrize(
+    ("words", "call"),
+    [
+        (("--follow",), "pod logs --names --follow podserve-simple"),
+        (("--service", "mail", "--follow"), "logs --follow podserve-simple-mail"),
+    ],
+)
+def test_logs_are_podmans(fake_podman: FakePodman, words: tuple[str, ...], call: str) -> None:
+    assert fake_podman.invoke("logs", *words).code == 0
+    assert fake_podman.calls == [call]
+
+
+def test_logs_of_a_service_that_is_none_are_refused_with_those_there_are(fake_podman: FakePodman) -> None:
+    ended = fake_podman.invoke_here("logs", "--service", "web")
+    assert (ended.code, fake_podman.calls) == (1, [])
+    assert ended.stderr == "podserve: there is no service 'web': expected one of apache, mail, dns\n"
+
+
+def test_an_account_is_added_with_the_password_from_standard_input(fake_podman: FakePodman) -> None:
+    added = fake_podman.invoke_here("users.add", "Alice", "--password-stdin", stdin="correct horse\n")
+    assert (added.code, added.stdout, added.stderr) == (0, "alice@lab.sethlakowske.com can log in\n", "")
+    ((account, hashed),) = Accounts(fake_podman.folder).hashes().items()
+    assert account == "alice@lab.sethlakowske.com"
+    assert bcrypt.checkpw(b"correct horse", hashed.encode())
+
+
+@pytest.mark.parametrize(
+    ("words", "stdin", "told"),
+    [
+        (("alice",), "correct horse\n", "there is no terminal to ask for a password: give one with --password-stdin"),
+        (("alice", "--password-stdin"), "", "this password cannot be used: expected at least 8 characters"),
+        (("alice@example.com", "--password-stdin"), "correct horse\n", "is no account of lab.sethlakowske.com"),
+    ],
+    ids=["no terminal", "no password", "another domain"],
+)
+def test_an_account_is_not_added(fake_podman: FakePodman, words: tuple[str, ...], stdin: str, told: str) -> None:
+    ended = fake_podman.invoke_here("users.add", *words, stdin=stdin)
+    assert (ended.code, ended.stdout) == (1, "")
+    assert ended.stderr.startswith("podserve: ")
+    assert told in ended.stderr
+    assert Accounts(fake_podman.folder).hashes() == {}
+
+
+def test_accounts_need_a_pod_that_was_up_before(fake_podman: FakePodman) -> None:
+    ended = fake_podman.invoke_here("users.list", INVOKE_POD="podserve-unit")
+    assert (ended.code, ended.stdout) == (1, "")
+    assert ended.stderr == "podserve: there is no volume podserve-unit-accounts yet: invoke up makes it\n"
