@@ -17,7 +17,7 @@ SHELL = ["bootstrap", ".ci/run", "docker/build.sh", "docker/engine.sh"]
 
 def _scripts(session: nox.Session) -> list[str]:
     """Return the shell scripts in the images: the files of docker/*/rootfs that begin with #!/bin/sh."""
-    found = session.run("git", "grep", "-lE", "^#!/bin/sh", "--", "docker/*/rootfs", silent=True, external=True)
+    found = session.run("git", "grep", "-lE", "^#!/bin/sh", "--", "docker/*/rootfs/*", silent=True, external=True)
     return str(found).split()
 
 

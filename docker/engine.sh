@@ -44,7 +44,8 @@ settings() {
     done
 }
 
-runs() { podman run --rm --network none "$trial" /catatonit --version 2>&1 >/dev/null; }
+# runs: what Podman says when it fails to run a container
+runs() { { podman run --rm --network none "$trial" /catatonit --version >/dev/null; } 2>&1; }
 
 if failure=$(runs); then
     : > "$conf"

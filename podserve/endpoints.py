@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import dns.edns
 import dns.exception
 import dns.flags
 import dns.message
@@ -140,15 +141,22 @@ def attempt_all(manifests: Manifests, context: ssl.SSLContext, ports: Collection
         return list(pool.map(lambda port: attempt(manifests, context, port), ports))
 
 
-def line_problem(manifests: Manifests) -> str:
-    """Return why the pod cannot resolve names of the internet at the moment, or an empty text when it can."""
-    query = dns.message.make_query(QUESTION, "A")
+def _recursion(manifests: Manifests) -> str:
+    """Return what comes of a question that the pod has to forward: NOERROR, when its forwarders are well."""
+    query = dns.message.make_query(QUESTION, "A", use_edns=True)
     port = manifests.ports["dns-udp"].number
     try:
         answer = dns.query.udp(query, manifests.settings.local_address, port=port, timeout=1)
     except (OSError, dns.exception.DNSException):
-        answer = None
-    if answer is not None and answer.rcode() == dns.rcode.NOERROR:
+        return "no answer within 1 s"
+    if any(error.code == dns.edns.EDECode.STALE_ANSWER for error in answer.extended_errors()):
+        return "an old answer, from the cache"
+    return dns.rcode.to_text(answer.rcode())
+
+
+def line_problem(manifests: Manifests) -> str:
+    """Return why the pod cannot resolve names of the internet at the moment, or an empty text when it can."""
+    said = _recursion(manifests)
+    if said == "NOERROR":
         return ""
-    said = dns.rcode.to_text(answer.rcode()) if answer is not None else "no answer within 1 s"
     return f"the forwarders ({manifests.settings.forwarders}) did not resolve {QUESTION}: {said}"

@@ -18,7 +18,9 @@ _own: list[OwnPod] = []
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("podserve", "a server that already runs")
-    group.addoption("--target", metavar="HOST", help="test the server at this name; tests that need its inside are left out")
+    group.addoption(
+        "--target", metavar="HOST", help="test the server at this name; tests that need its inside are left out"
+    )
     group.addoption("--user", metavar="NAME", help="an account there, as name@domain")
     group.addoption("--password-file", type=Path, metavar="F", help="the file whose first line is its password")
     group.addoption("--ca", metavar="FILE", help="the authority (PEM) to verify by; otherwise this host's")

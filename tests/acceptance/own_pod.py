@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from podserve import pod, settings, volumes
-from podserve.commands import ROOT, Result, podman, run
+from podserve.commands import Result, podman, run
 from podserve.manifests import Manifests, defaults
 from podserve.waiting import NotYet, wait_until
 from tests.acceptance.server import Account, Server, token
@@ -35,7 +35,7 @@ class Vantage:
         return run(["nsenter", f"--net=/proc/{self.process}/ns/net", *argv], stdin=stdin, check=False, timeout=60)
 
     def python(self, script: str, *arguments: str) -> str:
-        """Run a Python script there, in this environment, and return what it printed. Its arguments are in sys.argv[1:]."""
+        """Run a Python script there, with these arguments (in sys.argv[1:]), and return what it printed."""
         result = self.run(sys.executable, "-", *arguments, stdin=script)
         assert result.ok, result
         return result.stdout.strip()
@@ -61,15 +61,6 @@ class Upstream:
             yield
         finally:
             podman("unpause", self.container)
-
-    @contextmanager
-    def gone(self) -> Iterator[None]:
-        """Keep it away: no process listens, so that a question is refused by its host."""
-        podman("stop", "--time", "1", self.container)
-        try:
-            yield
-        finally:
-            podman("start", self.container)
 
 
 @dataclass
@@ -104,7 +95,9 @@ class OwnPod:
         """Its address on its own network."""
         found = json.loads(podman("pod", "inspect", self.name).stdout)
         document = found[0] if isinstance(found, list) else found
-        networks = podman("container", "inspect", "--format", "{{json .NetworkSettings.Networks}}", document["InfraContainerID"])
+        networks = podman(
+            "container", "inspect", "--format", "{{json .NetworkSettings.Networks}}", document["InfraContainerID"]
+        )
         return str(json.loads(networks.stdout)[self.name]["IPAddress"])
 
     def invoke(self, *argv: str, stdin: str = "", check: bool = True, **environment: str) -> Result:
@@ -140,7 +133,7 @@ class OwnPod:
         return "\n".join(texts)
 
     def wait_for_log(self, service: str, text: str, since: float, timeout: float = 10) -> str:
-        """Return the first line with `text` that a service logged since a time; waits for it, `timeout` seconds at most."""
+        """Return the first line with `text` that a service logged since a time; waits `timeout` seconds for it."""
 
         def check() -> str:
             log = podman("logs", "--since", str(int(since)), self.container(service), check=False)
@@ -186,7 +179,9 @@ def _upstream(name: str, network: str) -> Upstream:
 @contextmanager
 def _idle_container(name: str, network: str) -> Iterator[str]:
     """Yield the process id of a container that does nothing, removed afterwards."""
-    podman("run", "--detach", "--name", name, "--network", network, "localhost/podserve-base:latest", "sleep", "infinity")
+    podman(
+        "run", "--detach", "--name", name, "--network", network, "localhost/podserve-base:latest", "sleep", "infinity"
+    )
     try:
         yield podman("container", "inspect", "--format", "{{.State.Pid}}", name).stdout.strip()
     finally:

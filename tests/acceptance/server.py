@@ -15,8 +15,8 @@ from imapclient import IMAPClient
 
 from podserve.certificates import client_context
 
-PATIENCE = 10.0
-"""Seconds that a client waits for one answer."""
+PATIENCE = 30.0
+"""Seconds that a client waits for one answer: Dovecot lets an address wait up to 15 s after failed logins."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,18 @@ class Server:
 
     @contextmanager
     def http(self, account: Account | None = None, *, http2: bool = False, port: int = 443) -> Iterator[httpx.Client]:
-        """Yield an HTTP client whose paths are this server's: HTTPS, or plain HTTP for port 80. It follows no redirect."""
+        """Yield an HTTP client whose paths are this server's: HTTPS, or plain HTTP for port 80; follows no redirect."""
         base = f"{'http' if port == 80 else 'https'}://{self.host}"
         auth = (account.address, account.password) if account else None
-        context = self.context()
-        with httpx.Client(base_url=base, headers={"Host": self.domain}, verify=context, auth=auth, http2=http2, timeout=PATIENCE,
-                          trust_env=False) as client:  # fmt: skip
+        with httpx.Client(
+            base_url=base,
+            headers={"Host": self.domain},
+            verify=self.context(),
+            auth=auth,
+            http2=http2,
+            timeout=PATIENCE,
+            trust_env=False,
+        ) as client:
             yield client
 
     @contextmanager
@@ -74,7 +80,9 @@ class Server:
     @contextmanager
     def imap(self, account: Account, *, implicit_tls: bool = True) -> Iterator[IMAPClient]:
         """Yield an IMAP client that has logged in: over port 993, or over port 143 after STARTTLS."""
-        with IMAPClient(self.host, ssl=implicit_tls, ssl_context=self.context() if implicit_tls else None, timeout=PATIENCE) as client:
+        with IMAPClient(
+            self.host, ssl=implicit_tls, ssl_context=self.context() if implicit_tls else None, timeout=PATIENCE
+        ) as client:
             if not implicit_tls:
                 client.starttls(self.context())
             client.login(account.address, account.password)

@@ -38,8 +38,20 @@ def by_hand(own: OwnPod, tmp_path: Path) -> Iterator[Manifests]:
 
 def test_a_pod_with_empty_volumes_serves_with_a_certificate_of_its_own(by_hand: Manifests) -> None:
     served = Server(by_hand.settings.local_address, by_hand.settings.domain, None)
-    pem = podman("exec", by_hand.containers["apache"], "sh", "-c", "until test -e /run/tls/tls.crt; do :; done; cat /run/tls/tls.crt")
-    mail = podman("exec", by_hand.containers["mail"], "sh", "-c", "until test -e /run/tls/tls.crt; do :; done; cat /run/tls/tls.crt")
+    pem = podman(
+        "exec",
+        by_hand.containers["apache"],
+        "sh",
+        "-c",
+        "until test -e /run/tls/tls.crt; do :; done; cat /run/tls/tls.crt",
+    )
+    mail = podman(
+        "exec",
+        by_hand.containers["mail"],
+        "sh",
+        "-c",
+        "until test -e /run/tls/tls.crt; do :; done; cat /run/tls/tls.crt",
+    )
     context = client_context(served.domain, None)
     context.load_verify_locations(cadata=pem.stdout + mail.stdout)
 

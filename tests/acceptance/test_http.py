@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from podserve.certificates import client_context
+from podserve.commands import run
 from tests.acceptance.own_pod import OwnPod
 from tests.acceptance.server import PATIENCE, Account, Server, token
 
@@ -171,6 +172,13 @@ def test_the_certificate_is_not_verified_for_another_name(server: Server) -> Non
 def test_a_client_gets_the_http_that_it_offers(server: Server, http2: bool, spoken: str) -> None:  # noqa: FBT001
     with server.http(http2=http2) as client:
         assert client.get("/").http_version == spoken
+
+
+def test_plain_http_is_not_upgraded_to_http2(server: Server) -> None:
+    address = f"http://{server.host}/.well-known/acme-challenge/{token()}"
+    asked = run(["curl", "--silent", "--http2", "--max-time", "10", "--output", "/dev/null", "--write-out",
+                 "%{http_version}", address])  # fmt: skip
+    assert asked.stdout == "1.1"
 
 
 @pytest.mark.parametrize("path", ["/", "/not-there", "/webdav/", "/git/"])

@@ -77,13 +77,13 @@ def test_a_wrong_password_is_refused(server: Server, alice: Account) -> None:
 
 
 def test_there_is_no_pop3_without_tls(server: Server) -> None:
-    with pytest.raises(ConnectionRefusedError):
-        socket.create_connection((server.host, 110), timeout=10)
+    with pytest.raises(ConnectionRefusedError), socket.create_connection((server.host, 110), timeout=10):
+        pass
 
 
 def test_there_is_no_pop3_without_tls_inside_either(own: OwnPod) -> None:
-    with pytest.raises(ConnectionRefusedError):
-        socket.create_connection((own.address, 110), timeout=10)
+    with pytest.raises(ConnectionRefusedError), socket.create_connection((own.address, 110), timeout=10):
+        pass
 
 
 def test_tls_1_1_is_refused(server: Server) -> None:

@@ -54,7 +54,9 @@ def test_status_exits_1_when_a_service_is_not_well(own: OwnPod) -> None:
 
 def test_wrong_settings_are_refused_all_at_once_and_change_nothing(own: OwnPod) -> None:
     before = containers(own)
-    refused = own.invoke("up", check=False, INVOKE_DOMAIN="not_a_name", INVOKE_FORWARDERS="8.8.8.8.8", INVOKE_COLOUR="red")
+    refused = own.invoke(
+        "up", check=False, INVOKE_DOMAIN="not_a_name", INVOKE_FORWARDERS="8.8.8.8.8", INVOKE_COLOUR="red"
+    )
     assert refused.code == 1
     assert "Traceback" not in refused.stderr
     for word in ("not_a_name", "8.8.8.8.8", "INVOKE_COLOUR"):
