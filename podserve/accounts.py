@@ -4,6 +4,7 @@ import fcntl
 import os
 import re
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,14 +41,14 @@ def random_password() -> str:
 
 
 def _hash(password: str) -> str:
-    size = len(password.encode())
-    if len(password) < SHORTEST or size > LONGEST or re.search(r"[\x00-\x1f\x7f]", password):
+    encoded = password.encode(errors="surrogateescape")
+    if len(password) < SHORTEST or len(encoded) > LONGEST or re.search(r"[\x00-\x1f\x7f]", password):
         raise Problem(
             f"this password cannot be used: expected at least {SHORTEST} characters, at most {LONGEST} bytes, and no "
             "control characters"
         )
     # $2y$ and $2b$ name the same algorithm; $2y$ is the name that Apache knows.
-    return bcrypt.hashpw(password.encode(), bcrypt.gensalt(ROUNDS)).decode().replace("$2b$", "$2y$", 1)
+    return bcrypt.hashpw(encoded, bcrypt.gensalt(ROUNDS)).decode().replace("$2b$", "$2y$", 1)
 
 
 class Accounts:
@@ -78,6 +79,11 @@ class Accounts:
                 file.writelines(f"{name}:{hashed}\n" for name, hashed in sorted(hashes.items()))
                 file.flush()
                 os.fsync(file.fileno())
+            if self._file.exists():
+                # Dovecot knows a change by its whole second and size, and a new password has the size of the old one.
+                # https://github.com/dovecot/core/blob/2.4.1/src/auth/db-passwd-file.c
+                changed = max(time.time(), self._file.stat().st_mtime + 1)
+                os.utime(new, (changed, changed))
             new.rename(self._file)
 
     def add(self, account: str, password: str) -> None:

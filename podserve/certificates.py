@@ -15,6 +15,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from podserve.errors import Problem
+
 AUTHORITY_LIFETIME = dt.timedelta(days=3650)
 LIFETIME = dt.timedelta(days=397)
 """The longest that browsers take (CA/Browser Forum Baseline Requirements, section 6.3.2: 398 days)."""
@@ -45,7 +47,10 @@ def current(folder: Path) -> Certificate | None:
     file = folder / "current" / "tls.crt"
     if not file.exists():
         return None
-    loaded = x509.load_pem_x509_certificate(file.read_bytes())
+    try:
+        loaded = x509.load_pem_x509_certificate(file.read_bytes())
+    except ValueError as error:
+        raise Problem(f"{file} is no certificate: {error}. Remove {file.parent}; invoke up makes another") from error
     names = loaded.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     return Certificate(
         tuple(names.get_values_for_type(x509.DNSName)), loaded.not_valid_after_utc, f"{loaded.serial_number:x}"

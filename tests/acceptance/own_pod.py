@@ -122,6 +122,12 @@ class OwnPod:
         account = Account(f"{name or token()}@{self.manifests.settings.domain}", secrets.token_urlsafe(12))
         self.invoke("users.add", account.address, "--password-stdin", stdin=f"{account.password}\n")
         self.accounts.append(account)
+
+        def known() -> None:
+            if not self.exec("mail", "doveadm", "user", account.address, check=False).ok:
+                raise NotYet("Dovecot does not know it")
+
+        wait_until(known, 2, f"{account.address} to be in use")
         return account
 
     def logs(self, since: float = 0.0) -> str:

@@ -213,7 +213,8 @@ def test_probes_run_every_three_seconds_and_fail_after_five(own: OwnPod, contain
 
 def test_each_probe_answers_within_a_tenth_of_a_second(own: OwnPod) -> None:
     for service, probe in (*PROBES.items(), ("dns", "dns-ready")):
-        timed = own.exec(service, "bash", "-c", f"TIMEFORMAT=%R; time healthcheck {probe}")
+        # Bash's own clock, inside: entering a container takes Podman as long again.
+        timed = own.exec(service, "bash", "-c", f"TIMEFORMAT=%R; time healthcheck {probe}", check=False)
         assert float(timed.stderr.split()[-1]) < 0.1, probe
 
 

@@ -205,18 +205,15 @@ def test_the_resolver_is_alive_but_not_ready_while_the_line_is_down(own: OwnPod,
         if own.exec("dns", "healthcheck", "dns-ready", check=False).ok:
             raise NotYet("ready")
 
-    assert own.exec("dns", "healthcheck", "dns-ready").ok
+    def ready() -> None:
+        if not own.exec("dns", "healthcheck", "dns-ready", check=False).ok:
+            raise NotYet("not ready")
+
+    wait_until(ready, 10, "the resolver to be ready while the forwarders are")
     with line_down(own, away):
         assert own.exec("dns", "healthcheck", "dns-alive").ok
         wait_until(not_ready, 3, "the cached google.com to expire")
-    assert own.exec("dns", "healthcheck", "dns-ready").ok
-
-
-@pytest.mark.parametrize("check", ["dns-alive", "dns-ready"])
-def test_a_health_check_takes_less_than_a_tenth_of_a_second(own: OwnPod, check: str) -> None:
-    # Bash's own clock, inside: entering a container takes Podman as long again.
-    timed = own.exec("dns", "bash", "-c", f"TIMEFORMAT=%R; time healthcheck {check}")
-    assert float(timed.stderr.split()[-1]) < 0.1, timed
+    wait_until(ready, 10, "the resolver to be ready again")
 
 
 @TRANSPORTS

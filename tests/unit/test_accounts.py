@@ -203,3 +203,13 @@ def test_a_crash_before_the_change_is_done_leaves_the_file_as_it_was(
     assert (tmp_path / "passwd").read_bytes() == before
     there.remove(ALICE)
     assert there.hashes() == {}
+
+
+def test_each_change_has_a_second_of_its_own(there: Accounts, tmp_path: Path) -> None:
+    # Dovecot would pass over a change of the same size in the same second.
+    there.add(ALICE, GOOD)
+    seen = [int((tmp_path / "passwd").stat().st_mtime)]
+    for password in (BETTER, GOOD, BETTER):
+        there.set_password(ALICE, password)
+        seen.append(int((tmp_path / "passwd").stat().st_mtime))
+    assert seen == sorted(set(seen))

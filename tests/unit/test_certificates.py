@@ -16,6 +16,7 @@ from cryptography.x509.verification import PolicyBuilder, Store, VerificationErr
 
 from podserve import certificates
 from podserve.certificates import Certificate
+from podserve.errors import Problem
 
 NAMES = ("example.org", "mail.example.org")
 LONG_NAME = ".".join(["a" * 49] * 5)
@@ -232,3 +233,10 @@ def test_a_client_of_another_authority_refuses_it(
     volumes.ensure()
     with pytest.raises(ssl.SSLCertVerificationError, match="certificate"):
         handshake(volumes, certificates.client_context(NAMES[0], authority(volumes)))
+
+
+def test_a_certificate_that_is_none_is_told_with_its_place(volumes: Volumes) -> None:
+    volumes.ensure()
+    (volumes.current / "tls.crt").write_text("no certificate")
+    with pytest.raises(Problem, match=r"current/tls\.crt is no certificate"):
+        volumes.ensure()

@@ -74,4 +74,4 @@ def test_a_resolver_whose_forwarders_answer_is_no_problem() -> None:
 def test_a_resolver_whose_forwarders_fail_is_told_with_what_it_said() -> None:
     with resolver(dns.rcode.SERVFAIL) as port:
         told = endpoints.line_problem(at(port))
-    assert told == "the forwarders (8.8.8.8 8.8.4.4) did not resolve google.com: SERVFAIL"
+    assert told == "the forwarders (8.8.8.8 8.8.4.4) did not resolve a name of google.com: SERVFAIL"
