@@ -6,7 +6,20 @@ import sys
 from invoke import Collection, Context, Exit, task
 from rich.console import Console
 
-from podserve import accounts, errors, host, images, manifests, pod, report, settings, status, volumes
+from podserve import (
+    accounts,
+    errors,
+    homes,
+    host,
+    images,
+    manifests,
+    pod,
+    report,
+    repositories,
+    settings,
+    status,
+    volumes,
+)
 from podserve.commands import become_podman
 
 errors.explain_configuration_errors()
@@ -127,6 +140,7 @@ def users_add(c: Context, name: str, password_stdin: bool = False) -> None:  # n
     there, domain = _accounts(c)
     account = accounts.address(name, domain)
     there.add(account, _password(account, password_stdin))
+    homes.ensure(volumes.folder(_manifests(c).volumes["web"].name), [account])
     print(f"{account} can log in")
 
 
@@ -155,6 +169,50 @@ def users_remove(c: Context, name: str) -> None:
     print(f"{account} is removed. Its mailbox is kept, for whoever gets that name again")
 
 
+@task(name="add", help={"name": "of the repository, without .git", "public": "let strangers see and clone it",
+                        "description": "one line, shown in GitWeb"})  # fmt: skip
+def repos_add(c: Context, name: str, public: bool = False, description: str = "") -> None:  # noqa: FBT001,FBT002
+    """Add an empty repository, at https://DOMAIN/git/NAME.git."""
+    pod_manifests = _manifests(c)
+    repositories.Repositories(pod_manifests).add(name, description, public=public)
+    print(f"git clone https://{pod_manifests.settings.domain}/git/{repositories.name_of(name)}.git")
+
+
+@task(name="list")
+def repos_list(c: Context) -> None:
+    """List the repositories: which are public, and what they are."""
+    report.repositories(repositories.Repositories(_manifests(c)).all(), Console())
+
+
+REPOSITORY = {"name": "of the repository, without .git"}
+
+
+@task(name="publish", help=REPOSITORY)
+def repos_publish(c: Context, name: str) -> None:
+    """Let strangers see and clone a repository."""
+    repositories.Repositories(_manifests(c)).publish(name)
+    print(f"{name} is public")
+
+
+@task(name="hide", help=REPOSITORY)
+def repos_hide(c: Context, name: str) -> None:
+    """Let nobody see a repository without a login."""
+    repositories.Repositories(_manifests(c)).hide(name)
+    print(f"{name} is private")
+
+
+@task(name="remove", help={**REPOSITORY, "yes": "do not ask"})
+def repos_remove(c: Context, name: str, yes: bool = False) -> None:  # noqa: FBT001,FBT002
+    """Remove a repository, with all its history."""
+    there = repositories.Repositories(_manifests(c))
+    there.expect(name)
+    if not yes:
+        _confirm(f"Remove the repository {name} with all its history?", name)
+    there.remove(name)
+    print(f"{name} is removed")
+
+
 users = Collection("users", users_add, users_list, users_passwd, users_remove)
-namespace = Collection(build, up, down, restart, show_status, logs, users)
+repos = Collection("repos", repos_add, repos_list, repos_publish, repos_hide, repos_remove)
+namespace = Collection(build, up, down, restart, show_status, logs, users, repos)
 namespace.configure({**manifests.defaults(), "mail_host": ""})  # not given: mail.DOMAIN

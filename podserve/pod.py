@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from podserve import accounts, certificates, endpoints, images, volumes
+from podserve import accounts, certificates, endpoints, homes, images, volumes
 from podserve.commands import ROOT, podman
 from podserve.errors import Problem
 from podserve.manifests import DIGEST_LABEL, Manifests
@@ -161,9 +161,8 @@ def wait_until_answering(manifests: Manifests) -> None:
     wait_until(check, START_TIMEOUT, f"{manifests.settings.pod} to answer on every port", stopped=stopped)
 
 
-def _first_account(manifests: Manifests) -> tuple[str, str]:
+def _first_account(manifests: Manifests, there: accounts.Accounts) -> tuple[str, str]:
     """Make the postmaster's account where there is no account at all; return its address and password, or nothing."""
-    there = accounts.Accounts(volumes.folder(manifests.volumes["accounts"].name))
     if there.hashes():
         return "", ""
     address, password = manifests.settings.postmaster_address, accounts.random_password()
@@ -187,7 +186,9 @@ def up(settings: Settings) -> Outcome:
             volumes.folder(manifests.volumes["authority"].name),
             (settings.domain, settings.mail_host),
         )
-        address, password = _first_account(manifests)
+        people = accounts.Accounts(volumes.folder(manifests.volumes["accounts"].name))
+        address, password = _first_account(manifests, people)
+        homes.ensure(volumes.folder(manifests.volumes["web"].name), people.hashes())
         outcome = Outcome(played=False, address=address, password=password)
         built = images.identifiers(manifests.images)
         digest = manifests.stamp(certificate.serial, *built)

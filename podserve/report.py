@@ -2,10 +2,12 @@
 
 from rich.console import Console
 from rich.filesize import decimal
+from rich.markup import escape
 from rich.table import Table
 
 from podserve.manifests import Manifests
 from podserve.pod import Outcome
+from podserve.repositories import Repository
 from podserve.status import Status
 
 USES = {
@@ -50,7 +52,7 @@ def started(manifests: Manifests, outcome: Outcome, console: Console) -> None:
     else:
         console.print("\nLog in with your whole address. Accounts: invoke users.list, users.add NAME")
     for warning in outcome.warnings:
-        console.print(f"\n[yellow]Warning:[/] {warning}", highlight=False)
+        console.print(f"\n[yellow]Warning:[/] {escape(warning)}", highlight=False)
 
 
 def status(manifests: Manifests, seen: Status, console: Console) -> None:
@@ -64,7 +66,7 @@ def status(manifests: Manifests, seen: Status, console: Console) -> None:
     tried = _table("Endpoint", "Address", "State", "ms")
     for answer in seen.endpoints:
         port = manifests.ports[answer.port]
-        state = "[green]answers[/]" if answer.ok else f"[red]{answer.error}[/]"
+        state = "[green]answers[/]" if answer.ok else f"[red]{escape(answer.error)}[/]"
         where = f"{manifests.settings.bind}:{port.number}/{port.protocol.lower()}"
         tried.add_row(answer.port, where, state, f"{answer.seconds * 1000:.0f}")
     console.print(tried, "")
@@ -77,6 +79,18 @@ def status(manifests: Manifests, seen: Status, console: Console) -> None:
     console.print(f"Certificate  {seen.days_left} days left", highlight=False)
     console.print(f"Mail queue   {seen.queue} messages", highlight=False)
     for problem in seen.problems:
-        console.print(f"[red]✗[/] {problem}", highlight=False)
+        console.print(f"[red]✗[/] {escape(problem)}", highlight=False)
     if not seen.problems:
         console.print(f"[green]✓[/] {seen.pod} is well")
+
+
+def repositories(there: list[Repository], console: Console) -> None:
+    """Show each repository, whether strangers see it, and its description."""
+    if not there:
+        console.print("no repositories. Add one: invoke repos.add NAME")
+        return
+    table = _table("Repository", "Seen by", "Description")
+    for repository in there:
+        seen_by = "[yellow]everybody[/]" if repository.public else "accounts"
+        table.add_row(repository.name, seen_by, escape(repository.description))
+    console.print(table)
