@@ -1,0 +1,197 @@
+"""The pages in a real browser: Debian's Chromium, which trusts the pod's authority and nothing else of it."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from selenium.webdriver import Chrome, ChromeOptions
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+
+from podserve.commands import ROOT, run
+from tests.acceptance.own_pod import OwnPod
+from tests.acceptance.server import Account, token
+
+PICTURES = ROOT / "artefacts" / "pages"
+WINDOWS = {"light": (1100, 800), "dark": (1100, 800), "phone": (390, 800)}
+
+
+@pytest.fixture(scope="module")
+def repository(own: OwnPod, alice: Account, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A public repository with two commits of a Python file."""
+    name, work, server = token(), tmp_path_factory.mktemp("work"), own.server
+    own.invoke("repos.add", name, "--public", "--description", "A repository to look at")
+    git = ["git", "-C", str(work), "-c", "user.name=Ada", "-c", "user.email=ada@example.org"]
+    git += ["-c", f"http.sslCAInfo={server.authority}", "-c", f"http.curloptResolve={server.domain}:443:{server.host}"]
+    environment = {name: value for name, value in os.environ.items() if name != "GIT_SSL_CAINFO"}
+    run([*git, "init", "--quiet", "--initial-branch=main"])
+    for number in (1, 2):
+        (work / "answer.py").write_text(
+            f'"""The answer."""\n\n\ndef answer() -> int:\n    return {number}  # for now\n'
+        )
+        run([*git, "add", "answer.py"])
+        run([*git, "commit", "--quiet", "--message", f"Answer {number}"])
+    login = f"{quote(alice.address)}:{quote(alice.password)}"
+    run([*git, "push", "--quiet", f"https://{login}@{server.domain}/git/{name}.git", "main"], env=environment)
+    return name
+
+
+class Browser:
+    """A browser, its window and scheme of colours, and what it complained about."""
+
+    def __init__(self, driver: Chrome, domain: str) -> None:
+        """Take a driver that has just begun."""
+        self.driver, self.domain = driver, domain
+
+    def open(self, path: str, account: Account | None = None) -> None:
+        """Go to a page of the pod's, logging in on the way when asked."""
+        login = f"{quote(account.address)}:{quote(account.password)}@" if account else ""
+        self.driver.get(f"https://{login}{self.domain}{path}")
+
+    def complaints(self) -> list[str]:
+        """Return the console's errors and the requests that failed since the last call."""
+        console = [entry["message"] for entry in self._log("browser") if entry["level"] == "SEVERE"]
+        events = [json.loads(entry["message"])["message"] for entry in self._log("performance")]
+        answers = [event["params"]["response"] for event in events if event["method"] == "Network.responseReceived"]
+        failed = [f"{answer['status']} {answer['url']}" for answer in answers if answer["status"] >= 400]
+        lost = [str(event["params"]) for event in events if event["method"] == "Network.loadingFailed"]
+        return console + failed + lost
+
+    def _log(self, kind: str) -> list[dict[str, str]]:
+        entries: list[dict[str, str]] = self.driver.get_log(kind)  # type: ignore[no-untyped-call]
+        return entries
+
+    def text(self) -> str:
+        """Return what the page says."""
+        return self.driver.find_element(By.TAG_NAME, "body").text
+
+    def overflows(self) -> bool:
+        """Return whether the page is wider than the window."""
+        width: int = self.driver.execute_script("return document.documentElement.scrollWidth - window.innerWidth")
+        return width > 0
+
+    def picture(self, name: str) -> None:
+        """Keep what the window shows, as artefacts/pages/NAME.png."""
+        PICTURES.mkdir(parents=True, exist_ok=True)
+        self.driver.save_screenshot(str(PICTURES / f"{name}.png"))
+
+
+@pytest.fixture
+def browser(own: OwnPod, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Browser]:
+    """A new browser with a profile of its own, in which the pod's authority is imported as a person would."""
+    store = tmp_path / ".pki" / "nssdb"
+    store.mkdir(parents=True)
+    run(["certutil", "-N", "-d", f"sql:{store}", "--empty-password"])
+    run(["certutil", "-A", "-d", f"sql:{store}", "-n", "pod", "-t", "C,,", "-i", str(own.server.authority)])
+    monkeypatch.setenv("HOME", str(tmp_path))
+    options = ChromeOptions()
+    options.binary_location = "/usr/bin/chromium"
+    # Root has no sandbox; the rest keeps Chromium from asking its maker's hosts for anything.
+    for word in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        f"--user-data-dir={tmp_path / 'profile'}",
+        f"--host-resolver-rules=MAP {own.server.domain} {own.server.host}",
+    ):
+        options.add_argument(word)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = Chrome(options=options, service=Service("/usr/bin/chromedriver"))
+    try:
+        driver.set_page_load_timeout(30)
+        begun = Browser(driver, own.server.domain)
+        begun.complaints()  # of the page that Chromium begins with
+        yield begun
+    finally:
+        driver.quit()
+
+
+def pages(repository: str) -> dict[str, tuple[str, str]]:
+    """Return each page's path and something it must show, by a name for its picture."""
+    there = f"/git/{repository}.git"
+    return {
+        "landing": ("/", "IMAP"),
+        "list": ("/git/", repository),
+        "summary": (there, "A repository to look at"),
+        "commit": (f"{there}/commit/HEAD", "Answer 2"),
+        "diff": (f"{there}/commitdiff/HEAD", "return 2"),
+        "blob": (f"{there}/blob/HEAD:/answer.py", "def answer()"),
+        "blame": (f"{there}/blame/HEAD:/answer.py", "def answer()"),
+    }
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+def test_every_page_is_whole_and_fits(browser: Browser, repository: str, window: str) -> None:
+    browser.driver.set_window_size(*WINDOWS[window])
+    scheme = "dark" if window == "dark" else "light"
+    browser.driver.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    )
+    for name, (path, shown) in pages(repository).items():
+        browser.open(path)
+        browser.picture(f"{name}-{window}")
+        assert shown in browser.text(), path
+        assert not browser.complaints(), path
+        assert not browser.overflows(), path
+
+
+def test_dark_is_dark_and_light_is_light(browser: Browser) -> None:
+    colours = {}
+    for scheme in ("light", "dark"):
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        browser.open("/git/")
+        script = "return getComputedStyle(document.body).backgroundColor.match(/[\\d.]+/g).slice(0, 3).map(Number)"
+        colours[scheme] = sum(browser.driver.execute_script(script))
+    assert colours["dark"] < colours["light"]
+
+
+def test_a_summary_links_its_clone_address(browser: Browser, repository: str) -> None:
+    browser.open(f"/git/{repository}.git")
+    assert f"https://{browser.domain}/git/{repository}.git" in browser.text()
+
+
+def test_source_is_highlighted(browser: Browser, repository: str) -> None:
+    browser.open(f"/git/{repository}.git/blob/HEAD:/answer.py")
+    assert browser.driver.find_elements(By.CSS_SELECTOR, ".pre .kwa, .pre .str, .pre .com")
+
+
+def test_login_leads_back_to_the_page_it_began_at(
+    browser: Browser, repository: str, own: OwnPod, alice: Account
+) -> None:
+    private = token()
+    own.invoke("repos.add", private)
+    browser.open(f"/git/{repository}.git/log")
+    way_in = browser.driver.find_element(By.LINK_TEXT, "log in").get_attribute("href") or ""
+    browser.open(way_in.partition(browser.domain)[2], alice)
+    assert browser.driver.current_url.endswith(f"/git/{repository}.git/log")
+    browser.open("/git/")
+    assert private in browser.text()
+    browser.picture("list-logged-in")
+
+
+def test_the_authority_can_be_downloaded_from_the_landing_page(browser: Browser, own: OwnPod) -> None:
+    browser.open("/")
+    link = browser.driver.find_element(By.LINK_TEXT, "its certificate").get_attribute("href") or ""
+    with own.server.http() as client:
+        answer = client.get(link.partition(browser.domain)[2])
+    assert answer.text == (own.folder("certificates") / "current" / "ca.crt").read_text()
+    assert answer.headers["Content-Type"] == "application/x-x509-ca-cert"
+
+
+def test_files_are_listed_for_a_login(browser: Browser, own: OwnPod, alice: Account) -> None:
+    name = f"{token()}.txt"
+    with own.server.http(alice) as client:
+        client.put(f"/webdav/{name}", content="hello")
+    browser.open("/webdav/", alice)
+    assert name in browser.text()
+    assert not browser.complaints()
+    browser.picture("files")
