@@ -3,17 +3,20 @@
 import json
 import os
 import signal
+import smtplib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import testinfra
+from imapclient.exceptions import IMAPClientError
 from testinfra.host import Host
 
 from podserve.commands import podman, run
 from podserve.waiting import NotYet, wait_until
 from tests.acceptance.own_pod import OwnPod
+from tests.acceptance.server import Account
 
 SERVICES = ("apache", "mail", "dns")
 PORTS = {
@@ -242,3 +245,48 @@ def test_a_frozen_service_fails_its_probe_and_the_probe_ends(own: OwnPod, servic
             raise NotYet("the probe fails")
 
     wait_until(well, 10, "the thawed service to answer again")
+
+
+@pytest.mark.parametrize(
+    ("image", "setting", "said"),
+    [
+        ("apache", "DOMAIN=two words", "ServerName"),
+        ("dns", "FORWARDERS=nonsense", "nonsense"),
+        ("dns", "DNSSEC=perhaps", "expected yes or no"),
+        ("mail", "MESSAGE_SIZE_LIMIT=much", "message_size_limit"),
+    ],
+)
+def test_a_bad_setting_ends_the_start_with_the_daemons_own_words(
+    own: OwnPod, image: str, setting: str, said: str
+) -> None:
+    settings = {**own.manifests.config["data"], **dict([setting.split("=", 1)])}
+    words = [word for name, value in settings.items() for word in ("--env", f"{name}={value}")]
+    started = podman("run", "--rm", "--network", "none", *words, f"localhost/podserve-{image}:latest", check=False)
+    assert not started.ok
+    assert said in started.stdout + started.stderr
+
+
+@pytest.mark.parametrize("name", ["master", "dovecot"])
+def test_a_killed_daemon_is_back_within_a_second(own: OwnPod, alice: Account, name: str) -> None:
+    killed = next(process for process in processes(own, "mail") if process.name == name)
+    os.kill(killed.number, signal.SIGKILL)
+
+    def back() -> None:
+        if killed.number in {process.number for process in processes(own, "mail")}:
+            raise NotYet("not dead yet")
+        try:
+            with own.server.imap(alice), own.server.submission(alice):
+                pass
+        except (IMAPClientError, smtplib.SMTPException) as error:
+            raise NotYet(str(error)) from error
+
+    # A second for the daemon, and one for the login that shows it.
+    wait_until(back, 2, f"{name} to serve again")
+    assert all(status == "running" for status in own_states(own))
+
+
+def own_states(own: OwnPod) -> list[str]:
+    """Return the state of each container."""
+    return podman(
+        "container", "inspect", "--format", "{{.State.Status}}", *own.manifests.containers.values()
+    ).stdout.split()

@@ -4,13 +4,16 @@ import json
 import socket
 from concurrent.futures import ThreadPoolExecutor
 
+import dns.message
+import dns.query
+import dns.rcode
 import pytest
 
 from podserve import volumes
 from podserve.commands import podman
 from podserve.waiting import NotYet, wait_until
 from tests.acceptance.own_pod import OwnPod
-from tests.acceptance.server import Account, token
+from tests.acceptance.server import PATIENCE, Account, token
 
 
 def containers(own: OwnPod) -> list[str]:
@@ -84,15 +87,25 @@ def test_an_up_that_fails_half_way_leaves_what_was_there_before(own: OwnPod) -> 
     assert "nothing was changed" in own.invoke("up").stdout
 
 
-def test_a_changed_setting_is_in_use_after_up(own: OwnPod) -> None:
-    own.invoke("up", INVOKE_MESSAGE_SIZE_LIMIT="1000000")
+def test_changed_settings_are_in_use_after_up(own: OwnPod) -> None:
+    own.invoke("up", INVOKE_MESSAGE_SIZE_LIMIT="1000000", INVOKE_DNSSEC="yes")
     try:
         with own.server.smtp() as client:
             assert client.esmtp_features["size"] == "1000000"
+        # The test upstream's root is not the one that is signed by the key that BIND knows.
+        refused = dns.query.udp(dns.message.make_query("example.com", "A"), own.server.host, timeout=PATIENCE)
+        assert refused.rcode() == dns.rcode.SERVFAIL
     finally:
         own.invoke("up")
     with own.server.smtp() as client:
         assert client.esmtp_features["size"] == own.manifests.settings.message_size_limit
+
+
+def test_up_without_a_line_ends_well_and_names_the_forwarders(own: OwnPod) -> None:
+    with own.upstreams[0].stopped(), own.upstreams[1].stopped():
+        up = own.invoke("up")
+    assert "Warning" in up.stdout
+    assert own.manifests.settings.forwarders in " ".join(up.stdout.split())
 
 
 def test_restart_returns_when_everything_answers(own: OwnPod) -> None:
