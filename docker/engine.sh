@@ -22,7 +22,7 @@ if [ -z "$catatonit" ]; then
 fi
 trial=localhost/podserve-trial
 tar -C "$(dirname "$catatonit")" -c catatonit | podman --log-level error import -q - "$trial" >/dev/null
-trap 'podman rmi -f "$trial" >/dev/null 2>&1; rm -f "$conf.trial"' EXIT
+trap 'podman rmi -f "$trial-built" "$trial" >/dev/null 2>&1; rm -f "$conf.trial"' EXIT
 
 hard() { awk -v what="$1" 'index($0, what) == 1 { print $(NF - 1) }' /proc/self/limits; }
 files=$(hard 'Max open files')
@@ -44,8 +44,12 @@ settings() {
     done
 }
 
-# runs: what Podman says when it fails to run a container
-runs() { { podman run --rm --network none "$trial" /catatonit --version >/dev/null; } 2>&1; }
+# runs: what Podman says when it fails to run a container, or a step of a build, which takes its limits another way
+runs() {
+    { podman run --rm --network none "$trial" /catatonit --version >/dev/null &&
+        printf 'FROM %s\nRUN ["/catatonit", "--version"]\n' "$trial" |
+        podman build --no-cache --network none --tag "$trial-built" --file - "$state" >/dev/null; } 2>&1
+}
 
 if failure=$(runs); then
     : > "$conf"
@@ -56,7 +60,7 @@ for words in limits no-pids-limit 'limits no-pids-limit' runc 'runc limits' 'run
     settings $words > "$conf.trial"
     if CONTAINERS_CONF=$conf.trial runs >/dev/null; then
         mv "$conf.trial" "$conf"
-        echo "engine: Podman runs containers here with $words (.podserve/containers.conf), not by its own settings: $failure" >&2
+        echo "engine: Podman runs containers here with $words (.podserve/containers.conf), not by its own settings: $(echo "$failure" | tail -n 1)" >&2
         answer
     fi
 done

@@ -29,8 +29,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--target") and not (config.getoption("--user") and config.getoption("--password-file")):
         raise pytest.UsageError("--target needs --user NAME and --password-file F: an account to log in with")
-    # A pipeline that is cancelled sends SIGTERM: what the tests made is removed then, too.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    # A pipeline that is cancelled sends SIGTERM, and one in the background ignores SIGINT: what the tests made is
+    # removed in each case.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
