@@ -1,18 +1,16 @@
 """The pod: played, waited for, taken down."""
 
 import contextlib
-import errno
 import fcntl
 import json
 import shutil
-import socket
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from podserve import accounts, certificates, endpoints, homes, images, volumes
+from podserve import accounts, certificates, endpoints, homes, images, ports, volumes
 from podserve.commands import ROOT, podman
 from podserve.errors import Problem
 from podserve.manifests import DIGEST_LABEL, Manifests
@@ -71,34 +69,9 @@ def _runs(settings: Settings, digest: str) -> bool:
     return found.get("State") == "Running" and isinstance(labels, dict) and labels.get(DIGEST_LABEL) == digest
 
 
-def _taken_ports(manifests: Manifests) -> list[str]:
-    """Return a line for each port of the table that something else on this host holds."""
-    complaints = []
-    for port in manifests.ports.values():
-        family = socket.AF_INET6 if ":" in manifests.settings.bind else socket.AF_INET
-        kind = socket.SOCK_DGRAM if port.protocol == "UDP" else socket.SOCK_STREAM
-        with socket.socket(family, kind) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(port.protocol == "TCP"))
-            try:
-                probe.bind((manifests.settings.bind, port.number))
-            except OSError as error:
-                complaints.append(_taken(manifests.settings.bind, port.number, port.protocol, error))
-    return complaints
-
-
-def _taken(bind: str, number: int, protocol: str, error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        see = f"ss -l{protocol[0].lower()}np 'sport = :{number}'"
-        hint = " (systemd-resolved and dnsmasq often do)" if number == 53 else ""  # noqa: PLR2004  # domain
-        return f"port {number}/{protocol} is taken on {bind}{hint}. See by whom: {see}; free it, or set another bind"
-    if error.errno == errno.EADDRNOTAVAIL:
-        return f"bind is {bind}, which is no address of this host. See them: ip -brief address"
-    return f"port {number}/{protocol} on {bind} cannot be served: {error.strerror}"
-
-
 def require_free_ports(manifests: Manifests) -> None:
     """Raise Problem, with a line for each port that something else holds, unless the pod is there and holds them."""
-    if not exists(manifests.settings) and (taken := _taken_ports(manifests)):
+    if not exists(manifests.settings) and (taken := ports.taken(manifests)):
         raise Problem("the pod cannot be started:\n  " + "\n  ".join(taken))
 
 
@@ -186,17 +159,18 @@ def up(settings: Settings) -> Outcome:
             volumes.folder(manifests.volumes["authority"].name),
             (settings.domain, settings.mail_host),
         )
+        built = images.identifiers(manifests.images)
+        digest = manifests.stamp(certificate.serial, *built)
+        runs = _runs(settings, digest)
+        if runs:
+            wait_until_answering(manifests)
+        else:
+            _replace(manifests, built)
+        # The account comes last, so that its password is not made by an `up` that fails and cannot show it.
         people = accounts.Accounts(volumes.folder(manifests.volumes["accounts"].name))
         address, password = _first_account(manifests, people)
         homes.ensure(volumes.folder(manifests.volumes["web"].name), people.hashes())
-        outcome = Outcome(played=False, address=address, password=password)
-        built = images.identifiers(manifests.images)
-        digest = manifests.stamp(certificate.serial, *built)
-        if not _runs(settings, digest):
-            _replace(manifests, built)
-            outcome.played = True
-        else:
-            wait_until_answering(manifests)
+        outcome = Outcome(played=not runs, address=address, password=password)
     if problem := endpoints.line_problem(manifests):
         outcome.warnings.append(f"{problem}. The pod serves without; mail for others waits in the queue until they do")
     return outcome

@@ -242,3 +242,5 @@ def own_pod() -> Iterator[OwnPod]:
         if upstreams:
             podman("rm", "--force", "--time", "0", *(u.container for u in upstreams), check=False)
         run([sys.executable, "-m", "invoke", "down", "--volumes", "--yes"], env=_environment(chosen), check=False)
+        for lock in pod.STATE.glob(f"{name}*.lock"):
+            lock.unlink()
