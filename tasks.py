@@ -162,11 +162,11 @@ def users_passwd(c: Context, name: str, password_stdin: bool = False) -> None:  
 
 @task(name="remove", help={"name": "alice, or alice@DOMAIN"})
 def users_remove(c: Context, name: str) -> None:
-    """Remove an account; its mailbox stays on the volume."""
+    """Remove an account; its mailbox and folder stay on the volumes."""
     there, domain = _accounts(c)
     account = accounts.address(name, domain)
     there.remove(account)
-    print(f"{account} is removed. Its mailbox is kept, for whoever gets that name again")
+    print(f"{account} is removed. Its mailbox and folder are kept, for whoever gets that name again")
 
 
 @task(name="add", help={"name": "of the repository, without .git", "public": "let strangers see and clone it",
