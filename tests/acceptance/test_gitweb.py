@@ -1,52 +1,71 @@
-"""GitWeb at /git/: repositories, read in a browser by those who log in."""
+"""GitWeb at /git/: repositories read in a browser; the private ones, and that there are any, by those who log in."""
 
-import shutil
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from html import unescape
+from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import httpx
 import pytest
 
-from podserve.commands import run
+from tests.acceptance.git import Git, Repository, give, make, serve
 from tests.acceptance.own_pod import OwnPod
 from tests.acceptance.server import Account, Server, token
 
-SERVICE = 33
-"""The user and the group that Apache runs as: git shows no repository of another's (safe.directory)."""
-
-
-@dataclass(frozen=True)
-class Repository:
-    """A repository on the web volume: its name, and the hash, message and file of its one commit."""
-
-    name: str
-    commit: str
-    message: str
-    content: str
+ACTIONS = (
+    *("blame", "blame_data", "blame_incremental", "blob", "blob_plain", "blobdiff", "blobdiff_plain", "commit"),
+    *("commitdiff", "commitdiff_plain", "forks", "heads", "history", "log", "object", "patch", "patches", "remotes"),
+    *("search", "search_help", "shortlog", "snapshot", "summary", "tag", "tags", "tree", "rss", "atom"),
+)
+"""All that GitWeb does with a repository."""
 
 
 @pytest.fixture
 def repository(own: OwnPod, tmp_path: Path) -> Repository:
-    """A repository of the test's own."""
-    work, name, message, content = tmp_path / "work", f"{token()}.git", f"Say {token()}", token()
-    bare = own.folder("web") / "git" / name
-    identity = ["-c", "user.name=Alice", "-c", "user.email=alice@example.com"]
-    run(["git", "init", "--quiet", "--initial-branch", "main", str(work)])
-    (work / "file.txt").write_text(content)
-    run(["git", "-C", str(work), "add", "file.txt"])
-    run(["git", "-C", str(work), *identity, "commit", "--quiet", "--message", message])
-    run(["git", "clone", "--quiet", "--bare", str(work), str(bare)])
-    for path in (bare, *bare.rglob("*")):
-        shutil.chown(path, SERVICE, SERVICE)
-    commit = run(["git", "-C", str(work), "rev-parse", "HEAD"]).stdout.strip()
-    return Repository(name, commit, message, content)
+    """A private repository of the test's own."""
+    return make(own, tmp_path / "private")
 
 
-def test_the_list_shows_a_repository(own: OwnPod, alice: Account, repository: Repository) -> None:
+@pytest.fixture
+def public(own: OwnPod, tmp_path: Path) -> Repository:
+    """A public repository of the test's own."""
+    return make(own, tmp_path / "public", public=True)
+
+
+@pytest.fixture(scope="module")
+def hidden(own: OwnPod, tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """A private repository that no test changes."""
+    return make(own, tmp_path_factory.mktemp("hidden") / "work")
+
+
+@pytest.fixture(scope="module")
+def shown(own: OwnPod, tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """A public repository that no test changes."""
+    return make(own, tmp_path_factory.mktemp("shown") / "work", public=True)
+
+
+def test_the_list_shows_a_login_every_repository(
+    own: OwnPod, alice: Account, repository: Repository, public: Repository
+) -> None:
     with own.server.http(alice) as client:
         page = client.get("/git/")
     assert page.status_code == 200
-    assert repository.name in page.text
+    assert {repository.name, public.name} <= set(re.findall(r'href="/git/([^/"?]+)"', page.text))
     assert f"<title>{own.server.domain} git</title>" in page.text
+
+
+@pytest.mark.parametrize("path", ["/git/", "/git/?a=project_index", "/git/?a=opml", "/git/?o=project", "/git/?s=git"])
+def test_the_list_shows_a_stranger_the_public_repositories_alone(
+    own: OwnPod, repository: Repository, public: Repository, path: str
+) -> None:
+    with own.server.http() as client:
+        page = client.get(path)
+    assert page.status_code == 200
+    assert public.name in page.text
+    assert repository.name not in page.text
 
 
 def test_a_commit_is_shown_with_its_message_and_what_it_changed(
@@ -63,24 +82,25 @@ def test_a_commit_is_shown_with_its_message_and_what_it_changed(
     assert (file.status_code, file.text) == (200, repository.content)
 
 
-def test_pages_find_their_style_sheet_logo_and_script(own: OwnPod, alice: Account, repository: Repository) -> None:
-    with own.server.http(alice) as client:
-        page = client.get(f"/git/{repository.name}/log").text
-        for name, kind in (("gitweb.css", "text/css"), ("git-logo.png", "image/png"), ("gitweb.js", "text/javascript")):
-            assert f'"/git/static/{name}"' in page
-            file = client.get(f"/git/static/{name}")
-            assert (file.status_code, file.headers["Content-Type"]) == (200, kind)
+def test_pages_find_their_style_sheets_pictures_and_scripts(own: OwnPod, public: Repository) -> None:
+    with own.server.http() as client:
+        page = client.get(f"/git/{public.name}/log").text
+        files = set(re.findall(r'(?:href|src)="(/(?:podserve|git/static)/[^"]+)"', page))
+        answers = {path: client.get(path) for path in files}
+    assert {path.rpartition(".")[2] for path in files} >= {"css", "js", "png"}
+    assert {path: answer.status_code for path, answer in answers.items()} == dict.fromkeys(files, 200)
 
 
 def test_a_repository_that_is_not_there_is_not_found(own: OwnPod, alice: Account, repository: Repository) -> None:
     with own.server.http(alice) as client:
-        assert client.get("/git/", params={"p": repository.name, "a": "log"}).status_code == 200
-        assert client.get("/git/", params={"p": f"{token()}.git", "a": "log"}).status_code == 404
+        for form in ("/git/?p={};a=log", "/git/{}", "/git/{}/log"):
+            assert client.get(form.format(repository.name)).status_code == 200
+            assert client.get(form.format(f"{token()}.git")).status_code == 404
 
 
 def test_a_folder_elsewhere_is_not_shown(own: OwnPod, alice: Account, repository: Repository) -> None:
     elsewhere = own.folder("web") / "dav" / repository.name
-    (own.folder("web") / "git" / repository.name).rename(elsewhere)
+    repository.folder.rename(elsewhere)
     with own.server.http(alice) as client:
         for project in (f"../dav/{repository.name}", f"/data/web/dav/{repository.name}"):
             answer = client.get("/git/", params={"p": project, "a": "log"})
@@ -88,32 +108,219 @@ def test_a_folder_elsewhere_is_not_shown(own: OwnPod, alice: Account, repository
             assert repository.message not in answer.text
 
 
-@pytest.mark.parametrize("path", ["/git/", "/git/?a=project_index", "/git/static/gitweb.css", "/git/x.git/log"])
-def test_nothing_is_shown_without_a_login(server: Server, path: str) -> None:
-    with server.http() as client:
-        answer = client.get(path)
-    assert answer.status_code == 401
-    assert answer.headers["WWW-Authenticate"] == 'Basic realm="PodServe"'
+def test_what_lies_in_the_folder_and_is_no_repository_of_it_is_not_served(
+    own: OwnPod, alice: Account, public: Repository
+) -> None:
+    git, word = own.folder("web") / "git", token()
+    serve(public.work, own.folder("web") / "dav" / f"{word}.git", public=True)
+    (git / f"{word}link.git").symlink_to(f"../dav/{word}.git")
+    serve(public.work, git / f"{word}bare", public=True)
+    serve(public.work, git / f"{word}work" / ".git", public=True)
+    (git / f"{word}empty.git").mkdir()
+    give(git / f"{word}work")
+    names = [f"{word}link.git", f"{word}bare", f"{word}work", f"{word}work/.git", f"{word}empty.git"]
+    forms = ("/git/{}", "/git/{}/log", "/git/?p={};a=log", "/git/{}/info/refs?service=git-upload-pack")
+    paths = [form.format(name) for form in forms for name in names]
+    with own.server.http(alice) as client:
+        assert {path: client.get(path).status_code for path in paths} == dict.fromkeys(paths, 404)
+        assert word not in client.get("/git/").text
 
 
-def test_a_repository_is_not_shown_without_a_login(own: OwnPod, repository: Repository) -> None:
+ASKED = [
+    *(
+        "/git/{}",
+        "/git/{}/",
+        "/git//{}/log",
+        "/git/{}//log",
+        "/git/./{}/log",
+        "/git/%2e/{}/log",
+        "/git/x/%2e%2e/{}/log",
+    ),
+    *("/git/{}/info/refs", "/git/{}/info/refs?service=git-upload-pack", "/git/{}/info/refs?service=git-receive-pack"),
+    *("/git/{}/HEAD", "/git/{}/config", "/git/{}/description", "/git/{}/git-daemon-export-ok", "/git/{}/packed-refs"),
+    *("/git/{}/objects/info/packs", "/git/{}/refs/heads/main", "/git/{}/git-upload-pack", "/git/{}/hooks/"),
+    *("/git/{}/main:/file.txt", "/git/{}/main", "/git/{}/main..main", "/git/{}/snapshot/main.tar.gz"),
+    *(f"/git/{{}}/{action}" for action in ACTIONS),
+    *(f"/git/{{}}/{action}/main:/file.txt" for action in ACTIONS),
+    *(f"/git/?p={{}};a={action}" for action in ACTIONS),
+    *(
+        "/git/?p={}",
+        "/git/?a=log;p={}",
+        "/git/?a=log&p={}",
+        "/git/;p={}",
+        "/git/?p=/{}",
+        "/git/?p=%2F{}",
+        "/git/?p={}/",
+    ),
+    *("/git/?p=%2e/{}", "/git/?p=./{}", "/git/?p=x/../{}", "/git/?p=../git/{}", "/git/?p=..%2fgit%2f{}"),
+    *("/git/?p=%2Fdata%2Fweb%2Fgit%2F{}", "/git/?p=//{}", "/git/?p={}%00", "/git/?p={}%2F%2F", "/git/?p={}%20"),
+    *("/git/?p={}/objects", "/git/?p={}/refs/..", "/git/?p={};p={}", "/git/?p={};a=log;h=main;hb=main;f=file.txt"),
+    *(
+        "/git/?p={};a=blob_plain;hb=main;f=../config",
+        "/git/?p={};a=blob_plain;f=/etc/passwd",
+        "/git/?p={};a=snapshot;sf=tgz",
+    ),
+    *(
+        "/git/?p={};a=log;h=--output=/tmp/x",
+        "/git/?p={};a=search;s=Say;st=grep",
+        "/git/?p={};o=age",
+        "/git/?p={};s=Say",
+    ),
+    *(
+        "/git/?pf={}",
+        "/git/?pf={};a=project_index",
+        "/git/?pf={};a=opml",
+        "/git/?pf={};a=project_list",
+        "/git/?pf={}/refs",
+    ),
+]
+"""Ways of asking GitWeb, git's own server or Apache for a repository, of which a stranger must see nothing."""
+
+
+VARYING = {"date", "connection", "keep-alive", "upgrade"}
+"""Headers that tell the time, and how long a connection has been in use."""
+
+
+def comparable(answer: httpx.Response, name: str) -> tuple[int, list[tuple[str, str]], str]:
+    """Return an answer's status, headers and body, but for its date; a name that was asked for is as any other."""
+    headers = [(header, text.replace(name, "NAME")) for header, text in answer.headers.items() if header not in VARYING]
+    return answer.status_code, sorted(headers), answer.text.replace(name, "NAME")
+
+
+def same_for_a_private_and_for_none(own: OwnPod, hidden: Repository, form: str, method: str = "GET") -> int:
+    """Ask as a stranger for a private repository and for one that does not exist; return the status that both gave."""
+    missing = f"{token()}.git"
     with own.server.http() as client:
-        for path in ("/git/", f"/git/{repository.name}/log", f"/git/{repository.name}/HEAD"):
-            answer = client.get(path)
-            assert answer.status_code == 401
-            assert repository.name not in answer.text
+        private = client.request(method, form.format(*[hidden.name] * 2))
+        none = client.request(method, form.format(*[missing] * 2))
+    assert comparable(private, hidden.name) == comparable(none, missing)
+    for secret in (hidden.message, hidden.content, hidden.commit):
+        assert secret not in private.text
+    return private.status_code
 
 
-def test_a_wrong_password_is_refused(server: Server, alice: Account) -> None:
+@pytest.mark.parametrize("form", ASKED)
+@pytest.mark.usefixtures("shown")
+def test_a_stranger_is_asked_to_log_in_for_a_private_repository_as_for_none(
+    own: OwnPod, hidden: Repository, form: str
+) -> None:
+    assert same_for_a_private_and_for_none(own, hidden, form) == 401
+
+
+@pytest.mark.parametrize("method", ["HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PROPFIND"])
+@pytest.mark.parametrize("form", ["/git/{}/log", "/git/{}/git-upload-pack", "/git/{}/git-receive-pack"])
+def test_no_method_tells_a_stranger_a_private_repository_from_none(
+    own: OwnPod, hidden: Repository, form: str, method: str
+) -> None:
+    assert same_for_a_private_and_for_none(own, hidden, form, method) == 401
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        *("/git/%2f{}/log", "/git/%2F{}", "/git/?s={}", "/git/?a=project_index;s={}", "/git?p={}", "/git/?by_tag={}"),
+        *("/git/static/{}", "/git/static/../{}/log%00"),
+    ],
+)
+@pytest.mark.usefixtures("shown")
+def test_no_other_way_tells_a_stranger_a_private_repository_from_none(
+    own: OwnPod, hidden: Repository, form: str
+) -> None:
+    same_for_a_private_and_for_none(own, hidden, form)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        *("/git/{shown}/?p={hidden}", "/git/{shown}/log?p={hidden};a=log", "/git/?p={shown};p={hidden}"),
+        *(
+            "/git/{shown}/%2e%2e/{hidden}/log",
+            "/git/{shown}/?a=log&p=../git/{hidden}",
+            "/git/{shown}/?p={shown}/../{hidden}",
+        ),
+        *("/git/{shown}/..%2f{hidden}/log", "/git/?p={shown};f=../{hidden}/config;a=blob_plain;hb=main"),
+        *("/git/?p={shown};pf={hidden}", "/git/{shown}/blob_plain/main:/../../{hidden}/config"),
+    ],
+)
+def test_a_public_repository_is_no_way_to_a_private_one(
+    own: OwnPod, hidden: Repository, shown: Repository, form: str
+) -> None:
+    assert same_for_a_private_and_for_none(own, hidden, form.format(shown=shown.name, hidden="{}")) < 500
+
+
+@pytest.mark.parametrize("query", ["", "?a=log", "?p={shown}"])
+def test_what_is_posted_is_decided_on_as_what_is_in_the_address(
+    own: OwnPod, hidden: Repository, shown: Repository, query: str
+) -> None:
+    missing, address = f"{token()}.git", f"/git/{query.format(shown=shown.name)}"
+    with own.server.http() as client:
+        private, none, open_ = (client.post(address, data={"p": name}) for name in (hidden.name, missing, shown.name))
+    assert comparable(private, hidden.name) == comparable(none, missing)
+    assert private.status_code == 401
+    assert open_.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        *(
+            "/git/{}",
+            "/git/{}/log",
+            "/git/{}/main:/file.txt",
+            "/git/?p={}",
+            "/git/?p={};a=tree",
+            "/git/{}/rss",
+            "/git/{}/atom",
+        ),
+        *("/git/{}/commit/main", "/git/{}/snapshot/main.tar.gz", "/git/{}/info/refs?service=git-upload-pack"),
+        "/git/{}/blame/main:/file.txt",
+    ],
+)
+def test_a_stranger_reads_a_public_repository_and_a_login_a_private_one(
+    own: OwnPod, alice: Account, hidden: Repository, shown: Repository, form: str
+) -> None:
+    for account, repository in ((None, shown), (alice, hidden), (alice, shown)):
+        with own.server.http(account) as client:
+            assert client.get(form.format(repository.name)).status_code == 200
+
+
+def test_a_repository_that_is_hidden_is_private_at_once_and_public_when_published(
+    own: OwnPod, public: Repository
+) -> None:
+    mark = public.folder / "git-daemon-export-ok"
+    with own.server.http() as client:
+        for here, status in ((True, 200), (False, 401), (True, 200)):
+            mark.touch() if here else mark.unlink()
+            assert client.get(f"/git/{public.name}/log").status_code == status
+            assert client.get(f"/git/?p={public.name}").status_code == status
+
+
+@pytest.mark.parametrize("asks", ["a=nonsense", "h={commit}", "hb=main;f=file.txt", "hb=main;f={none}", "pg=x", "s=x",
+                                  "h=main", "a=log;h=main", "p=", "opt=--x", "f=..", "st=X"])  # fmt: skip
+def test_an_error_shows_a_stranger_nothing_of_what_was_asked_for_before(
+    own: OwnPod, alice: Account, hidden: Repository, shown: Repository, asks: str
+) -> None:
+    path = f"/git/?{asks.format(commit=hidden.commit, none=token())}"
+    with own.server.http() as stranger, own.server.http(alice) as login:
+        assert login.get(f"/git/{shown.name}/blob/main:/file.txt").status_code == 200
+        before = stranger.get(path)
+        assert login.get(f"/git/{hidden.name}/blob/main:/file.txt").status_code == 200
+        after = stranger.get(path)
+    assert (after.status_code, after.text) == (before.status_code, before.text)
+    assert hidden.name not in after.text
+
+
+def test_a_wrong_password_is_refused_for_public_pages_too(server: Server, alice: Account) -> None:
     with server.http(Account(alice.address, f"{alice.password}x")) as client:
         assert client.get("/git/").status_code == 401
+        assert client.get("/git/static/gitweb.css").status_code == 401
 
 
 def test_no_password_is_asked_for_over_plain_http(server: Server, alice: Account) -> None:
     for account in (None, alice):
         with server.http(account, port=80) as client:
-            answer = client.get("/git/")
-        assert (answer.status_code, answer.headers["Location"]) == (301, f"https://{server.domain}/git/")
+            answer = client.get("/git/login?x")
+        assert (answer.status_code, answer.headers["Location"]) == (301, f"https://{server.domain}/git/login?x")
         assert "WWW-Authenticate" not in answer.headers
 
 
@@ -123,14 +330,237 @@ def test_the_address_without_its_slash_leads_to_the_list(server: Server, alice: 
     assert (answer.status_code, answer.headers["Location"]) == (301, f"https://{server.domain}/git/")
 
 
+def test_the_way_in_asks_for_a_login(server: Server) -> None:
+    with server.http() as client:
+        for path in ("/git/login", "/git/login?x.git/log"):
+            answer = client.get(path)
+            assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, 'Basic realm="PodServe"')
+
+
+def log_in_link(page: httpx.Response) -> str:
+    """Return where a page's link to log in leads."""
+    (link,) = re.findall(r'<a href="(/git/login[^"]*)">log in</a>', page.text)
+    return unescape(link)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        *("", "{}", "{}/log", "?p={};a=log", "?p={}&a=log", "{}/blob/main:/file.txt?x=%22%3E", "?o=age"),
+        *("{}/search?s=a%2Fb;st=commit", "?s=%3Cscript%3Ealert(1)%3C/script%3E"),
+    ],
+)
+def test_the_way_in_leads_back_to_the_page_it_was_taken_from(
+    own: OwnPod, alice: Account, shown: Repository, rest: str
+) -> None:
+    path = f"/git/{rest.format(shown.name)}"
+    with own.server.http() as stranger, own.server.http(alice) as login:
+        page = stranger.get(path)
+        answer = login.get(log_in_link(page))
+        assert "/git/login" not in login.get(path).text
+    assert page.status_code == 200
+    assert "<script>alert(1)" not in page.text
+    assert (answer.status_code, answer.headers["Location"]) == (303, f"https://{own.server.domain}{path}")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *(
+            "//example.com",
+            "https://example.com/",
+            "/%5c%5cexample.com",
+            r"\\example.com",
+            "@example.com",
+            "..//example.com/",
+        ),
+        *("%0d%0aX-Evil:%201", "%0aX-Evil: 1", ".example.com/", "%2f%2fexample.com", ":80/", "?//example.com"),
+    ],
+)
+def test_the_way_in_never_leads_to_another_host(server: Server, alice: Account, query: str) -> None:
+    with server.http(alice) as client:
+        answer = client.get(f"/git/login?{query}")
+    if answer.status_code == 400:
+        return
+    location = answer.headers["Location"]
+    assert answer.status_code == 303
+    assert location.startswith(f"https://{server.domain}/git/")
+    assert urlsplit(location).netloc == server.domain
+    assert "X-Evil" not in answer.headers
+
+
 @pytest.mark.parametrize("path", ["/git/gitweb.cgi", "/git/gitweb.fcgi", "/git/index.cgi", "/git/static/../gitweb.cgi",
                                   "/git/static/gitweb.cgi", "/gitweb/", "/gitweb/gitweb.cgi", "/gitweb.cgi",
-                                  "/cgi-bin/gitweb.cgi"])  # fmt: skip
+                                  "/cgi-bin/gitweb.cgi", "/git-http-backend", "/git/git-http-backend"])  # fmt: skip
 def test_gitwebs_source_is_not_served(server: Server, alice: Account, path: str) -> None:
     with server.http(alice) as client:
         text = client.get(path).text
     assert "/usr/bin/perl" not in text
     assert "sub git_project_list" not in text
+
+
+@contextmanager
+def no_repositories(own: OwnPod) -> Iterator[None]:
+    """Put all repositories aside for a while."""
+    git, aside = own.folder("web") / "git", own.folder("web") / token()
+    git.rename(aside)
+    try:
+        git.mkdir()
+        yield
+    finally:
+        git.rmdir()
+        aside.rename(git)
+
+
+def test_without_any_repository_a_login_reads_how_to_add_one_and_a_stranger_is_asked_for_one(
+    own: OwnPod, alice: Account
+) -> None:
+    with no_repositories(own), own.server.http(alice) as login, own.server.http() as stranger:
+        page, refused = login.get("/git/"), stranger.get("/git/")
+    assert page.status_code == 200
+    assert "invoke repos.add" in page.text
+    assert refused.status_code == 401
+
+
+class Markup(HTMLParser):
+    """What of a page a browser would act on: the names of its elements and attributes, and its scripts."""
+
+    def __init__(self, page: str) -> None:
+        """Read a page."""
+        super().__init__()
+        self.acts: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note the names."""
+        self.acts += [tag, *(name for name, _ in attrs)]
+
+    def handle_data(self, data: str) -> None:
+        """Note what is not for people to read."""
+        if self.cdata_elem:
+            self.acts.append(data)
+
+
+@pytest.fixture
+def hostile(own: OwnPod, tmp_path: Path) -> tuple[str, str]:
+    """A public repository all of whose names and texts try to become markup, and the word that would show it."""
+    word, work, folder = token(), tmp_path / "hostile", own.folder("web") / "git" / f"{token()}.git"
+    evil = f"""'"><{word} on{word}="1"><script>{word}<"""
+    git = Git(own.server, environment={"GIT_AUTHOR_NAME": f'"><script>{word}', "GIT_AUTHOR_EMAIL": f'"{word}"><{word}'})
+    line = f"{evil}\n".encode()
+    git.commit(work, "First", {"file.txt": b"First\n", evil.replace("/", ""): b"First\n", "page.py": b"First\n"})
+    git.commit(work, f"{evil}\n\n]]>{evil}", {"file.txt": line, evil: line, "page.py": line})
+    for kind in ("branch", "tag"):
+        git.run("-C", str(work), kind, f"""'"><{word}on{word}="1"><script>{word}""")
+    git.run("-C", str(work), "tag", "-a", "-m", evil, "told")
+    git.run("-C", str(work), "tag", "old", "main~1")
+    serve(work, folder, public=True)
+    (folder / "description").write_text(evil)
+    return folder.name, word
+
+
+def test_what_was_pushed_never_becomes_markup(own: OwnPod, hostile: tuple[str, str]) -> None:
+    name, word = hostile
+    pages = ["", "/log", "/shortlog", "/commit/main", "/commitdiff/main", "/tree/main", "/blob/main:/file.txt", "/tags"]
+    pages += ["/blob/main:/page.py", "/blame/main:/file.txt", "/history/main:/file.txt", "/heads", "/tag/told"]
+    pages += [
+        "/blobdiff/old..main:/file.txt",
+        f"/search?s={word};st=commit",
+        f"/search?s={word};st=grep",
+        "/rss",
+        "/atom",
+    ]
+    with own.server.http() as client:
+        for path in ["", *(f"{name}{page}" for page in pages)]:
+            answer = client.get(f"/git/{path}")
+            assert answer.status_code == 200, path
+            assert word in answer.text, path
+            assert not [act for act in Markup(answer.text).acts if word in act], path
+
+
+PLAIN, SVG = "text/plain; charset=utf-8", "image/svg+xml"
+FILES = {
+    "x.html": ("<script>alert(1)</script>", PLAIN),
+    "x.xhtml": ('<html xmlns="http://www.w3.org/1999/xhtml"/>', PLAIN),
+    "x.xml": ('<?xml-stylesheet href="x.xsl"?><a/>', PLAIN),
+    "x.js": ("alert(1)", PLAIN),
+    "x.py": ("'é'", PLAIN),
+    "x": ("<!DOCTYPE html><script>alert(1)</script>", PLAIN),
+    "x.svg": ('<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>', SVG),
+}
+
+
+def test_a_file_of_a_repository_does_not_act_as_the_one_who_reads_it(
+    own: OwnPod, alice: Account, tmp_path: Path
+) -> None:
+    name, work = f"{token()}.git", tmp_path / "work"
+    Git(own.server).commit(work, "Add", {file: content.encode() for file, (content, _) in FILES.items()})
+    serve(work, own.folder("web") / "git" / name)
+    with own.server.http(alice) as client:
+        assert "sandbox" not in client.get(f"/git/{name}/log").headers["Content-Security-Policy"]
+        for file, (content, kind) in FILES.items():
+            for path in (f"{name}/blob_plain/main:/{file}", f"{name}/main:/{file}", f"?p={name};a=blob_plain;f={file}"):
+                answer = client.get(f"/git/{path}", headers={"Accept": "text/html"})
+                assert (answer.status_code, answer.text) == (200, content), path
+                assert answer.headers["Content-Type"].startswith(kind), path
+                assert answer.headers["X-Content-Type-Options"] == "nosniff"
+                assert "sandbox" in answer.headers["Content-Security-Policy"].split("; ")
+                assert kind == PLAIN or answer.headers["Content-Disposition"].startswith("attachment")
+
+
+def test_a_link_and_a_submodule_are_shown_and_not_followed(own: OwnPod, tmp_path: Path) -> None:
+    git, work, name = Git(own.server), tmp_path / "work", f"{token()}.git"
+    git.commit(work, "First", {"file.txt": b"First\n"})
+    (work / "link").symlink_to("/etc/passwd")
+    (work / "up").symlink_to("../../../etc")
+    git.run("-C", str(work), "add", "--all")
+    git.run("-C", str(work), "update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},module")
+    git.run("-C", str(work), "commit", "-q", "-m", "Link")
+    serve(work, own.folder("web") / "git" / name, public=True)
+    with own.server.http() as client:
+        tree = client.get(f"/git/{name}/tree/main").text
+        link = client.get(f"/git/{name}/blob_plain/main:/link")
+        beyond = [client.get(f"/git/{name}/{way}/main:/up/passwd") for way in ("blob", "blob_plain", "history")]
+    assert "m---------" in tree
+    assert "module" in tree
+    assert "lrwxrwxrwx" in tree
+    assert (link.status_code, link.text) == (200, "/etc/passwd")
+    assert not [answer for answer in beyond if "root:" in answer.text]
+
+
+def test_a_python_file_is_highlighted_and_each_line_blamed_on_its_commit(own: OwnPod, tmp_path: Path) -> None:
+    git, work, name = Git(own.server), tmp_path / "work", f"{token()}.git"
+    first = git.commit(work, "First", {"file.py": b"def answer():\n    return 41\n"})
+    second = git.commit(work, "Second", {"file.py": b"def answer():\n    return 42\n"})
+    serve(work, own.folder("web") / "git" / name, public=True)
+    with own.server.http() as client:
+        blob = client.get(f"/git/{name}/blob/main:/file.py").text
+        blame = client.get(f"/git/{name}/blame/main:/file.py").text
+    assert '<span class="hl kwa">def</span>' in blob
+    assert '<span class="hl num">42</span>' in blob
+    assert re.findall(r'<td class="sha1"[^>]*><a href="[^"]*/commit/(\w+)\?', blame) == [first, second]
+
+
+def test_an_option_is_not_taken_for_a_commit(own: OwnPod, public: Repository) -> None:
+    target = f"/tmp/{token()}"  # noqa: S108  # in the container
+    with own.server.http() as client:
+        for action in ("log", "commit", "tree", "blob", "search;s=Say", "patch", "snapshot;sf=tgz", "blame;f=file.txt"):
+            for parameter in ("h", "hb", "hp", "hpb"):
+                answer = client.get(f"/git/?p={public.name};a={action};{parameter}=--output={target}")
+                assert answer.status_code < 500
+    assert not own.exec("apache", "test", "-e", target, check=False).ok
+
+
+def test_an_option_is_not_taken_from_what_is_searched_for(own: OwnPod, tmp_path: Path) -> None:
+    work, name, root = tmp_path / "work", f"{token()}.git", "root:x:0:0:root:/root:/bin/bash"
+    Git(own.server).commit(work, "First", {"users": f"{root}\n-f/etc/passwd\n".encode()})
+    assert root in own.exec("apache", "cat", "/etc/passwd").stdout
+    serve(work, own.folder("web") / "git" / name, public=True)
+    with own.server.http() as client:
+        page = client.get(f"/git/{name}/search?st=grep;s=-f/etc/passwd")
+    assert page.status_code == 200
+    assert '-<span class="match">f/etc/passwd</span>' in page.text
+    assert root not in page.text
 
 
 def _gitweb_processes(own: OwnPod) -> set[str]:
@@ -139,10 +569,12 @@ def _gitweb_processes(own: OwnPod) -> set[str]:
     return {path.split("/")[2] for path in found.stdout.split()}
 
 
-def test_one_process_answers_many_requests(own: OwnPod, alice: Account, repository: Repository) -> None:
-    with own.server.http(alice) as client:
+def test_one_process_answers_many_requests_errors_among_them(own: OwnPod, alice: Account, public: Repository) -> None:
+    with own.server.http(alice) as client, own.server.http() as stranger:
         assert client.get("/git/").status_code == 200
         first = _gitweb_processes(own)
-        assert {client.get(f"/git/{repository.name}/log").status_code for _ in range(5)} == {200}
+        assert {client.get(f"/git/{public.name}/log").status_code for _ in range(5)} == {200}
+        assert {client.get("/git/?a=nonsense").status_code for _ in range(5)} == {400}
+        assert {stranger.get(f"/git/?p={token()}").status_code for _ in range(5)} == {401}
     assert first
     assert _gitweb_processes(own) == first
