@@ -20,7 +20,6 @@ from tests.acceptance.own_pod import OwnPod
 from tests.acceptance.server import Account, token
 
 MEGABYTE = 1024 * 1024
-PUSHED = 200 * MEGABYTE
 MEMORY = 128 * MEGABYTE
 """What all processes of the Apache container may hold together: less than the largest file that is pushed."""
 
@@ -235,23 +234,6 @@ def watched_memory(own: OwnPod) -> Iterator[SimpleNamespace]:
     finally:
         done.set()
         watcher.join()
-
-
-def test_a_pack_of_200_megabytes_is_pushed_and_cloned_in_little_memory(
-    own: OwnPod, alice: Account, private: Repository, tmp_path: Path
-) -> None:
-    git = Git(own.server, alice)
-    parts = {
-        "large": os.urandom(PUSHED * 3 // 4),
-        **{f"part{number}": os.urandom(PUSHED // 40) for number in range(10)},
-    }
-    commit = git.commit(private.work, "Large", parts)
-    with watched_memory(own) as seen:
-        git.run("-C", str(private.work), "push", "--quiet", git.url(private.name), "main")
-        git.run("clone", "--quiet", git.url(private.name), str(tmp_path / "clone"))
-    assert private.tip() == commit
-    assert all((tmp_path / "clone" / name).read_bytes() == content for name, content in parts.items())
-    assert 0 < seen.peak < MEMORY
 
 
 def test_twenty_clones_at_once_are_all_whole_in_little_memory(
