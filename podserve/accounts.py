@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from string import ascii_letters, digits
 
 import bcrypt
 
@@ -36,8 +37,8 @@ def address(name: str, domain: str) -> str:
 
 
 def random_password() -> str:
-    """Return a password of 120 random bits, as 20 characters."""
-    return secrets.token_urlsafe(15)
+    """Return a password of 119 random bits: 20 letters and digits, so that no program takes it for an option."""
+    return "".join(secrets.choice(ascii_letters + digits) for _ in range(20))
 
 
 def _hash(password: str) -> str:

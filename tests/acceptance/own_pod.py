@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import secrets
 import socket
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from podserve import pod, settings, volumes
+from podserve.accounts import random_password
 from podserve.commands import Result, podman, run
 from podserve.manifests import Manifests, defaults
 from podserve.waiting import NotYet, wait_until
@@ -119,7 +119,7 @@ class OwnPod:
 
     def new_account(self, name: str = "") -> Account:
         """Add an account, with `users.add`, that only the caller knows."""
-        account = Account(f"{name or token()}@{self.manifests.settings.domain}", secrets.token_urlsafe(12))
+        account = Account(f"{name or token()}@{self.manifests.settings.domain}", random_password())
         self.invoke("users.add", account.address, "--password-stdin", stdin=f"{account.password}\n")
         self.accounts.append(account)
 

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from imapclient.exceptions import LoginError
 
+from podserve.accounts import random_password
 from podserve.waiting import NotYet, wait_until
 from tests.acceptance.own_pod import OwnPod
 from tests.acceptance.server import Account, Server, token
@@ -435,7 +436,7 @@ def test_a_removed_account_is_refused_within_two_seconds(own: OwnPod, new_accoun
 
 @LOGINS
 def test_a_changed_password_is_in_use_within_two_seconds(own: OwnPod, new_account: Account, logs_in: Login) -> None:
-    changed = Account(new_account.address, secrets.token_urlsafe(12))
+    changed = Account(new_account.address, random_password())
     assert logs_in(own.server, new_account)
     own.invoke("users.passwd", new_account.address, "--password-stdin", stdin=f"{changed.password}\n")
     _wait_for_refusal(logs_in, own.server, new_account)
@@ -443,7 +444,7 @@ def test_a_changed_password_is_in_use_within_two_seconds(own: OwnPod, new_accoun
 
 
 def test_a_new_account_is_accepted_at_once_after_it_was_refused(own: OwnPod) -> None:
-    account = Account(f"{token()}@{own.server.domain}", secrets.token_urlsafe(12))
+    account = Account(f"{token()}@{own.server.domain}", random_password())
     assert not _web(own.server, account)
     own.invoke("users.add", account.address, "--password-stdin", stdin=f"{account.password}\n")
     assert _web(own.server, account)

@@ -160,8 +160,9 @@ def test_no_error_tells_a_password_or_a_hash(there: Accounts) -> None:
         assert not any(word in told for word in ("$2y$", there.hashes()[ALICE], "secret", GOOD, BETTER))
 
 
-def test_a_password_made_here_is_long_and_never_the_same(there: Accounts) -> None:
+def test_a_password_made_here_is_long_never_the_same_and_no_option_of_a_program(there: Accounts) -> None:
     made = {accounts.random_password() for _ in range(100)}
+    assert all(password.isalnum() for password in made)
     assert len(made) == 100
     assert {len(password) for password in made} == {20}
     there.add(ALICE, made.pop())
