@@ -20,6 +20,7 @@ from tests.acceptance.own_pod import OwnPod
 from tests.acceptance.server import Account, token
 
 MEGABYTE = 1024 * 1024
+PUSHED = 200 * MEGABYTE
 MEMORY = 128 * MEGABYTE
 """What all processes of the Apache container may hold together: less than the largest file that is pushed."""
 
@@ -98,30 +99,50 @@ def test_a_stranger_is_asked_for_a_password_to_push_to_what_is_public(own: OwnPo
     assert public.tip() == public.commit
 
 
+PUSH = {"Content-Type": "application/x-git-receive-pack-request"}
+
+
+def command(old: str, new: str, branch: str) -> bytes:
+    """Return what a push begins with: that a branch goes from one commit to another. A pack comes after it."""
+    line = f"{old} {new} refs/heads/{branch}\0report-status delete-refs\n".encode()
+    return b"%04x" % (len(line) + 4) + line + b"0000"
+
+
 def test_a_stranger_pushes_nothing_by_any_request(own: OwnPod, public: Repository) -> None:
-    line = f"{public.commit} {'0' * 40} refs/heads/main\0report-status delete-refs\n".encode()
-    command = b"%04x" % (len(line) + 4) + line + b"0000"
-    kind = {"Content-Type": "application/x-git-receive-pack-request"}
     with own.server.http() as client:
         for name in (f"/git/{public.name}", f"/git//{public.name}", f"/git/%2e/{public.name}"):
-            refused = client.post(f"{name}/git-receive-pack", content=command, headers=kind)
+            removal = command(public.commit, "0" * 40, "main")
+            refused = client.post(f"{name}/git-receive-pack", content=removal, headers=PUSH)
             assert refused.status_code == 401
             for service in ("git-receive-pack", "git%2Dreceive-pack", "git-receive%2Dpack"):
                 assert client.get(f"{name}/info/refs?service={service}").status_code in {401, 403}
     assert public.tip() == public.commit
 
 
+@pytest.mark.parametrize("http2", [False, True])
 def test_who_logs_in_pushes_by_the_very_request_that_a_stranger_may_not_make(
-    own: OwnPod, alice: Account, public: Repository
+    own: OwnPod, alice: Account, public: Repository, *, http2: bool
 ) -> None:
-    line = f"{'0' * 40} {public.commit} refs/heads/branch\0report-status\n".encode()
-    pack = Git(own.server).argv("-C", str(public.work), "pack-objects", "--stdout")
-    empty = subprocess.run(pack, input=b"", capture_output=True, check=True).stdout
-    kind = {"Content-Type": "application/x-git-receive-pack-request"}
+    git = Git(own.server)
+    commit = git.commit(public.work, "Large", {"large": os.urandom(20 * MEGABYTE)})
+    argv = git.argv("-C", str(public.work), "pack-objects", "--stdout", "--revs", "-q")
+    pack = subprocess.run(argv, input=b"main\n", capture_output=True, check=True).stdout
+    with own.server.http(alice, http2=http2) as client:
+        body = command(public.commit, commit, "main") + pack
+        answer = client.post(f"/git/{public.name}/git-receive-pack", content=body, headers=PUSH)
+    assert (answer.status_code, answer.http_version) == (200, "HTTP/2" if http2 else "HTTP/1.1")
+    assert b"unpack ok" in answer.content
+    assert public.tip() == commit
+
+
+def test_a_damaged_pack_is_refused_in_gits_own_words(own: OwnPod, alice: Account, private: Repository) -> None:
+    three_objects = b"PACK" + bytes([0, 0, 0, 2, 0, 0, 0, 3])
+    body = command(private.commit, "1" * 40, "main") + three_objects + os.urandom(5 * MEGABYTE)
     with own.server.http(alice) as client:
-        command = b"%04x" % (len(line) + 4) + line + b"0000" + empty
-        assert client.post(f"/git/{public.name}/git-receive-pack", content=command, headers=kind).status_code == 200
-    assert public.tip("branch") == public.commit
+        answer = client.post(f"/git/{private.name}/git-receive-pack", content=body, headers=PUSH)
+    assert answer.status_code == 200
+    assert b"unpack index-pack abnormal exit" in answer.content
+    assert private.tip() == private.commit
 
 
 def test_a_wrong_password_is_refused(own: OwnPod, alice: Account, private: Repository, public: Repository) -> None:
@@ -234,6 +255,23 @@ def watched_memory(own: OwnPod) -> Iterator[SimpleNamespace]:
     finally:
         done.set()
         watcher.join()
+
+
+def test_a_pack_of_200_megabytes_is_pushed_and_cloned_in_little_memory(
+    own: OwnPod, alice: Account, private: Repository, tmp_path: Path
+) -> None:
+    git = Git(own.server, alice)
+    parts = {
+        "large": os.urandom(PUSHED * 3 // 4),
+        **{f"part{number}": os.urandom(PUSHED // 40) for number in range(10)},
+    }
+    commit = git.commit(private.work, "Large", parts)
+    with watched_memory(own) as seen:
+        git.run("-C", str(private.work), "push", "--quiet", git.url(private.name), "main")
+        git.run("clone", "--quiet", git.url(private.name), str(tmp_path / "clone"))
+    assert private.tip() == commit
+    assert all((tmp_path / "clone" / name).read_bytes() == content for name, content in parts.items())
+    assert 0 < seen.peak < MEMORY
 
 
 def test_twenty_clones_at_once_are_all_whole_in_little_memory(

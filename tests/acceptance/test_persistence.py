@@ -1,7 +1,10 @@
 """What is kept: mail, files, repositories, accounts and the queue outlive the pod; the volumes outlive all of it."""
 
+import shutil
+
 from podserve import volumes
 from podserve.commands import podman, run
+from podserve.homes import WWW_DATA
 from tests.acceptance.mail import arrived, queued
 from tests.acceptance.own_pod import OwnPod
 from tests.acceptance.server import Account, letter, token
@@ -20,6 +23,9 @@ def test_everything_is_there_after_down_and_up(own: OwnPod, new_account: Account
     before = arrived(own.server, new_account, word)
     waiting = queued(own, f"{word}@example.com")
     certificate = (own.folder("certificates") / "current").readlink()
+    cut_off = own.folder("web") / "dav" / ".davfs.tmpabcdef"
+    cut_off.write_text("what a killed Apache leaves of an upload")
+    shutil.chown(cut_off, WWW_DATA, WWW_DATA)
 
     down = own.invoke("down")
     assert own.name in down.stdout
@@ -31,6 +37,7 @@ def test_everything_is_there_after_down_and_up(own: OwnPod, new_account: Account
     own.exec("mail", "postsuper", "-d", waiting[0])
     with own.server.http(new_account) as client:
         assert client.get(f"/webdav/{word}.txt").text == word
+        assert not cut_off.exists()
         assert word in client.get("/git/").text
     assert (own.folder("certificates") / "current").readlink() == certificate
 

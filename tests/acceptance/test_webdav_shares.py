@@ -141,6 +141,13 @@ def test_publishing_is_copying(own: OwnPod, alice: Account) -> None:
             assert anonymous.get(path).status_code == 404
 
 
+def test_the_site_is_seen_in_the_list_of_what_all_share(own: OwnPod, alice: Account) -> None:
+    with own.server.http(alice) as client:
+        assert "/webdav/site/" in listed(client, "/webdav/")
+        assert 'href="site/"' in client.get("/webdav/").text
+        assert "/webdav/site/index.shtml" in listed(client, "/webdav/site/")
+
+
 def test_the_site_is_changed_only_with_a_login(server: Server) -> None:
     with server.http() as anonymous:
         for method in CHANGES:
