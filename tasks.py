@@ -8,6 +8,7 @@ from rich.console import Console
 
 from podserve import (
     accounts,
+    doctor,
     errors,
     homes,
     host,
@@ -22,15 +23,34 @@ from podserve import (
 )
 from podserve.commands import become_podman
 
-errors.explain_configuration_errors()
+errors.explain_errors()
 
 
 def _manifests(c: Context) -> manifests.Manifests:
     """Return the pod's documents with the settings of this call. Raises Problem for wrong settings, or a wrong host."""
+    chosen = _documents(c)
+    host.require_root()
+    return chosen
+
+
+def _documents(c: Context) -> manifests.Manifests:
+    """Return the pod's documents with the settings of this call. Raises Problem for wrong settings."""
+    errors.explain_interruptions()
     errors.require_configuration_file(c.config)
     chosen = settings.load({name: c.config[name] for name in map(str, c.config)}, manifests.defaults())
-    host.require_root()
     return manifests.Manifests(chosen)
+
+
+@task(name="doctor", help={"json": "as a JSON object"})
+def show_doctor(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
+    """Look at this host: what is well, what is not, and what mends it; exit 1 on a problem."""
+    found = doctor.examine(_documents(c))
+    if json:
+        print(doctor.as_json(found))
+    else:
+        report.diagnosis(found, Console())
+    if not doctor.sound(found):
+        raise Exit(code=1)
 
 
 @task(
@@ -52,10 +72,11 @@ def build(c: Context, image: list[str], base: str = "", no_cache: bool = False) 
 def up(c: Context) -> None:
     """Build what is out of date, play the pod, and return when every endpoint answers."""
     pod_manifests = _manifests(c)
-    pod.require_free_ports(pod_manifests)
     console = Console()
-    images.build(console=console)
-    outcome = pod.up(pod_manifests.settings)
+    with pod.alone(pod_manifests.settings):
+        doctor.require(pod_manifests)
+        images.build(console=console)
+        outcome = pod.up(pod_manifests.settings)
     report.started(pod_manifests, outcome, console)
 
 
@@ -214,5 +235,5 @@ def repos_remove(c: Context, name: str, yes: bool = False) -> None:  # noqa: FBT
 
 users = Collection("users", users_add, users_list, users_passwd, users_remove)
 repos = Collection("repos", repos_add, repos_list, repos_publish, repos_hide, repos_remove)
-namespace = Collection(build, up, down, restart, show_status, logs, users, repos)
+namespace = Collection(show_doctor, build, up, down, restart, show_status, logs, users, repos)
 namespace.configure({**manifests.defaults(), "mail_host": ""})  # not given: mail.DOMAIN

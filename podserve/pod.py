@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from podserve import accounts, certificates, endpoints, homes, images, ports, volumes
+from podserve import accounts, certificates, endpoints, homes, images, volumes
 from podserve.commands import ROOT, podman
 from podserve.errors import Problem
 from podserve.manifests import DIGEST_LABEL, Manifests
@@ -23,6 +23,8 @@ START_TIMEOUT = 60
 """Seconds that the last endpoint may take to answer."""
 STOP_TIMEOUT = 10
 """Seconds between SIGTERM and SIGKILL: Podman's own default."""
+_alone: set[str] = set()
+"""The pods that this process holds the lock of."""
 
 
 @dataclass
@@ -37,7 +39,13 @@ class Outcome:
 
 @contextlib.contextmanager
 def alone(settings: Settings) -> Iterator[None]:
-    """Keep other tasks of this checkout from changing the same pod at the same time: they wait for each other."""
+    """Keep other tasks of this checkout from changing the same pod at the same time: they wait for each other.
+
+    What is done alone may do a part of it `alone` again.
+    """
+    if settings.pod in _alone:
+        yield
+        return
     STATE.mkdir(exist_ok=True)
     with (STATE / f"{settings.pod}.lock").open("a") as lock:
         try:
@@ -45,7 +53,11 @@ def alone(settings: Settings) -> Iterator[None]:
         except BlockingIOError:
             print(f"another task is at work on {settings.pod}: waiting for it to end")
             fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        _alone.add(settings.pod)
+        try:
+            yield
+        finally:
+            _alone.remove(settings.pod)
 
 
 def _inspect(pod: str) -> dict[str, Any] | None:
@@ -67,12 +79,6 @@ def _runs(settings: Settings, digest: str) -> bool:
     found = _inspect(settings.pod) or {}
     labels = found.get("Labels") or {}
     return found.get("State") == "Running" and isinstance(labels, dict) and labels.get(DIGEST_LABEL) == digest
-
-
-def require_free_ports(manifests: Manifests) -> None:
-    """Raise Problem, with a line for each port that something else holds, unless the pod is there and holds them."""
-    if not exists(manifests.settings) and (taken := ports.taken(manifests)):
-        raise Problem("the pod cannot be started:\n  " + "\n  ".join(taken))
 
 
 def ensure_network(settings: Settings) -> None:
@@ -151,7 +157,6 @@ def up(settings: Settings) -> Outcome:
     """
     manifests = Manifests(settings)
     with alone(settings):
-        require_free_ports(manifests)
         ensure_network(settings)
         volumes.ensure(manifests)
         certificate = certificates.ensure(
@@ -186,7 +191,7 @@ def _replace(manifests: Manifests, built: list[str]) -> None:
         wait_until_answering(manifests)
     except (Problem, KeyboardInterrupt):
         if before:
-            print(f"{settings.pod} did not start as it should: the pod that ran before is played again")
+            print(f"{settings.pod} did not come up: the pod that ran before is played again")
             _play(before, folder / "played")
             wait_until_answering(before)
         elif exists(settings):

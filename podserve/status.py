@@ -4,14 +4,13 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
-from podserve import certificates, endpoints, pod, volumes
+from podserve import certificates, endpoints, host, pod, volumes
 from podserve.commands import podman, run
 from podserve.errors import Problem
-from podserve.manifests import Manifests
+from podserve.manifests import Manifests, Volume
 
 FEW_DAYS = 14
 """Days left of a certificate from which on it is a matter for a person."""
-_UNITS = {"Mi": 2**20, "Gi": 2**30}
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,8 @@ class Status:
     days_left: int
     queue: int
     volumes: list[Use]
+    health_checks_run: bool
+    """Whether they run by themselves. `look` runs them, whether or not."""
 
     @property
     def problems(self) -> list[str]:
@@ -79,9 +80,9 @@ def _queue(container: str) -> int:
     return len(listed.stdout.splitlines()) if listed.ok else -1
 
 
-def _use(volume: str, size: str) -> Use:
-    used = run(["du", "-s", "-B1", str(volumes.folder(volume))], check=False).stdout.split()
-    return Use(volume, int(used[0]) if used else 0, int(size[:-2]) * _UNITS[size[-2:]])
+def _use(volume: Volume) -> Use:
+    used = run(["du", "-s", "-B1", str(volumes.folder(volume.name))], check=False).stdout.split()
+    return Use(volume.name, int(used[0]) if used else 0, volume.bytes)
 
 
 def look(manifests: Manifests) -> Status:
@@ -94,7 +95,7 @@ def look(manifests: Manifests) -> Status:
     with ThreadPoolExecutor() as pool:
         containers = pool.map(_container, manifests.containers.values())
         queue = pool.submit(_queue, manifests.containers["mail"])
-        uses = pool.map(lambda volume: _use(volume.name, volume.size), manifests.volumes.values())
+        uses = pool.map(_use, manifests.volumes.values())
         answers = pool.submit(endpoints.attempt_all, manifests, context, list(manifests.ports))
         return Status(
             settings.pod,
@@ -104,4 +105,5 @@ def look(manifests: Manifests) -> Status:
             certificate.days_left if certificate else -1,
             queue.result(),
             list(uses),
+            host.has_systemd(),
         )
