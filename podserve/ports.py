@@ -36,7 +36,7 @@ def taken(manifests: Manifests) -> list[Obstacle]:
 def _obstacle(bind: str, port: Port, error: OSError) -> Obstacle:
     name = f"port {port.number}/{port.protocol}"
     if error.errno == errno.EADDRINUSE:
-        by, fix = _holder(port)
+        by, fix = _holder(bind, port)
         return Obstacle(f"{name} is taken on {bind}{by}", fix)
     if error.errno == errno.EADDRNOTAVAIL:
         return Obstacle(f"bind is {bind}, which is no address of this host", "ip -brief address, and set bind")
@@ -46,13 +46,17 @@ def _obstacle(bind: str, port: Port, error: OSError) -> Obstacle:
     return Obstacle(f"{name} on {bind} cannot be served: {error.strerror}", "ip -brief address, and set bind")
 
 
-def _holder(port: Port) -> tuple[str, str]:
-    """Return who holds a port, as the end of a sentence, and how to make it let go."""
+def _holder(bind: str, port: Port) -> tuple[str, str]:
+    """Return who holds a port of an address, as the end of a sentence, and how to make it let go."""
     see = ["ss", "-H", "-l", "-n", "-p", f"-{port.protocol[0].lower()}", f"sport = :{port.number}"]
-    found = re.search(r'\(\("([^"]+)",pid=(\d+)', run(see, check=False, timeout=5).stdout)
-    if not found:
+    every = ("0.0.0.0", "*", "[::]")  # noqa: S104  # as ss writes them
+    sockets = re.findall(r'(\S+):\d+ .*\(\("([^"]+)",pid=(\d+)', run(see, check=False, timeout=5).stdout)
+    holders = [
+        words[1:] for words in sockets if bind in every or words[0].partition("%")[0] in {bind, f"[{bind}]", *every}
+    ]
+    if not holders:
         return "", f"sudo ss -l{port.protocol[0].lower()}np 'sport = :{port.number}' tells by whom; or set bind"
-    program, process = found[1], found[2]
+    program, process = holders[0]
     if program == "conmon" and (pod := _pod_of(process)):
         return f" by the pod {pod}", f"podman pod stop {pod}"
     unit = _unit_of(process)
