@@ -19,9 +19,10 @@ from podserve import (
     repositories,
     settings,
     status,
+    systemd,
     volumes,
 )
-from podserve.commands import become_podman
+from podserve.commands import become
 
 errors.explain_errors()
 
@@ -91,6 +92,26 @@ def down(c: Context, volumes: bool = False, yes: bool = False) -> None:  # noqa:
 
 
 @task
+def install(c: Context) -> None:
+    """Make the pod a service of this machine, with a timer for its certificates, and bring it up."""
+    pod_manifests = _manifests(c)
+    console = Console()
+    with pod.alone(pod_manifests.settings):
+        doctor.require(pod_manifests)
+        systemd.require_systemd(pod_manifests.settings)
+        images.build(console=console)
+        outcome = pod.install(pod_manifests.settings)
+    report.started(pod_manifests, outcome, console)
+    print(f"\nIt starts with this machine (systemctl status {pod_manifests.settings.pod}); invoke uninstall undoes it")
+
+
+@task
+def uninstall(c: Context) -> None:
+    """Take the service back: its units and timer; the pod runs on without, and the volumes stay."""
+    print("removed: " + ", ".join(pod.uninstall(_manifests(c).settings)))
+
+
+@task
 def restart(c: Context) -> None:
     """Restart the containers, and return when every endpoint answers."""
     chosen = _manifests(c).settings
@@ -115,12 +136,14 @@ def show_status(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
 def logs(c: Context, service: str = "", follow: bool = False) -> None:  # noqa: FBT001,FBT002
     """Show what the services have logged."""
     pod_manifests = _manifests(c)
-    options = ["--follow"] if follow else []
+    options, names = ["--follow"] if follow else [], pod_manifests.containers
+    if service and service not in names:
+        raise errors.Problem(f"there is no service {service!r}: expected one of {', '.join(names)}")
+    if systemd.installed(pod_manifests.settings):
+        become(*systemd.journal([names[service]] if service else list(names.values()), follow=follow))
     if not service:
-        become_podman("pod", "logs", "--names", *options, pod_manifests.settings.pod)
-    if service not in pod_manifests.containers:
-        raise errors.Problem(f"there is no service {service!r}: expected one of {', '.join(pod_manifests.containers)}")
-    become_podman("logs", *options, pod_manifests.containers[service])
+        become("podman", "pod", "logs", "--names", *options, pod_manifests.settings.pod)
+    become("podman", "logs", *options, names[service])
 
 
 def _accounts(c: Context) -> tuple[accounts.Accounts, str]:
@@ -235,5 +258,5 @@ def repos_remove(c: Context, name: str, yes: bool = False) -> None:  # noqa: FBT
 
 users = Collection("users", users_add, users_list, users_passwd, users_remove)
 repos = Collection("repos", repos_add, repos_list, repos_publish, repos_hide, repos_remove)
-namespace = Collection(show_doctor, build, up, down, restart, show_status, logs, users, repos)
+namespace = Collection(show_doctor, build, up, down, install, uninstall, restart, show_status, logs, users, repos)
 namespace.configure({**manifests.defaults(), "mail_host": ""})  # not given: mail.DOMAIN

@@ -121,7 +121,6 @@ def lines(argv: Sequence[str]) -> Generator[str, None, None]:
         raise Problem(f"{' '.join(argv)} ended with exit code {process.returncode}; its last lines say why")
 
 
-def become_podman(*argv: str) -> None:
-    """Replace this process by Podman, so that its output, signals and exit code are the task's own."""
-    env = environment()
-    os.execvpe("podman", ["podman", *argv], env)
+def become(*argv: str) -> None:
+    """Replace this process by another program, so that its output, signals and exit code are the task's own."""
+    os.execvpe(argv[0], argv, environment())

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from podserve import accounts, certificates, endpoints, homes, images, volumes
+from podserve import accounts, certificates, endpoints, homes, images, systemd, volumes
 from podserve.commands import ROOT, podman
 from podserve.errors import Problem
 from podserve.manifests import DIGEST_LABEL, Manifests
@@ -75,7 +75,9 @@ def exists(settings: Settings) -> bool:
 
 
 def _runs(settings: Settings, digest: str) -> bool:
-    """Return whether the pod runs, all of it, as the documents with that digest say."""
+    """Return whether the pod runs, all of it, as the documents with that digest say; and as a service, if installed."""
+    if systemd.installed(settings) and systemd.state(settings) != systemd.ACTIVE:
+        return False
     found = _inspect(settings.pod) or {}
     labels = found.get("Labels") or {}
     return found.get("State") == "Running" and isinstance(labels, dict) and labels.get(DIGEST_LABEL) == digest
@@ -91,6 +93,10 @@ def ensure_network(settings: Settings) -> None:
 
 
 def _remove(settings: Settings) -> None:
+    if systemd.installed(settings):
+        systemd.stop(settings)
+        if not exists(settings):
+            return
     podman("pod", "rm", "--force", "--time", str(STOP_TIMEOUT), settings.pod)
 
 
@@ -98,6 +104,10 @@ def _play(manifests: Manifests, folder: Path) -> None:
     """Play the pod, in place of the one there may be, from documents that are written into a folder for that."""
     settings = manifests.settings
     config, document = manifests.write(folder)
+    if systemd.installed(settings):
+        systemd.write(manifests, folder)
+        systemd.start(settings)
+        return
     if exists(settings):
         _remove(settings)
     podman("kube", "play", "--network", settings.pod, "--configmap", str(config), str(document))
@@ -199,14 +209,42 @@ def _replace(manifests: Manifests, built: list[str]) -> None:
         raise
     # By id, so that what is played again is what ran, whatever has been built since.
     manifests.pin(built)
-    manifests.write(folder / "applied")
+    for name in ("played", "applied"):
+        manifests.write(folder / name)
+
+
+def install(settings: Settings) -> Outcome:
+    """Make the pod a service of this machine, and bring it up as that."""
+    with alone(settings):
+        systemd.write(Manifests(settings), STATE / settings.pod / "played")
+        outcome = up(settings)
+        systemd.enable(settings)
+    return outcome
+
+
+def uninstall(settings: Settings) -> list[str]:
+    """Take the service back, and return its files. A pod that ran as a service runs on without."""
+    with alone(settings):
+        if not systemd.installed(settings):
+            raise Problem(f"{settings.pod} is no service of this machine: there is nothing to take back")
+        before = Manifests.read(STATE / settings.pod / "applied") if exists(settings) else None
+        removed = systemd.remove(settings)
+        if before:
+            ensure_network(settings)
+            _play(before, STATE / settings.pod / "played")
+            wait_until_answering(before)
+    return removed
 
 
 def down(settings: Settings, *, with_volumes: bool = False) -> list[str]:
     """Remove the pod and its network, and with `with_volumes` all it keeps; return the names of what was removed."""
     removed = []
     with alone(settings):
-        if exists(settings):
+        if with_volumes and systemd.installed(settings):
+            raise Problem(
+                f"{settings.pod} is a service of this machine, which needs its volumes: invoke uninstall first"
+            )
+        if exists(settings) or systemd.installed(settings):
             _remove(settings)
             removed.append(f"pod {settings.pod}")
         manifests = Manifests(settings)
@@ -214,7 +252,8 @@ def down(settings: Settings, *, with_volumes: bool = False) -> list[str]:
         # A network that other containers are on, too, is refused by Podman, and stays.
         if podman("network", "rm", settings.pod, check=False).ok:
             removed.append(f"network {settings.pod}")
-        shutil.rmtree(STATE / settings.pod, ignore_errors=True)
+        if not systemd.installed(settings):  # which plays what is in there at the next start of the machine
+            shutil.rmtree(STATE / settings.pod, ignore_errors=True)
         if with_volumes:
             removed += [f"volume {name}" for name in volumes.remove(v.name for v in manifests.volumes.values())]
     return removed
@@ -225,5 +264,8 @@ def restart(settings: Settings) -> None:
     with alone(settings):
         if not exists(settings):
             raise Problem(f"there is no pod {settings.pod}. Start it: invoke up")
-        podman("pod", "restart", settings.pod)
+        if systemd.installed(settings):
+            systemd.start(settings)
+        else:
+            podman("pod", "restart", settings.pod)
         wait_until_answering(Manifests(settings))

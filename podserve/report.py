@@ -80,6 +80,8 @@ def status(manifests: Manifests, seen: Status, console: Console) -> None:
 
     console.print(f"Certificate  {seen.days_left} days left", highlight=False)
     console.print(f"Mail queue   {seen.queue} messages", highlight=False)
+    if seen.service:
+        console.print(f"Service      {seen.service} (systemd)", highlight=False)
     if not seen.health_checks_run:
         console.print(f"Health       checks {NO_HEALTH_CHECKS}", highlight=False)
     for problem in seen.problems:

@@ -4,7 +4,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
-from podserve import certificates, endpoints, host, pod, volumes
+from podserve import certificates, endpoints, host, pod, systemd, volumes
 from podserve.commands import podman, run
 from podserve.errors import Problem
 from podserve.manifests import Manifests, Volume
@@ -45,13 +45,17 @@ class Status:
     volumes: list[Use]
     health_checks_run: bool
     """Whether they run by themselves. `look` runs them, whether or not."""
+    service: str = ""
+    """What systemd says of the pod's service; empty when it is not installed as one."""
 
     @property
     def problems(self) -> list[str]:
         """What is not well, a line each; empty when all is."""
         running = [c for c in self.containers if c.state == "running"]
         ending = f"the certificate has {self.days_left} days left: invoke up renews it"
+        down = f"the service is {self.service}: journalctl -u {self.pod}; invoke up starts it"
         return [
+            *([down] if self.service not in {"", systemd.ACTIVE} else []),
             *(f"container {c.name} is {c.state}" for c in self.containers if c not in running),
             *(f"container {c.name} fails its health check" for c in running if not c.healthy),
             *(f"{answer.port} does not answer: {answer.error}" for answer in self.endpoints if not answer.ok),
@@ -106,4 +110,5 @@ def look(manifests: Manifests) -> Status:
             queue.result(),
             list(uses),
             host.has_systemd(),
+            systemd.state(settings) if systemd.installed(settings) else "",
         )
