@@ -1,0 +1,235 @@
+"""`python -m tests.hosts [--short] [KIND]...`: does on pristine hosts what a newcomer does, and shows a table of it."""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+from podserve.commands import ROOT, Result, run
+from podserve.errors import Problem
+from podserve.manifests import defaults
+from podserve.waiting import NotYet, wait_until
+from tests.hosts.machine import KINDS, NETWORK, Kind, Machine, address, machine, surroundings
+
+OUTPUT = ROOT / "artefacts" / "hosts"
+"""Where all that the steps printed is kept."""
+START = 60
+"""Seconds after a host's own start within which all endpoints answer again."""
+WEDGED = 30
+"""Seconds within which a service that hangs is replaced."""
+LATER = 25
+"""Seconds afterwards in which it must not be replaced again: more than five failures of a probe take."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A step that ended: its host's kind, its name, why it failed (empty when it passed), and the seconds it took."""
+
+    kind: str
+    step: str
+    failure: str
+    seconds: float
+
+
+def expect(result: Result) -> str:
+    """Return what a command printed. Raises AssertionError, with its last lines, when it failed."""
+    assert result.ok, "\n".join(result.stdout.splitlines()[-40:])
+    return result.stdout
+
+
+def up(host: Machine) -> str:
+    """Bring the pod up, with nothing installed before."""
+    return expect(host.run("./bootstrap invoke up"))
+
+
+def acceptance(host: Machine) -> str:
+    """Prove it, in full."""
+    return expect(host.run("./bootstrap nox -s acceptance"))
+
+
+def smoke(host: Machine) -> str:
+    """Prove it, in short: the tasks, and the host."""
+    return expect(
+        host.run("./bootstrap nox -s acceptance -- tests/acceptance/test_tasks.py tests/acceptance/test_host.py")
+    )
+
+
+def install(host: Machine) -> str:
+    """Make it a service."""
+    return expect(host.run("./bootstrap invoke install && systemctl is-active podserve-simple-renew.timer"))
+
+
+def no_service(host: Machine) -> str:
+    """Be told what to do instead where there is no systemd."""
+    refused = host.run("./bootstrap invoke install")
+    assert refused.code == 1, refused
+    assert "@reboot" in refused.stdout, refused
+    return refused.stdout
+
+
+def _answers(host: Machine) -> str:
+    def well() -> str:
+        seen = host.run("./bootstrap invoke status --json", timeout=60)
+        if not seen.ok:
+            raise NotYet(seen.stdout[-500:])
+        return seen.stdout
+
+    return wait_until(well, START, "all endpoints to answer")
+
+
+def reboot(host: Machine) -> str:
+    """Switch it off and on: all endpoints answer again without a hand."""
+    host.switch_off_and_on()
+    return _answers(host)
+
+
+def power_cycle(host: Machine) -> str:
+    """Switch it off and on: one `up`, and all endpoints answer again."""
+    host.switch_off_and_on()
+    return expect(host.run("./bootstrap invoke up")) + _answers(host)
+
+
+def service(host: Machine) -> str:
+    """Go through systemd with every task, and back."""
+    script = """
+set -e
+in_service() { systemctl is-active -q podserve-simple; }
+./bootstrap invoke up | grep 'nothing was changed'; in_service
+./bootstrap invoke restart; in_service
+./bootstrap invoke logs --service mail | grep -c postfix
+./bootstrap invoke down; ! in_service; ! podman pod exists podserve-simple
+./bootstrap invoke up | grep 'is up'; in_service
+./bootstrap invoke uninstall; ! in_service
+test -z "$(find /etc/containers/systemd /etc/systemd/system -name 'podserve-simple*')"
+./bootstrap invoke status
+./bootstrap invoke up | grep 'nothing was changed'
+./bootstrap invoke install | grep 'is up'; in_service
+"""
+    return expect(host.run(script, timeout=400))
+
+
+def _containers(host: Machine, service: str) -> dict[str, int]:
+    told = host.run(f"podman container inspect podserve-simple-{service}", timeout=60)
+    state = json.loads(expect(told))[0]
+    return {"process": state["State"]["Pid"], "restarts": state["RestartCount"]}
+
+
+WEDGEABLE = [("dns", "named"), ("apache", "apache2"), ("mail", "postfix"), ("mail", "dovecot")]
+"""Containers, and the daemon in each whose processes are all stopped: by a word in their programs' paths."""
+WEDGE = """
+found=''
+for process in /proc/[0-9]*; do
+    [ "$(readlink "$process/ns/pid")" = "$(readlink /proc/%d/ns/pid)" ] || continue
+    case $(readlink "$process/exe") in */*%s*) kill -STOP "${process#/proc/}"; found=yes ;; esac
+done
+[ -n "$found" ]
+"""
+
+
+def liveness(host: Machine) -> str:
+    """Stop a process of each daemon: it is replaced in time, and only once."""
+    told = []
+    for name, program in WEDGEABLE:
+        before = _containers(host, name)
+        expect(host.run(WEDGE % (before["process"], program)))
+        begin = time.monotonic()
+
+        def replaced(name: str = name, before: dict[str, int] = before) -> None:
+            now = _containers(host, name)
+            if now["process"] in {0, before["process"]}:
+                raise NotYet("it still hangs")
+
+        wait_until(replaced, WEDGED, f"{program} to be replaced")
+        told.append(f"{program}: replaced after {time.monotonic() - begin:.0f} s")
+        _answers(host)
+        after = _containers(host, name)
+        try:
+            wait_until(lambda name=name, after=after: _changed(host, name, after), LATER, "nothing")  # type: ignore[misc]
+        except Problem:
+            continue
+        raise AssertionError(f"{program} was replaced again")
+    return "\n".join(told)
+
+
+def _changed(host: Machine, name: str, before: dict[str, int]) -> None:
+    if _containers(host, name) == before:
+        raise NotYet("as before")
+
+
+def stranger(host: Machine, process: str) -> str:
+    """Be a client outside the host: served, refused relay and recursion, and seen with its own address by all four."""
+    own = address(f"{NETWORK}-stranger")
+    enter = ["nsenter", f"--net=/proc/{process}/ns/net", sys.executable, "-m", "tests.hosts.stranger"]
+    tried = run([*enter, host.address, defaults()["domain"]], check=False, timeout=120)
+    assert tried.ok, tried
+    logged = expect(host.run("./bootstrap invoke logs"))
+    seen = {"Apache": f"{own} - -", "Postfix": f"[{own}]", "Dovecot": f"rip={own}", "BIND": f"{own}#"}
+    missing = [daemon for daemon, text in seen.items() if text not in logged]
+    assert not missing, f"{own} is not in the logs of {', '.join(missing)}"
+    return logged
+
+
+def steps(kind: Kind, process: str, *, short: bool) -> Iterator[Callable[[Machine], str]]:
+    """Yield what is done on a kind of host, in order."""
+
+    def by_a_stranger(host: Machine) -> str:
+        return stranger(host, process)
+
+    by_a_stranger.__name__ = "stranger"
+    yield up
+    yield by_a_stranger
+    yield smoke if short else acceptance
+    if kind.systemd:
+        yield install
+        yield reboot
+        if not short:
+            yield liveness
+        yield service
+    else:
+        yield no_service
+        yield power_cycle
+
+
+def attempt(host: Machine, step: Callable[[Machine], str]) -> Outcome:
+    """Do a step, keep what it printed, and return how it ended."""
+    begin, name = time.monotonic(), step.__name__
+    try:
+        said, failure = step(host), ""
+    except (AssertionError, Problem) as error:
+        said = failure = str(error)
+    OUTPUT.mkdir(parents=True, exist_ok=True)
+    (OUTPUT / f"{host.kind.letter}-{name}.log").write_text(said)
+    return Outcome(host.kind.letter, name, failure, time.monotonic() - begin)
+
+
+def main() -> int:
+    """Go through the kinds that are asked for, or all; return 1 when a step failed."""
+    parser = argparse.ArgumentParser(prog="nox -s hosts --", description=__doc__)
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"one of {', '.join(KINDS)} (otherwise: all)")
+    parser.add_argument("--short", action="store_true", help="a part of the acceptance tests, and nothing that waits")
+    asked = parser.parse_args()
+    if unknown := set(asked.kinds) - set(KINDS):
+        parser.error(f"no kind {', '.join(sorted(unknown))}: expected {', '.join(KINDS)}")
+    console, outcomes = Console(), list[Outcome]()
+    with surroundings() as (upstream, process):
+        for letter in asked.kinds or KINDS:
+            with machine(KINDS[letter], upstream) as host:
+                for step in steps(host.kind, process, short=asked.short):
+                    outcome = attempt(host, step)
+                    outcomes.append(outcome)
+                    ended = f"failed: {outcome.failure}" if outcome.failure else "passed"
+                    console.print(f"{letter} {outcome.step} {ended} ({outcome.seconds:.0f} s)", markup=False)
+    table = Table("Kind", "Step", "Result", "Seconds", box=None)
+    for outcome in outcomes:
+        result = "[red]failed[/]" if outcome.failure else "[green]passed[/]"
+        table.add_row(outcome.kind, outcome.step, result, f"{outcome.seconds:.0f}")
+    console.print(table)
+    return 1 if any(outcome.failure for outcome in outcomes) else 0
+
+
+sys.exit(main())
