@@ -28,9 +28,9 @@ errors.explain_errors()
 
 
 def _manifests(c: Context) -> manifests.Manifests:
-    """Return the pod's documents with the settings of this call. Raises Problem for wrong settings, or a wrong host."""
+    """Return the pod's documents with the settings of this call, where volumes can be reached. Raises Problem."""
     chosen = _documents(c)
-    host.require_root()
+    host.enter()
     return chosen
 
 
@@ -64,19 +64,25 @@ def show_doctor(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
 )
 def build(c: Context, image: list[str], base: str = "", no_cache: bool = False) -> None:  # noqa: FBT001,FBT002
     """Build the images whose files have changed."""
-    _manifests(c)
+    _documents(c)
     if images.build(image, base, no_cache=no_cache) and sys.stdout.isatty():
         print("images: built")
+
+
+def _prepare(pod_manifests: manifests.Manifests, console: Console) -> None:
+    """Look at the host and build what is out of date, once; then go on where volumes can be reached."""
+    if not host.entered():
+        doctor.require(pod_manifests)
+        images.build(console=console)
+        host.enter()
 
 
 @task
 def up(c: Context) -> None:
     """Build what is out of date, play the pod, and return when every endpoint answers."""
-    pod_manifests = _manifests(c)
-    console = Console()
+    pod_manifests, console = _documents(c), Console()
     with pod.alone(pod_manifests.settings):
-        doctor.require(pod_manifests)
-        images.build(console=console)
+        _prepare(pod_manifests, console)
         outcome = pod.up(pod_manifests.settings)
     report.started(pod_manifests, outcome, console)
 
@@ -94,12 +100,10 @@ def down(c: Context, volumes: bool = False, yes: bool = False) -> None:  # noqa:
 @task
 def install(c: Context) -> None:
     """Make the pod a service of this machine, with a timer for its certificates, and bring it up."""
-    pod_manifests = _manifests(c)
-    console = Console()
+    pod_manifests, console = _documents(c), Console()
     with pod.alone(pod_manifests.settings):
-        doctor.require(pod_manifests)
         systemd.require_systemd(pod_manifests.settings)
-        images.build(console=console)
+        _prepare(pod_manifests, console)
         outcome = pod.install(pod_manifests.settings)
     report.started(pod_manifests, outcome, console)
     print(f"\nIt starts with this machine (systemctl status {pod_manifests.settings.pod}); invoke uninstall undoes it")

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from podserve import certificates, commands, host, pod, ports, volumes
+from podserve import certificates, commands, host, network, pod, ports, volumes
 from podserve.errors import Problem
 from podserve.manifests import Manifests
 
@@ -60,7 +60,12 @@ def _version(patient: Patient) -> Iterable[Finding]:
 def _source_addresses(patient: Patient) -> Iterable[Finding]:
     """Look whether services will see their clients' own addresses."""
     if host.rootless():
-        yield Finding("source addresses", "problem", host.NO_ROOTLESS, "sudo ./bootstrap invoke up")
+        if package := network.missing(patient.podman):
+            said = f"{package} is missing: in rootless Podman's other network modes every client looks local, which "
+            said += "makes an open relay and an open resolver"
+            yield Finding("source addresses", "problem", said, f"sudo apt-get install {package}")
+        else:
+            yield Finding("source addresses", "ok", f"kept: {network.mode(patient.manifests.settings)}, rootless")
     elif patient.podman.backend != "netavark":
         said = f"Podman's network backend is {patient.podman.backend}: expected netavark, which keeps client addresses"
         yield Finding("source addresses", "problem", said, "apt-get install netavark && podman system reset")
@@ -78,6 +83,19 @@ def _user_ids(_: Patient) -> Iterable[Finding]:
         yield Finding("user ids", "problem", said, fix)
     else:
         yield Finding("user ids", "ok", f"{fewest} subordinate ids")
+
+
+def _first_port(patient: Patient) -> Iterable[Finding]:
+    if not host.rootless():
+        return
+    first, needed = host.first_port(), min(port.number for port in patient.manifests.ports.values())
+    if first > needed:
+        said = f"users other than root may serve on ports from {first} on: expected {needed}"
+        setting = f"net.ipv4.ip_unprivileged_port_start={needed}"
+        fix = f"echo {setting} | sudo tee /etc/sysctl.d/50-podserve.conf && sudo sysctl --system"
+        yield Finding("low ports", "problem", said, fix)
+    else:
+        yield Finding("low ports", "ok", f"users may serve on ports from {first} on")
 
 
 def _ports(patient: Patient) -> Iterable[Finding]:
@@ -167,7 +185,7 @@ def _name(patient: Patient) -> Iterable[Finding]:
         yield Finding("name", "ok", f"{domain} leads here: {', '.join(sorted(there & mine))}")
 
 
-BEFORE_UP: tuple[Check, ...] = (_version, _source_addresses, _user_ids, _space, _ports)
+BEFORE_UP: tuple[Check, ...] = (_version, _source_addresses, _user_ids, _first_port, _space, _ports)
 """What would make `up` fail, and costs under 0.3 s in all."""
 CHECKS: tuple[Check, ...] = (*BEFORE_UP, _runtime, _cgroups, _memory, _clock, _health, _name)
 

@@ -6,10 +6,11 @@ import json
 import os
 import re
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from podserve.commands import run
+from podserve.commands import become, run
 from podserve.errors import Problem
 
 OLDEST = (4, 3)
@@ -20,11 +21,9 @@ PATIENCE = 15
 """Seconds that Podman may take to tell its version; it takes a tenth of one."""
 USER_IDS = 65536
 """Subordinate ids that a rootless pod needs: those that an image may use."""
-NO_ROOTLESS = (
-    "rootless Podman is not supported yet: in its usual network modes every client looks local, which makes an open "
-    "relay and an open resolver"
-)
 NO_HEALTH_CHECKS = "do not run by themselves without systemd: a service that hangs is not restarted"
+_USER_NAMESPACE = "_CONTAINERS_USERNS_CONFIGURED"
+"""The variable by which Podman itself knows that `podman unshare` has been before it."""
 _UNSYNCHRONISED = 5
 """TIME_ERROR of adjtimex(2)."""
 
@@ -60,20 +59,34 @@ def podman() -> Podman:
 
 
 def rootless() -> bool:
-    """Return whether Podman is used by somebody who is not root."""
-    return os.geteuid() != 0
+    """Return whether Podman is used by somebody who is not root, also from within that user's namespace."""
+    return os.geteuid() != 0 or _USER_NAMESPACE in os.environ
 
 
-def require_root() -> None:
-    """Raise Problem for rootless Podman."""
-    if rootless():
-        raise Problem(f"{NO_ROOTLESS}. Run the same command as root: sudo ./bootstrap invoke …")
+def user() -> int:
+    """Return the number that the user has on the host, also from within a user namespace."""
+    return int(os.environ.get("_CONTAINERS_ROOTLESS_UID", os.getuid()))
+
+
+def entered() -> bool:
+    """Return whether this process runs in the user namespace of rootless Podman."""
+    return _USER_NAMESPACE in os.environ
+
+
+def enter() -> None:
+    """Go on as the root of the user namespace that rootless Podman's containers have, where that is needed.
+
+    What lies on volumes belongs to subordinate ids, which only that root may read, write and give away. The task begins
+    anew there.
+    """
+    if os.geteuid() != 0:
+        become("podman", "unshare", sys.executable, "-m", "invoke", *sys.argv[1:])
 
 
 def has_systemd() -> bool:
     """Return whether systemd runs this host (sd_booted(3)) and, for rootless Podman, this user's services."""
     booted = Path("/run/systemd/system").is_dir()
-    return booted and (not rootless() or Path(f"/run/user/{os.getuid()}/systemd/private").exists())
+    return booted and (not rootless() or Path(f"/run/user/{user()}/systemd/private").exists())
 
 
 def subordinate_ids(file: Path) -> int:

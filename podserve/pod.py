@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from podserve import accounts, certificates, endpoints, homes, images, systemd, volumes
+from podserve import accounts, certificates, endpoints, homes, images, network, systemd, volumes
 from podserve.commands import ROOT, podman
 from podserve.errors import Problem
 from podserve.manifests import DIGEST_LABEL, Manifests
@@ -83,15 +83,6 @@ def _runs(settings: Settings, digest: str) -> bool:
     return found.get("State") == "Running" and isinstance(labels, dict) and labels.get(DIGEST_LABEL) == digest
 
 
-def ensure_network(settings: Settings) -> None:
-    """Make the pod's network, named as the pod, if there is none.
-
-    Without Podman's own DNS, which would hold port 53 of the gateway's address.
-    """
-    if not podman("network", "exists", settings.pod, check=False).ok:
-        podman("network", "create", "--disable-dns", settings.pod)
-
-
 def _remove(settings: Settings) -> None:
     if systemd.installed(settings):
         systemd.stop(settings)
@@ -110,7 +101,7 @@ def _play(manifests: Manifests, folder: Path) -> None:
         return
     if exists(settings):
         _remove(settings)
-    podman("kube", "play", "--network", settings.pod, "--configmap", str(config), str(document))
+    podman("kube", "play", "--network", network.mode(settings), "--configmap", str(config), str(document))
 
 
 def _restarts(manifests: Manifests) -> dict[str, str]:
@@ -167,7 +158,7 @@ def up(settings: Settings) -> Outcome:
     """
     manifests = Manifests(settings)
     with alone(settings):
-        ensure_network(settings)
+        network.ensure(settings)
         volumes.ensure(manifests)
         certificate = certificates.ensure(
             volumes.folder(manifests.volumes["certificates"].name),
@@ -230,7 +221,7 @@ def uninstall(settings: Settings) -> list[str]:
         before = Manifests.read(STATE / settings.pod / "applied") if exists(settings) else None
         removed = systemd.remove(settings)
         if before:
-            ensure_network(settings)
+            network.ensure(settings)
             _play(before, STATE / settings.pod / "played")
             wait_until_answering(before)
     return removed
@@ -249,8 +240,7 @@ def down(settings: Settings, *, with_volumes: bool = False) -> list[str]:
             removed.append(f"pod {settings.pod}")
         manifests = Manifests(settings)
         volumes.remove(manifests.scratch)
-        # A network that other containers are on, too, is refused by Podman, and stays.
-        if podman("network", "rm", settings.pod, check=False).ok:
+        if network.remove(settings):
             removed.append(f"network {settings.pod}")
         if not systemd.installed(settings):  # which plays what is in there at the next start of the machine
             shutil.rmtree(STATE / settings.pod, ignore_errors=True)

@@ -40,9 +40,6 @@ def _obstacle(bind: str, port: Port, error: OSError) -> Obstacle:
         return Obstacle(f"{name} is taken on {bind}{by}", fix)
     if error.errno == errno.EADDRNOTAVAIL:
         return Obstacle(f"bind is {bind}, which is no address of this host", "ip -brief address, and set bind")
-    if error.errno == errno.EACCES:
-        fix = f"sudo sysctl -w net.ipv4.ip_unprivileged_port_start={port.number}"
-        return Obstacle(f"{name} may be served on by root alone", fix)
     return Obstacle(f"{name} on {bind} cannot be served: {error.strerror}", "ip -brief address, and set bind")
 
 

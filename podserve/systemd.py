@@ -4,9 +4,10 @@ https://docs.podman.io/en/latest/markdown/podman-systemd.unit.5.html
 """
 
 import os
+import pwd
 from pathlib import Path
 
-from podserve import host
+from podserve import host, network
 from podserve.commands import ROOT, environment, run
 from podserve.errors import Problem
 from podserve.manifests import Manifests
@@ -35,7 +36,7 @@ After=network-online.target
 [Kube]
 Yaml={folder}/podserve.yaml
 ConfigMap={folder}/config.yaml
-Network={pod}.network
+Network={network}
 LogDriver=journald
 
 [Service]
@@ -84,13 +85,13 @@ def _folder(kind: str) -> Path:
 
 def _files(settings: Settings) -> list[Path]:
     quadlet, units, pod = _folder("containers/systemd"), _folder("systemd/system"), settings.pod
-    return [quadlet / f"{pod}.network", quadlet / f"{pod}.kube", units / f"{pod}-renew.service",
+    return [quadlet / f"{pod}.kube", quadlet / f"{pod}.network", units / f"{pod}-renew.service",
             units / f"{pod}-renew.timer"]  # fmt: skip
 
 
 def installed(settings: Settings) -> bool:
     """Return whether the pod is a service of this machine."""
-    return _files(settings)[1].exists()
+    return _files(settings)[0].exists()
 
 
 def require_systemd(settings: Settings) -> None:
@@ -126,9 +127,13 @@ def write(manifests: Manifests, folder: Path) -> None:
     chosen = {f"INVOKE_{name}": value for name, value in settings.environment().items()}
     words = {"pod": settings.pod, "domain": settings.domain, "folder": folder, "root": ROOT, "timeout": START_TIMEOUT,
              "target": "default.target" if host.rootless() else "multi-user.target"}  # fmt: skip
-    texts = NETWORK, POD, RENEWAL, TIMER
+    # A bridge has a unit of its own; what rootless pods have is made with them.
+    words["network"] = network.mode(settings) if host.rootless() else f"{settings.pod}.network"
+    texts = POD, "" if host.rootless() else NETWORK, RENEWAL, TIMER
     variables = {POD: _variables(engine), RENEWAL: _variables({**engine, **chosen})}
     for file, text in zip(_files(settings), texts, strict=True):
+        if not text:
+            continue
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text.format(environment=variables.get(text, ""), **words))
     _systemctl("daemon-reload")
@@ -137,8 +142,12 @@ def write(manifests: Manifests, folder: Path) -> None:
 def enable(settings: Settings) -> None:
     """Have the timer start now, and at each start of the machine. Quadlet has enabled the pod's own unit."""
     _systemctl("enable", "--now", f"{settings.pod}-renew.timer")
-    if host.rootless():
-        run(["loginctl", "enable-linger"])
+    user = pwd.getpwuid(host.user()).pw_name
+    if host.rootless() and not Path(f"/var/lib/systemd/linger/{user}").exists():
+        lingers = run(["loginctl", "enable-linger", user], check=False, timeout=10)
+        if not lingers.ok:
+            why = f"{user}'s services end when {user} logs out: {lingers.stderr.strip()}"
+            raise Problem(f"{why}. Mend it, then run the same command again: sudo loginctl enable-linger {user}")
 
 
 def remove(settings: Settings) -> list[str]:

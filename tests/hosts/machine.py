@@ -18,17 +18,20 @@ AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 """This machine's, which pip on a host must trust where a proxy stands between it and the package index."""
 PASSED_ON = ("http_proxy", "https_proxy", "no_proxy", "PIP_INDEX_URL", "PIP_TRUSTED_HOST")
 """Variables of this machine that say where packages come from."""
+USER = 1000
+"""The number of a host's first user, as Debian gives it."""
 PATIENCE = 1800
 """Seconds that the longest step, the acceptance tests, may take."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of host: its letter, its Debian, and whether systemd runs it."""
+    """A kind of host: its letter, its Debian, whether systemd runs it, and whose pod it is."""
 
     letter: str
     suite: str
     systemd: bool
+    user: str = "root"
 
     @property
     def image(self) -> str:
@@ -36,14 +39,22 @@ class Kind:
         return f"localhost/podserve-host-{self.suite}{'-systemd' if self.systemd else ''}:latest"
 
 
-KINDS = {kind.letter: kind for kind in (Kind("A", "bookworm", systemd=False), Kind("B", "trixie", systemd=True))}
+KINDS = {
+    kind.letter: kind
+    for kind in (
+        Kind("A", "bookworm", systemd=False),
+        Kind("B", "trixie", systemd=True),
+        Kind("C", "trixie", systemd=True, user="keeper"),
+    )
+}
 
 
 def ensure_image(kind: Kind) -> None:
     """Bootstrap a kind's Debian from the archive, once."""
     if podman("image", "exists", kind.image, check=False).ok:
         return
-    packages = "systemd,systemd-sysv,dbus,libpam-systemd,dbus-user-session" if kind.systemd else "ca-certificates"
+    init = "systemd,systemd-sysv,dbus,dbus-user-session,libpam-systemd,"
+    packages = f"{init if kind.systemd else ''}procps"
     with tempfile.TemporaryDirectory() as folder:
         root = f"{folder}/root.tar"
         run(["mmdebstrap", "--quiet", "--variant=minbase", f"--include={packages}", kind.suite, root])
@@ -63,8 +74,13 @@ class Machine:
         """Its address among the hosts."""
         return address(self.name)
 
-    def run(self, script: str, timeout: float = PATIENCE) -> Result:
-        """Run a shell's script on the host, in the checkout, as root would in a login there."""
+    @property
+    def home(self) -> str:
+        """The folder of the one whose pod it is."""
+        return "/root" if self.kind.user == "root" else f"/home/{self.kind.user}"
+
+    def run(self, script: str, timeout: float = PATIENCE, *, as_root: bool = False) -> Result:
+        """Run a shell's script on the host, in the checkout, as the one whose pod it is would in a login there."""
         variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         if AUTHORITIES.exists():
             variables["PIP_CERT"] = "/authorities.crt"
@@ -72,7 +88,12 @@ class Machine:
         words = [f"{name}={value}" for name, value in variables.items()]
         # What podman exec starts is in this machine's cgroups: systemd's view, and its namespaces, are entered here.
         enter = ["nsenter", "-t", "1", "-m", "-C", "-n", "-i", "-u", "--"] if self.kind.systemd else []
-        script = f"cd /root/podserve && {{ {script}\n}} 2>&1"
+        if self.kind.user != "root" and not as_root:
+            runtime = f"/run/user/{USER}"
+            variables |= {"HOME": self.home, "USER": self.kind.user, "XDG_RUNTIME_DIR": runtime}
+            variables["DBUS_SESSION_BUS_ADDRESS"] = f"unix:path={runtime}/bus"
+            enter += ["runuser", "-u", self.kind.user, "--"]
+        script = f"cd {self.home}/podserve && {{ {script}\n}} 2>&1"
         return podman("exec", self.name, *enter, "env", *words, "sh", "-c", script, check=False, timeout=timeout)
 
     def switch_off_and_on(self) -> None:
@@ -86,7 +107,7 @@ class Machine:
 
         def started() -> None:
             asked = "systemctl is-system-running" if self.kind.systemd else "echo running"
-            state = self.run(f"cd / && {asked}", timeout=30).stdout.strip()
+            state = self.run(f"cd / && {asked}", timeout=30, as_root=True).stdout.strip()
             # Degraded: a container cannot load kernel modules.
             if state not in {"running", "degraded"}:
                 raise NotYet(state)
@@ -97,7 +118,23 @@ class Machine:
         """Take a clean copy of what is committed here to the host."""
         with tempfile.TemporaryDirectory() as folder:
             run(["git", "clone", "--quiet", "--no-hardlinks", str(ROOT), f"{folder}/podserve"])
-            podman("cp", f"{folder}/podserve", f"{self.name}:/root/podserve")
+            podman("cp", f"{folder}/podserve", f"{self.name}:{self.home}/podserve")
+
+    def add_user(self) -> None:
+        """Add the one whose pod it is, with services that run without a login."""
+        if self.kind.user == "root":
+            return
+        podman("exec", self.name, "useradd", "--uid", str(USER), "--create-home", self.kind.user)
+        podman("exec", self.name, "mkdir", "-p", "/var/lib/systemd/linger")
+        podman("exec", self.name, "touch", f"/var/lib/systemd/linger/{self.kind.user}")
+
+    def own_checkout(self) -> None:
+        """Give the copy to the one whose pod it is, and have that user's services started."""
+        if self.kind.user == "root":
+            return
+        podman("exec", self.name, "chown", "-R", self.kind.user, f"{self.home}/podserve")
+        started = self.run(f"systemctl start user@{USER}", as_root=True)
+        assert started.ok, started
 
 
 def address(container: str) -> str:
@@ -133,19 +170,22 @@ def machine(kind: Kind, upstream: str) -> Iterator[Machine]:
     volume = f"{name}-containers"  # an overlay cannot lie on another
     mounts = [f"{volume}:/var/lib/containers", f"podserve-hosts-packages-{kind.suite}:/var/cache/apt/archives",
               f"{HERE / 'boot'}:/usr/local/bin/boot:ro"]  # fmt: skip
+    mounts += [f"{volume}-home:/home"] if kind.user != "root" else []
     mounts += [f"{AUTHORITIES}:/authorities.crt:ro"] if AUTHORITIES.exists() else []
     process = ["boot", name] if kind.systemd else ["sleep", "infinity"]
     # /run is empty after a start, as on any host; systemd sees to that itself.
     runs = ["--systemd=always"] if kind.systemd else ["--init", "--tmpfs", "/run"]
     podman("rm", "--force", "--ignore", "--time", "0", name)
-    podman("volume", "rm", "--force", volume)
+    podman("volume", "rm", "--force", volume, f"{volume}-home")
     try:
         podman("run", "--detach", "--name", name, "--hostname", name, "--privileged", "--network", NETWORK, *runs,
                *(word for mount in mounts for word in ("--volume", mount)), kind.image, *process)  # fmt: skip
         made = Machine(kind, name, upstream)
+        made.add_user()
         made.clone()
         made.wait_until_started()
+        made.own_checkout()
         yield made
     finally:
         podman("rm", "--force", "--time", "0", name, check=False)
-        podman("volume", "rm", "--force", volume, check=False)
+        podman("volume", "rm", "--force", volume, f"{volume}-home", check=False)

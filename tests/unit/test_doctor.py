@@ -65,9 +65,33 @@ def test_a_network_that_may_hide_clients_is_a_problem(
 
 
 @pytest.mark.usefixtures("_as_user")
-def test_rootless_is_a_problem_for_now(monkeypatch: pytest.MonkeyPatch) -> None:
-    (finding,) = examine(monkeypatch, GOOD, "source_addresses")
-    assert (finding.state, finding.fix) == ("problem", "sudo ./bootstrap invoke up")
+@pytest.mark.parametrize(
+    ("version", "program", "package"),
+    [((5, 4, 2), "pasta", "passt"), ((4, 3, 1), "slirp4netns", "slirp4netns")],
+    ids=["pasta", "slirp4netns"],
+)
+def test_rootless_without_a_network_that_keeps_addresses_is_a_problem(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, version: tuple[int, ...], program: str, package: str
+) -> None:
+    told = replace(GOOD, version=version)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (finding,) = examine(monkeypatch, told, "source_addresses")
+    assert (finding.state, finding.fix) == ("problem", f"sudo apt-get install {package}")
+    (tmp_path / program).touch(mode=0o755)
+    (finding,) = examine(monkeypatch, told, "source_addresses")
+    assert finding.state == "ok"
+    assert program in finding.said
+
+
+@pytest.mark.usefixtures("_as_user")
+@pytest.mark.parametrize(("first", "state"), [(1024, "problem"), (26, "problem"), (25, "ok"), (0, "ok")])
+def test_low_ports_that_a_user_may_not_serve_on_are_a_problem(
+    monkeypatch: pytest.MonkeyPatch, first: int, state: str
+) -> None:
+    monkeypatch.setattr(host, "first_port", lambda: first)
+    (finding,) = examine(monkeypatch, GOOD, "first_port")
+    assert finding.state == state
+    assert ("net.ipv4.ip_unprivileged_port_start=25 " in finding.fix) == (state == "problem")
 
 
 @pytest.mark.usefixtures("_as_user")

@@ -58,6 +58,17 @@ def test_the_units_play_what_the_pod_applies_after_the_network(called: list[str]
     assert called == ["systemctl daemon-reload"]
 
 
+def test_a_users_units_need_no_bridge(called: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "rootless", lambda: True)
+    monkeypatch.setattr(host, "podman", lambda: GOOD)
+    systemd.write(Manifests(chosen()), Path("/state/played"))
+    played = unit(tmp_path / "containers/systemd/podserve-simple.kube")
+    assert played["Kube"]["Network"] == "pasta"
+    assert played["Install"]["WantedBy"] == "default.target"
+    assert not (tmp_path / "containers/systemd/podserve-simple.network").exists()
+    assert called == ["systemctl --user daemon-reload"]
+
+
 def test_the_timer_renews_with_the_pods_own_settings(called: list[str], tmp_path: Path) -> None:
     settings = chosen(domain="example.org", forwarders="192.0.2.1 192.0.2.2")
     systemd.write(Manifests(settings), Path("/state/played"))
