@@ -1,5 +1,6 @@
 """The host: what the doctor sees of it, and what comes of a start that it, or somebody, stops."""
 
+import fcntl
 import json
 import os
 import re
@@ -8,15 +9,16 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypedDict
 
 import pytest
 
-from podserve import doctor
+from podserve import doctor, pod
 from podserve.commands import podman, run
+from podserve.waiting import NotYet, wait_until
 from tests.acceptance.own_pod import OwnPod
 
 ELSEWHERE = "127.0.0.246"
@@ -85,13 +87,19 @@ def test_what_up_looks_at_first_takes_less_than_three_tenths_of_a_second(own: Ow
     assert min(seconds() for _ in range(5)) < 0.3
 
 
-def interrupted(own: OwnPod, after: float, *task: str, **chosen: str) -> tuple[int, str]:
-    """Run a task, type Ctrl-C after some seconds, and return its exit code and what it said to standard error."""
+def interrupted(own: OwnPod, begun: Callable[[], bool], after: float, *task: str, **chosen: str) -> tuple[int, str]:
+    """Run a task, type Ctrl-C some seconds after it has `begun`; return its exit code and what it said of errors."""
     argv = [sys.executable, "-m", "invoke", *task]
+
+    def started() -> None:
+        if not begun():
+            raise NotYet("it has not begun")
+
     with subprocess.Popen(
         argv, env=own.environment | chosen, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
     ) as process:  # fmt: skip
+        wait_until(started, 30, f"{' '.join(task)} to begin")
         try:
             process.communicate(timeout=after)
         except subprocess.TimeoutExpired:
@@ -100,14 +108,29 @@ def interrupted(own: OwnPod, after: float, *task: str, **chosen: str) -> tuple[i
         return process.returncode, said
 
 
+def at_work(name: str) -> bool:
+    """Return whether a task is at work on a pod."""
+    with (pod.STATE / f"{name}.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def runs(words: str) -> bool:
+    """Return whether a process runs whose arguments have these words in them."""
+    return words in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+
+
 INTERRUPTED = "podserve: interrupted. Run the same command again: it goes on from what is there\n"
 
 
-@pytest.mark.parametrize("after", [0.7, 1.3, 2.0, 3.0])
+@pytest.mark.parametrize("after", [0.0, 0.5, 1.0, 2.0])
 def test_an_up_that_is_interrupted_says_so_and_the_next_one_gets_there(
     own: OwnPod, other: Chosen, after: float
 ) -> None:
-    code, said = interrupted(own, after, "up", **other)
+    code, said = interrupted(own, lambda: at_work(other["INVOKE_POD"]), after, "up", **other)
     assert (code, said) == (1, INTERRUPTED)
     assert not podman("pod", "exists", other["INVOKE_POD"], check=False).ok
     assert own.invoke("up", **other).stdout.count("answers") == 9
@@ -115,17 +138,16 @@ def test_an_up_that_is_interrupted_says_so_and_the_next_one_gets_there(
 
 def test_a_down_that_is_interrupted_says_so_and_the_next_one_gets_there(own: OwnPod, other: Chosen) -> None:
     own.invoke("up", **other)
-    assert interrupted(own, 0.8, "down", **other) == (1, INTERRUPTED)
+    assert interrupted(own, lambda: at_work(other["INVOKE_POD"]), 0.1, "down", **other) == (1, INTERRUPTED)
     assert own.invoke("down", **other).ok
     assert not podman("pod", "exists", other["INVOKE_POD"], check=False).ok
     assert not podman("network", "exists", other["INVOKE_POD"], check=False).ok
 
 
 def test_a_build_that_is_interrupted_says_so_leaves_nothing_running_and_can_be_run_again(own: OwnPod) -> None:
-    code, said = interrupted(own, 3.0, "build", "--image", "dns", "--no-cache")
-    assert (code, said) == (1, INTERRUPTED)
-    left = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    assert "podman build" not in left
+    tag = "podman build --no-cache --tag localhost/podserve-dns"
+    assert interrupted(own, lambda: runs(tag), 0.5, "build", "--image", "dns", "--no-cache") == (1, INTERRUPTED)
+    assert not runs(tag)
     assert own.invoke("build").ok
 
 
