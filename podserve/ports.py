@@ -28,6 +28,8 @@ def taken(manifests: Manifests) -> list[Obstacle]:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(port.protocol == "TCP"))
             try:
                 probe.bind((bind, port.number))
+            except PermissionError:  # a low port, which is looked at for itself (doctor)
+                continue
             except OSError as error:
                 found.append(_obstacle(bind, port, error))
     return list(dict.fromkeys(found))  # an address that is none of this host's is said once

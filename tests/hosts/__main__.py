@@ -263,6 +263,8 @@ def main() -> int:
                     outcomes.append(outcome)
                     ended = f"failed: {outcome.failure}" if outcome.failure else "passed"
                     console.print(f"{letter} {outcome.step} {ended} ({outcome.seconds:.0f} s)", markup=False)
+                    if outcome.failure and step is up:
+                        break
     table = Table("Kind", "Step", "Result", "Seconds", box=None)
     for outcome in outcomes:
         result = "[red]failed[/]" if outcome.failure else "[green]passed[/]"
