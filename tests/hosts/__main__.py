@@ -15,7 +15,7 @@ from rich.table import Table
 
 from podserve.accounts import random_password
 from podserve.commands import ROOT, Result, run
-from podserve.errors import Problem
+from podserve.errors import Problem, explain_interruptions
 from podserve.manifests import defaults
 from podserve.waiting import NotYet, wait_until
 from tests.hosts.machine import KINDS, NETWORK, Kind, Machine, address, machine, surroundings
@@ -44,7 +44,8 @@ class Outcome:
 
 def expect(result: Result) -> str:
     """Return what a command printed. Raises AssertionError, with its last lines, when it failed."""
-    assert result.ok, "\n".join(result.stdout.splitlines()[-40:])
+    said = (result.stdout + result.stderr).splitlines()[-40:]
+    assert result.ok, "\n".join([f"exit code {result.code}", *said])
     return result.stdout
 
 
@@ -240,7 +241,7 @@ def attempt(host: Machine, name: str, step: Step) -> Outcome:
     try:
         said, failure = step(host), ""
     except (AssertionError, Problem) as error:
-        said = failure = str(error)
+        said = failure = str(error) or repr(error)
     OUTPUT.mkdir(parents=True, exist_ok=True)
     (OUTPUT / f"{host.kind.letter}-{name}.log").write_text(said)
     return Outcome(host.kind.letter, name, failure, time.monotonic() - begin)
@@ -254,6 +255,7 @@ def main() -> int:
     asked = parser.parse_args()
     if unknown := set(asked.kinds) - set(KINDS):
         parser.error(f"no kind {', '.join(sorted(unknown))}: expected {', '.join(KINDS)}")
+    explain_interruptions()
     console, outcomes = Console(), list[Outcome]()
     with surroundings() as (upstream, process):
         for letter in asked.kinds or KINDS:
