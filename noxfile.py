@@ -65,6 +65,6 @@ def acceptance(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def hosts(session: nox.Session) -> None:
-    """Both commands, a service and a reboot on pristine hosts: `-- [--short] [A] [B] [C]`, otherwise all in full."""
+    """Both commands, a service and a reboot on pristine hosts: `-- [A] [B] [C] [--without STEP]`."""
     session.run("invoke", "build")
     session.run(sys.executable, "-m", "tests.hosts", *session.posargs)

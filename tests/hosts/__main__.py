@@ -1,4 +1,4 @@
-"""`python -m tests.hosts [--short] [KIND]...`: does on pristine hosts what a newcomer does, and shows a table of it."""
+"""`python -m tests.hosts [KIND]...`: does on pristine hosts what a newcomer does, and shows a table of it."""
 
 import argparse
 import json
@@ -66,13 +66,6 @@ def up(host: Machine) -> str:
 def acceptance(host: Machine) -> str:
     """Prove it, in full."""
     return expect(host.run("./bootstrap nox -s acceptance"))
-
-
-def smoke(host: Machine) -> str:
-    """Prove it, in short: the tasks, and the host."""
-    return expect(
-        host.run("./bootstrap nox -s acceptance -- tests/acceptance/test_tasks.py tests/acceptance/test_host.py")
-    )
 
 
 def outside(host: Machine, process: str) -> str:
@@ -216,19 +209,18 @@ def stranger(host: Machine, process: str) -> str:
     return logged
 
 
-def steps(kind: Kind, process: str, *, short: bool) -> Iterator[tuple[str, Step]]:
+def steps(kind: Kind, process: str) -> Iterator[tuple[str, Step]]:
     """Yield what is done on a kind of host, in order, and what that is called."""
     yield "up", up
     yield "stranger", lambda host: stranger(host, process)
     if kind.user != "root":
         yield "outside", lambda host: outside(host, process)
     else:
-        yield ("smoke", smoke) if short else ("acceptance", acceptance)
+        yield "acceptance", acceptance
     if kind.systemd:
         yield "install", install
         yield "reboot", reboot
-        if not short:
-            yield "liveness", liveness
+        yield "liveness", liveness
         yield "service", service
     else:
         yield "no service", no_service
@@ -251,7 +243,7 @@ def main() -> int:
     """Go through the kinds that are asked for, or all; return 1 when a step failed."""
     parser = argparse.ArgumentParser(prog="nox -s hosts --", description=__doc__)
     parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"one of {', '.join(KINDS)} (otherwise: all)")
-    parser.add_argument("--short", action="store_true", help="a part of the acceptance tests, and nothing that waits")
+    parser.add_argument("--without", action="append", default=[], metavar="STEP", help="leave a step out, as liveness")
     asked = parser.parse_args()
     if unknown := set(asked.kinds) - set(KINDS):
         parser.error(f"no kind {', '.join(sorted(unknown))}: expected {', '.join(KINDS)}")
@@ -260,7 +252,9 @@ def main() -> int:
     with surroundings() as (upstream, process):
         for letter in asked.kinds or KINDS:
             with machine(KINDS[letter], upstream) as host:
-                for name, step in steps(host.kind, process, short=asked.short):
+                for name, step in steps(host.kind, process):
+                    if name in asked.without:
+                        continue
                     outcome = attempt(host, name, step)
                     outcomes.append(outcome)
                     ended = f"failed: {outcome.failure}" if outcome.failure else "passed"
