@@ -12,7 +12,7 @@ nox.options.error_on_external_run = False
 nox.options.sessions = ["lint", "types", "unit", "acceptance"]
 
 PYTHON = ["tasks.py", "noxfile.py", "podserve", "tests"]
-SHELL = ["bootstrap", ".ci/run", "docker/build.sh", "docker/engine.sh"]
+SHELL = ["bootstrap", ".ci/run", "docker/build.sh", "docker/engine.sh", "tests/hosts/boot"]
 
 
 def _scripts(session: nox.Session) -> list[str]:
@@ -61,3 +61,10 @@ def acceptance(session: nox.Session) -> None:
     session.run("invoke", "build")
     # A network namespace of its own: every port is free there whatever this host serves, and no way leads out of it.
     session.run("unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh", *pytest, external=True)
+
+
+@nox.session(default=False)
+def hosts(session: nox.Session) -> None:
+    """Both commands, a service and a reboot on pristine hosts: `-- [A] [B] [C] [--without STEP]`."""
+    session.run("invoke", "build")
+    session.run(sys.executable, "-m", "tests.hosts", *session.posargs)

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from podserve import (
     accounts,
+    doctor,
     errors,
     homes,
     host,
@@ -18,19 +19,39 @@ from podserve import (
     repositories,
     settings,
     status,
+    systemd,
     volumes,
 )
-from podserve.commands import become_podman
+from podserve.commands import become
 
-errors.explain_configuration_errors()
+errors.explain_errors()
 
 
 def _manifests(c: Context) -> manifests.Manifests:
-    """Return the pod's documents with the settings of this call. Raises Problem for wrong settings, or a wrong host."""
+    """Return the pod's documents with the settings of this call, where volumes can be reached. Raises Problem."""
+    chosen = _documents(c)
+    host.enter()
+    return chosen
+
+
+def _documents(c: Context) -> manifests.Manifests:
+    """Return the pod's documents with the settings of this call. Raises Problem for wrong settings."""
+    errors.explain_interruptions()
     errors.require_configuration_file(c.config)
     chosen = settings.load({name: c.config[name] for name in map(str, c.config)}, manifests.defaults())
-    host.require_root()
     return manifests.Manifests(chosen)
+
+
+@task(name="doctor", help={"json": "as a JSON object"})
+def show_doctor(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
+    """Look at this host: what is well, what is not, and what mends it; exit 1 on a problem."""
+    found = doctor.examine(_documents(c))
+    if json:
+        print(doctor.as_json(found))
+    else:
+        report.diagnosis(found, Console())
+    if not doctor.sound(found):
+        raise Exit(code=1)
 
 
 @task(
@@ -43,19 +64,26 @@ def _manifests(c: Context) -> manifests.Manifests:
 )
 def build(c: Context, image: list[str], base: str = "", no_cache: bool = False) -> None:  # noqa: FBT001,FBT002
     """Build the images whose files have changed."""
-    _manifests(c)
+    _documents(c)
     if images.build(image, base, no_cache=no_cache) and sys.stdout.isatty():
         print("images: built")
+
+
+def _prepare(pod_manifests: manifests.Manifests, console: Console) -> None:
+    """Look at the host and build what is out of date, once; then go on where volumes can be reached."""
+    if not host.entered():
+        doctor.require(pod_manifests)
+        images.build(console=console)
+        host.enter()
 
 
 @task
 def up(c: Context) -> None:
     """Build what is out of date, play the pod, and return when every endpoint answers."""
-    pod_manifests = _manifests(c)
-    pod.require_free_ports(pod_manifests)
-    console = Console()
-    images.build(console=console)
-    outcome = pod.up(pod_manifests.settings)
+    pod_manifests, console = _documents(c), Console()
+    with pod.alone(pod_manifests.settings):
+        _prepare(pod_manifests, console)
+        outcome = pod.up(pod_manifests.settings)
     report.started(pod_manifests, outcome, console)
 
 
@@ -67,6 +95,24 @@ def down(c: Context, volumes: bool = False, yes: bool = False) -> None:  # noqa:
         _confirm(f"Remove all mail, files, accounts and certificates of {chosen.pod}?", chosen.pod)
     removed = pod.down(chosen, with_volumes=volumes)
     print("removed: " + ", ".join(removed) if removed else f"there is no pod {chosen.pod}: nothing to remove")
+
+
+@task
+def install(c: Context) -> None:
+    """Make the pod a service of this machine, with a timer for its certificates, and bring it up."""
+    pod_manifests, console = _documents(c), Console()
+    with pod.alone(pod_manifests.settings):
+        systemd.require_systemd(pod_manifests.settings)
+        _prepare(pod_manifests, console)
+        outcome = pod.install(pod_manifests.settings)
+    report.started(pod_manifests, outcome, console)
+    print(f"\nIt starts with this machine (systemctl status {pod_manifests.settings.pod}); invoke uninstall undoes it")
+
+
+@task
+def uninstall(c: Context) -> None:
+    """Take the service back: its units and timer; the pod runs on without, and the volumes stay."""
+    print("removed: " + ", ".join(pod.uninstall(_manifests(c).settings)))
 
 
 @task
@@ -94,12 +140,14 @@ def show_status(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
 def logs(c: Context, service: str = "", follow: bool = False) -> None:  # noqa: FBT001,FBT002
     """Show what the services have logged."""
     pod_manifests = _manifests(c)
-    options = ["--follow"] if follow else []
+    options, names = ["--follow"] if follow else [], pod_manifests.containers
+    if service and service not in names:
+        raise errors.Problem(f"there is no service {service!r}: expected one of {', '.join(names)}")
+    if systemd.installed(pod_manifests.settings):
+        become(*systemd.journal([names[service]] if service else list(names.values()), follow=follow))
     if not service:
-        become_podman("pod", "logs", "--names", *options, pod_manifests.settings.pod)
-    if service not in pod_manifests.containers:
-        raise errors.Problem(f"there is no service {service!r}: expected one of {', '.join(pod_manifests.containers)}")
-    become_podman("logs", *options, pod_manifests.containers[service])
+        become("podman", "pod", "logs", "--names", *options, pod_manifests.settings.pod)
+    become("podman", "logs", *options, names[service])
 
 
 def _accounts(c: Context) -> tuple[accounts.Accounts, str]:
@@ -214,5 +262,5 @@ def repos_remove(c: Context, name: str, yes: bool = False) -> None:  # noqa: FBT
 
 users = Collection("users", users_add, users_list, users_passwd, users_remove)
 repos = Collection("repos", repos_add, repos_list, repos_publish, repos_hide, repos_remove)
-namespace = Collection(build, up, down, restart, show_status, logs, users, repos)
+namespace = Collection(show_doctor, build, up, down, install, uninstall, restart, show_status, logs, users, repos)
 namespace.configure({**manifests.defaults(), "mail_host": ""})  # not given: mail.DOMAIN

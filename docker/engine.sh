@@ -1,7 +1,8 @@
 #!/bin/sh
 # Finds out, by running a container, which settings Podman needs on this host, and prints the containers.conf to use:
 # a file of this checkout, or nothing where Podman's own settings work. Nothing of the host's is changed.
-# Where the answer is kept: .podserve/ (remove it to try again). A CONTAINERS_CONF that is set already is left as it is.
+# Where the answer is kept: .podserve/. `engine.sh --again` finds out anew. A CONTAINERS_CONF that is set already is left
+# as it is; it is tried, too, but not replaced.
 set -eu
 state=$(cd "$(dirname "$0")/.." && pwd)/.podserve
 conf=$state/containers.conf
@@ -11,16 +12,21 @@ answer() {
     exit 0
 }
 
-[ -z "${CONTAINERS_CONF-}" ] || exit 0
-[ ! -e "$conf" ] || answer
+if [ "${1-}" != --again ]; then
+    [ -z "${CONTAINERS_CONF-}" ] || exit 0
+    [ ! -e "$conf" ] || answer
+fi
 mkdir -p "$state"
+
+# Podman that hangs (a lock that another holds, storage that does not answer) is told of, not waited for.
+podman() { timeout --foreground -k 5 60 podman "$@"; }
 
 catatonit=$(command -v catatonit || find /usr/libexec/podman /usr/lib/podman -name catatonit 2>/dev/null | head -n 1)
 if [ -z "$catatonit" ]; then
     echo "engine: catatonit is missing, which Podman needs for pods. Install it: apt-get install catatonit" >&2
     exit 1
 fi
-trial=localhost/podserve-trial
+trial=localhost/podserve-trial-$$
 tar -C "$(dirname "$catatonit")" -c catatonit | podman --log-level error import -q - "$trial" >/dev/null
 trap 'podman rmi -f "$trial-built" "$trial" >/dev/null 2>&1; rm -f "$conf.trial"' EXIT
 
@@ -52,8 +58,11 @@ runs() {
 }
 
 if failure=$(runs); then
-    : > "$conf"
+    [ -n "${CONTAINERS_CONF-}" ] || : > "$conf"
     answer
+elif [ -n "${CONTAINERS_CONF-}" ]; then
+    echo "engine: Podman cannot run a container with the settings in $CONTAINERS_CONF: $failure" >&2
+    exit 1
 fi
 for words in limits no-pids-limit 'limits no-pids-limit' runc 'runc limits' 'runc no-pids-limit' 'runc limits no-pids-limit'; do
     # shellcheck disable=SC2086 # a list of words

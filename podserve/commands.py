@@ -1,9 +1,11 @@
 """The one module that runs other programs: argv lists, never a shell."""
 
+import contextlib
 import functools
 import os
+import signal
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from podserve.errors import Problem
 
 ROOT = Path(__file__).resolve().parent.parent
 """The checkout."""
+GRACE = 5
+"""Seconds that a command has to end when it is told to."""
 
 
 @dataclass(frozen=True)
@@ -60,40 +64,63 @@ def run(
     Its standard input is `stdin`. Raises Problem when it is missing, takes longer than `timeout` seconds or, with
     `check`, ends with another code than 0.
     """
+    pipe = subprocess.PIPE
     try:
-        done = subprocess.run(
-            argv, input=stdin, capture_output=True, text=True, check=False, timeout=timeout, env=env, errors="replace"
-        )
+        with subprocess.Popen(
+            argv, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=env, errors="replace"
+        ) as process:
+            try:
+                stdout, stderr = process.communicate(stdin, timeout)
+            except BaseException:
+                _end(process)
+                raise
     except FileNotFoundError as error:
         raise Problem(f"{argv[0]} is not installed: run ./bootstrap {argv[0]} --version, which installs it") from error
     except subprocess.TimeoutExpired as error:
-        raise Problem(f"no answer within {timeout:.0f} s from: {' '.join(argv)}") from error
-    result = Result(tuple(argv), done.returncode, done.stdout, done.stderr)
+        hint = ". What else uses Podman? ps -C podman -o pid,etime,args" if argv[0] == "podman" else ""
+        raise Problem(f"no answer within {timeout:.0f} s from: {' '.join(argv)}{hint}") from error
+    result = Result(tuple(argv), process.returncode, stdout, stderr)
     if check and not result.ok:
         raise Problem(f"this command failed:\n{result}")
     return result
 
 
-def podman(*argv: str, stdin: str = "", check: bool = True, timeout: float = 600) -> Result:
+def _end(process: subprocess.Popen[str]) -> None:
+    """Let a process end what it is at (Podman does, when it is told to end), but not for longer than GRACE seconds."""
+    process.terminate()
+    try:
+        process.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
+def podman(*argv: str, stdin: str = "", check: bool = True, timeout: float = 120) -> Result:
     """Run Podman with the settings that work on this host; otherwise like `run`."""
     return run(["podman", *argv], stdin=stdin, check=check, timeout=timeout, env=environment())
 
 
-def lines(argv: Sequence[str]) -> Iterator[str]:
+def lines(argv: Sequence[str]) -> Generator[str, None, None]:
     """Run a command and yield each line it prints, standard error included, as it comes.
 
-    Raises Problem after the last line when it ended with another code than 0.
+    Raises Problem after the last line when it ended with another code than 0. Where lines are left, and the generator
+    is closed, the command is ended with all that it has started.
     """
+    # A session of its own, so that one signal ends all of it: what a shell runs in the background passes over Ctrl-C.
+    pipe, null = subprocess.PIPE, subprocess.DEVNULL
     with subprocess.Popen(
-        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        argv, stdin=null, stdout=pipe, stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True
     ) as process:
-        if process.stdout:
-            yield from (line.rstrip("\n") for line in process.stdout)
+        try:
+            if process.stdout:
+                yield from (line.rstrip("\n") for line in process.stdout)
+        finally:
+            if process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGTERM)
     if process.returncode:
         raise Problem(f"{' '.join(argv)} ended with exit code {process.returncode}; its last lines say why")
 
 
-def become_podman(*argv: str) -> None:
-    """Replace this process by Podman, so that its output, signals and exit code are the task's own."""
-    env = environment()
-    os.execvpe("podman", ["podman", *argv], env)
+def become(*argv: str) -> None:
+    """Replace this process by another program, so that its output, signals and exit code are the task's own."""
+    os.execvpe(argv[0], argv, environment())

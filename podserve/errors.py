@@ -1,9 +1,11 @@
 """What a person did that cannot be done, said without a traceback."""
 
+import errno
+import signal
 import sys
 from pathlib import Path
 from traceback import walk_tb
-from types import TracebackType
+from types import FrameType, TracebackType
 
 from invoke import Config
 from invoke.exceptions import AmbiguousEnvVar, Exit, UncastableEnvVar, UnknownFileType
@@ -16,6 +18,25 @@ class Problem(Exit):
     def __init__(self, message: str) -> None:
         """Keep the message for Invoke, which prints it to standard error."""
         super().__init__(f"podserve: {message}", code=1)
+
+
+class Interrupted(Problem):
+    """Ends a task that was told to end: by Ctrl-C, or by SIGTERM."""
+
+    def __init__(self) -> None:
+        """Say that it may be begun again."""
+        super().__init__("interrupted. Run the same command again: it goes on from what is there")
+
+
+def explain_interruptions() -> None:
+    """Raise Interrupted for Ctrl-C and SIGTERM from now on: Invoke itself would end without a word."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise Interrupted
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as a shell's background job is given it
+            signal.signal(number, interrupt)
 
 
 def require_configuration_file(config: Config) -> None:
@@ -34,6 +55,8 @@ def _explanation(error: BaseException, traceback: TracebackType | None) -> str |
             return f"{where} is no valid YAML: {error.problem}. Mend that line; invoke.yaml of the project shows how"
         case UnknownFileType() | AmbiguousEnvVar() | UncastableEnvVar():
             return str(error)
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            return f"{error}. Make room (df -h, podman system prune), then run the same command again"
         case _ if any(frame.f_globals.get("__name__") == "invoke.config" for frame, _ in walk_tb(traceback)):
             first = str(error).partition("\n")[0]
             return f"the configuration (invoke.yaml, -f FILE) is no list of settings like domain: example.org: {first}"
@@ -41,8 +64,8 @@ def _explanation(error: BaseException, traceback: TracebackType | None) -> str |
             return None
 
 
-def explain_configuration_errors() -> None:
-    """Print errors that Invoke meets while it reads its configuration as one line; leave all others as they are."""
+def explain_errors() -> None:
+    """Print a full disk, and what Invoke meets while it reads its configuration, as one line; leave other errors."""
 
     def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
         explanation = _explanation(error, traceback)

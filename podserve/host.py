@@ -1,14 +1,140 @@
-"""What the host must offer."""
+"""What the host offers: its Podman, its init, its clock, its space."""
 
+import ctypes
+import getpass
+import json
 import os
+import re
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
 
+from podserve.commands import become, run
 from podserve.errors import Problem
 
+OLDEST = (4, 3)
+"""The oldest Podman that PodServe is known to work with: Debian 12's."""
+QUADLET = (4, 4)
+"""The first Podman with Quadlet (its release notes)."""
+PATIENCE = 15
+"""Seconds that Podman may take to tell its version; it takes a tenth of one."""
+USER_IDS = 65536
+"""Subordinate ids that a rootless pod needs: those that an image may use."""
+NO_HEALTH_CHECKS = "do not run by themselves without systemd: a service that hangs is not restarted"
+_USER_NAMESPACE = "_CONTAINERS_USERNS_CONFIGURED"
+"""The variable by which Podman itself knows that `podman unshare` has been before it."""
+_UNSYNCHRONISED = 5
+"""TIME_ERROR of adjtimex(2)."""
 
-def require_root() -> None:
-    """Raise Problem for rootless Podman: its usual network modes hide the client's address from the services."""
-    if os.geteuid() != 0:
-        raise Problem(
-            "rootless Podman is not supported yet: in its usual network modes every client looks local, which makes an "
-            "open relay and an open resolver. Run the same command as root: sudo ./bootstrap invoke …"
+
+@dataclass(frozen=True)
+class Podman:
+    """What Podman tells of itself: version, network backend, OCI runtime, cgroups (v1 or v2), where its storage is."""
+
+    version: tuple[int, ...]
+    backend: str
+    runtime: str
+    cgroups: str
+    storage: Path
+
+    @property
+    def named(self) -> str:
+        """The version as one writes it."""
+        return ".".join(map(str, self.version))
+
+
+def podman() -> Podman:
+    """Ask Podman. Raises Problem when it is missing, fails, or does not answer within PATIENCE seconds."""
+    try:
+        told = json.loads(run(["podman", "info", "--format", "json"], timeout=PATIENCE).stdout)
+        version = tuple(int(number) for number in re.findall(r"\d+", told["version"]["Version"])[:3])
+        host, storage = told["host"], Path(told["store"]["graphRoot"])
+        return Podman(
+            version, host.get("networkBackend", "cni"), host["ociRuntime"]["name"], host["cgroupVersion"], storage
         )
+    except (ValueError, KeyError) as error:
+        expected = "expected what Podman 4.3 or later says"
+        raise Problem(f"what 'podman info --format json' says cannot be read: {expected}") from error
+
+
+def rootless() -> bool:
+    """Return whether Podman is used by somebody who is not root, also from within that user's namespace."""
+    return os.geteuid() != 0 or _USER_NAMESPACE in os.environ
+
+
+def user() -> int:
+    """Return the number that the user has on the host, also from within a user namespace."""
+    return int(os.environ.get("_CONTAINERS_ROOTLESS_UID", os.getuid()))
+
+
+def entered() -> bool:
+    """Return whether this process runs in the user namespace of rootless Podman."""
+    return _USER_NAMESPACE in os.environ
+
+
+def enter() -> None:
+    """Go on as the root of the user namespace that rootless Podman's containers have, where that is needed.
+
+    What lies on volumes belongs to subordinate ids, which only that root may read, write and give away. The task begins
+    anew there.
+    """
+    if os.geteuid() != 0:
+        become("podman", "unshare", sys.executable, "-m", "invoke", *sys.argv[1:])
+
+
+def has_systemd() -> bool:
+    """Return whether systemd runs this host (sd_booted(3)) and, for rootless Podman, this user's services."""
+    booted = Path("/run/systemd/system").is_dir()
+    return booted and (not rootless() or Path(f"/run/user/{user()}/systemd/private").exists())
+
+
+def subordinate_ids(file: Path) -> int:
+    """Return how many ids /etc/subuid or /etc/subgid gives to this user."""
+    mine = {getpass.getuser(), str(os.getuid())}
+    lines = [line.split(":") for line in file.read_text().splitlines()] if file.exists() else []
+    return sum(int(words[2]) for words in lines if len(words) == 3 and words[0] in mine)  # noqa: PLR2004  # subuid(5)
+
+
+def first_port() -> int:
+    """Return the lowest port that a user who is not root may serve on."""
+    return int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
+
+
+def hybrid_cgroups() -> bool:
+    """Return whether cgroup v1 and v2 are mounted side by side, which crun refuses."""
+    return Path("/sys/fs/cgroup/unified/cgroup.controllers").exists()
+
+
+def free_memory() -> int:
+    """Return the bytes of memory that programs can still take."""
+    line = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemAvailable"))
+    return int(line.split()[1]) * 1024
+
+
+def free_space(folder: Path) -> int:
+    """Return the free bytes of the file system that a folder is on, or will be when it is made."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def clock_is_kept() -> bool:
+    """Return whether something (NTP, a hypervisor) keeps the kernel's clock right: adjtimex(2) knows."""
+    asked = ctypes.create_string_buffer(512)  # a struct timex that asks for no change; it has some 208 bytes
+    return int(ctypes.CDLL(None).adjtimex(asked)) != _UNSYNCHRONISED
+
+
+def addresses() -> set[str]:
+    """Return the addresses of this host."""
+    told = json.loads(run(["ip", "-json", "address"], timeout=PATIENCE).stdout)
+    return {address["local"] for link in told for address in link.get("addr_info", [])}
+
+
+def looked_up(name: str) -> set[str]:
+    """Return the addresses that this host's resolver has for a name; empty when it has none, or takes over 4 s."""
+    try:
+        told = run(["getent", "ahosts", name], check=False, timeout=4).stdout
+    except Problem:
+        return set()
+    return {line.split()[0] for line in told.splitlines()}

@@ -1,5 +1,6 @@
 """The images: built by docker/build.sh, shown as it goes."""
 
+import contextlib
 import re
 from collections.abc import Sequence
 
@@ -7,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from podserve.commands import ROOT, lines, podman
-from podserve.errors import Problem
+from podserve.errors import Interrupted, Problem
 
 _STEP = re.compile(r"STEP (\d+)/(\d+): (.*)")
 UP_TO_DATE = "images: up to date"
@@ -28,12 +29,15 @@ def build(names: Sequence[str] = (), base: str = "", *, no_cache: bool = False, 
     with _progress(console) as progress:
         bars: dict[str, TaskID] = {}
         try:
-            for line in lines(argv):
-                said.append(line)
-                if not console.is_terminal:
-                    console.print(line, markup=False, highlight=False, soft_wrap=True)
-                elif line != UP_TO_DATE:
-                    _show(progress, bars, line)
+            with contextlib.closing(lines(argv)) as coming:
+                for line in coming:
+                    said.append(line)
+                    if not console.is_terminal:
+                        console.print(line, markup=False, highlight=False, soft_wrap=True)
+                    elif line != UP_TO_DATE:
+                        _show(progress, bars, line)
+        except Interrupted:
+            raise
         except Problem as error:
             end = "\n".join(said[-30:]) if console.is_terminal else "see the lines above"
             raise Problem(f"the images could not be built: {end}\nMend that and run the same command again") from error

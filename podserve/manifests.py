@@ -17,6 +17,7 @@ KUBE = ROOT / "kube"
 _CONFIG_FILE, _POD_FILE = "config.yaml", "podserve.yaml"
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104
 """What a port without hostIP is served on (Kubernetes' default)."""
+_UNITS = {"Mi": 2**20, "Gi": 2**30}
 DIGEST_LABEL = "podserve/digest"
 """The label on a pod that tells what it was played from."""
 
@@ -54,6 +55,11 @@ class Volume:
     content: str
     name: str
     size: str
+
+    @property
+    def bytes(self) -> int:
+        """The size as a number of bytes."""
+        return int(self.size[:-2]) * _UNITS[self.size[-2:]]
 
 
 class Manifests:

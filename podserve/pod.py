@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from podserve import accounts, certificates, endpoints, homes, images, ports, volumes
+from podserve import accounts, certificates, endpoints, homes, images, network, systemd, volumes
 from podserve.commands import ROOT, podman
 from podserve.errors import Problem
 from podserve.manifests import DIGEST_LABEL, Manifests
@@ -23,6 +23,8 @@ START_TIMEOUT = 60
 """Seconds that the last endpoint may take to answer."""
 STOP_TIMEOUT = 10
 """Seconds between SIGTERM and SIGKILL: Podman's own default."""
+_alone: set[str] = set()
+"""The pods that this process holds the lock of."""
 
 
 @dataclass
@@ -37,7 +39,13 @@ class Outcome:
 
 @contextlib.contextmanager
 def alone(settings: Settings) -> Iterator[None]:
-    """Keep other tasks of this checkout from changing the same pod at the same time: they wait for each other."""
+    """Keep other tasks of this checkout from changing the same pod at the same time: they wait for each other.
+
+    What is done alone may do a part of it `alone` again.
+    """
+    if settings.pod in _alone:
+        yield
+        return
     STATE.mkdir(exist_ok=True)
     with (STATE / f"{settings.pod}.lock").open("a") as lock:
         try:
@@ -45,7 +53,11 @@ def alone(settings: Settings) -> Iterator[None]:
         except BlockingIOError:
             print(f"another task is at work on {settings.pod}: waiting for it to end")
             fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        _alone.add(settings.pod)
+        try:
+            yield
+        finally:
+            _alone.remove(settings.pod)
 
 
 def _inspect(pod: str) -> dict[str, Any] | None:
@@ -63,28 +75,19 @@ def exists(settings: Settings) -> bool:
 
 
 def _runs(settings: Settings, digest: str) -> bool:
-    """Return whether the pod runs, all of it, as the documents with that digest say."""
+    """Return whether the pod runs, all of it, as the documents with that digest say; and as a service, if installed."""
+    if systemd.installed(settings) and systemd.state(settings) != systemd.ACTIVE:
+        return False
     found = _inspect(settings.pod) or {}
     labels = found.get("Labels") or {}
     return found.get("State") == "Running" and isinstance(labels, dict) and labels.get(DIGEST_LABEL) == digest
 
 
-def require_free_ports(manifests: Manifests) -> None:
-    """Raise Problem, with a line for each port that something else holds, unless the pod is there and holds them."""
-    if not exists(manifests.settings) and (taken := ports.taken(manifests)):
-        raise Problem("the pod cannot be started:\n  " + "\n  ".join(taken))
-
-
-def ensure_network(settings: Settings) -> None:
-    """Make the pod's network, named as the pod, if there is none.
-
-    Without Podman's own DNS, which would hold port 53 of the gateway's address.
-    """
-    if not podman("network", "exists", settings.pod, check=False).ok:
-        podman("network", "create", "--disable-dns", settings.pod)
-
-
 def _remove(settings: Settings) -> None:
+    if systemd.installed(settings):
+        systemd.stop(settings)
+        if not exists(settings):
+            return
     podman("pod", "rm", "--force", "--time", str(STOP_TIMEOUT), settings.pod)
 
 
@@ -92,9 +95,13 @@ def _play(manifests: Manifests, folder: Path) -> None:
     """Play the pod, in place of the one there may be, from documents that are written into a folder for that."""
     settings = manifests.settings
     config, document = manifests.write(folder)
+    if systemd.installed(settings):
+        systemd.write(manifests, folder)
+        systemd.start(settings)
+        return
     if exists(settings):
         _remove(settings)
-    podman("kube", "play", "--network", settings.pod, "--configmap", str(config), str(document))
+    podman("kube", "play", "--network", network.mode(settings), "--configmap", str(config), str(document))
 
 
 def _restarts(manifests: Manifests) -> dict[str, str]:
@@ -151,8 +158,7 @@ def up(settings: Settings) -> Outcome:
     """
     manifests = Manifests(settings)
     with alone(settings):
-        require_free_ports(manifests)
-        ensure_network(settings)
+        network.ensure(settings)
         volumes.ensure(manifests)
         certificate = certificates.ensure(
             volumes.folder(manifests.volumes["certificates"].name),
@@ -186,7 +192,7 @@ def _replace(manifests: Manifests, built: list[str]) -> None:
         wait_until_answering(manifests)
     except (Problem, KeyboardInterrupt):
         if before:
-            print(f"{settings.pod} did not start as it should: the pod that ran before is played again")
+            print(f"{settings.pod} did not come up: the pod that ran before is played again")
             _play(before, folder / "played")
             wait_until_answering(before)
         elif exists(settings):
@@ -194,22 +200,50 @@ def _replace(manifests: Manifests, built: list[str]) -> None:
         raise
     # By id, so that what is played again is what ran, whatever has been built since.
     manifests.pin(built)
-    manifests.write(folder / "applied")
+    for name in ("played", "applied"):
+        manifests.write(folder / name)
+
+
+def install(settings: Settings) -> Outcome:
+    """Make the pod a service of this machine, and bring it up as that."""
+    with alone(settings):
+        systemd.write(Manifests(settings), STATE / settings.pod / "played")
+        outcome = up(settings)
+        systemd.enable(settings)
+    return outcome
+
+
+def uninstall(settings: Settings) -> list[str]:
+    """Take the service back, and return its files. A pod that ran as a service runs on without."""
+    with alone(settings):
+        if not systemd.installed(settings):
+            raise Problem(f"{settings.pod} is no service of this machine: there is nothing to take back")
+        before = Manifests.read(STATE / settings.pod / "applied") if exists(settings) else None
+        removed = systemd.remove(settings)
+        if before:
+            network.ensure(settings)
+            _play(before, STATE / settings.pod / "played")
+            wait_until_answering(before)
+    return removed
 
 
 def down(settings: Settings, *, with_volumes: bool = False) -> list[str]:
     """Remove the pod and its network, and with `with_volumes` all it keeps; return the names of what was removed."""
     removed = []
     with alone(settings):
-        if exists(settings):
+        if with_volumes and systemd.installed(settings):
+            raise Problem(
+                f"{settings.pod} is a service of this machine, which needs its volumes: invoke uninstall first"
+            )
+        if exists(settings) or systemd.installed(settings):
             _remove(settings)
             removed.append(f"pod {settings.pod}")
         manifests = Manifests(settings)
         volumes.remove(manifests.scratch)
-        # A network that other containers are on, too, is refused by Podman, and stays.
-        if podman("network", "rm", settings.pod, check=False).ok:
+        if network.remove(settings):
             removed.append(f"network {settings.pod}")
-        shutil.rmtree(STATE / settings.pod, ignore_errors=True)
+        if not systemd.installed(settings):  # which plays what is in there at the next start of the machine
+            shutil.rmtree(STATE / settings.pod, ignore_errors=True)
         if with_volumes:
             removed += [f"volume {name}" for name in volumes.remove(v.name for v in manifests.volumes.values())]
     return removed
@@ -220,5 +254,8 @@ def restart(settings: Settings) -> None:
     with alone(settings):
         if not exists(settings):
             raise Problem(f"there is no pod {settings.pod}. Start it: invoke up")
-        podman("pod", "restart", settings.pod)
+        if systemd.installed(settings):
+            systemd.start(settings)
+        else:
+            podman("pod", "restart", settings.pod)
         wait_until_answering(Manifests(settings))

@@ -5,6 +5,8 @@ from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 
+from podserve.doctor import Finding
+from podserve.host import NO_HEALTH_CHECKS
 from podserve.manifests import Manifests
 from podserve.pod import Outcome
 from podserve.repositories import Repository
@@ -78,10 +80,25 @@ def status(manifests: Manifests, seen: Status, console: Console) -> None:
 
     console.print(f"Certificate  {seen.days_left} days left", highlight=False)
     console.print(f"Mail queue   {seen.queue} messages", highlight=False)
+    if seen.service:
+        console.print(f"Service      {seen.service} (systemd)", highlight=False)
+    if not seen.health_checks_run:
+        console.print(f"Health       checks {NO_HEALTH_CHECKS}", highlight=False)
     for problem in seen.problems:
         console.print(f"[red]✗[/] {escape(problem)}", highlight=False)
     if not seen.problems:
         console.print(f"[green]✓[/] {seen.pod} is well")
+
+
+def diagnosis(found: list[Finding], console: Console) -> None:
+    """Show a line for each finding, with the command that mends it under those that are not well."""
+    marks = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "problem": "[red]problem[/]"}
+    for finding in found:
+        console.print(
+            f"{marks[finding.state]} {finding.check}: {escape(finding.said)}", highlight=False, soft_wrap=True
+        )
+        if finding.fix:
+            console.print(f"  mend it: {escape(finding.fix)}", highlight=False, soft_wrap=True)
 
 
 def repositories(there: list[Repository], console: Console) -> None:

@@ -4,14 +4,13 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
-from podserve import certificates, endpoints, pod, volumes
+from podserve import certificates, endpoints, host, pod, systemd, volumes
 from podserve.commands import podman, run
 from podserve.errors import Problem
-from podserve.manifests import Manifests
+from podserve.manifests import Manifests, Volume
 
 FEW_DAYS = 14
 """Days left of a certificate from which on it is a matter for a person."""
-_UNITS = {"Mi": 2**20, "Gi": 2**30}
 
 
 @dataclass(frozen=True)
@@ -44,13 +43,19 @@ class Status:
     days_left: int
     queue: int
     volumes: list[Use]
+    health_checks_run: bool
+    """Whether they run by themselves. `look` runs them, whether or not."""
+    service: str = ""
+    """What systemd says of the pod's service; empty when it is not installed as one."""
 
     @property
     def problems(self) -> list[str]:
         """What is not well, a line each; empty when all is."""
         running = [c for c in self.containers if c.state == "running"]
         ending = f"the certificate has {self.days_left} days left: invoke up renews it"
+        down = f"the service is {self.service}: journalctl -u {self.pod}; invoke up starts it"
         return [
+            *([down] if self.service not in {"", systemd.ACTIVE} else []),
             *(f"container {c.name} is {c.state}" for c in self.containers if c not in running),
             *(f"container {c.name} fails its health check" for c in running if not c.healthy),
             *(f"{answer.port} does not answer: {answer.error}" for answer in self.endpoints if not answer.ok),
@@ -79,9 +84,9 @@ def _queue(container: str) -> int:
     return len(listed.stdout.splitlines()) if listed.ok else -1
 
 
-def _use(volume: str, size: str) -> Use:
-    used = run(["du", "-s", "-B1", str(volumes.folder(volume))], check=False).stdout.split()
-    return Use(volume, int(used[0]) if used else 0, int(size[:-2]) * _UNITS[size[-2:]])
+def _use(volume: Volume) -> Use:
+    used = run(["du", "-s", "-B1", str(volumes.folder(volume.name))], check=False).stdout.split()
+    return Use(volume.name, int(used[0]) if used else 0, volume.bytes)
 
 
 def look(manifests: Manifests) -> Status:
@@ -94,7 +99,7 @@ def look(manifests: Manifests) -> Status:
     with ThreadPoolExecutor() as pool:
         containers = pool.map(_container, manifests.containers.values())
         queue = pool.submit(_queue, manifests.containers["mail"])
-        uses = pool.map(lambda volume: _use(volume.name, volume.size), manifests.volumes.values())
+        uses = pool.map(_use, manifests.volumes.values())
         answers = pool.submit(endpoints.attempt_all, manifests, context, list(manifests.ports))
         return Status(
             settings.pod,
@@ -104,4 +109,6 @@ def look(manifests: Manifests) -> Status:
             certificate.days_left if certificate else -1,
             queue.result(),
             list(uses),
+            host.has_systemd(),
+            systemd.state(settings) if systemd.installed(settings) else "",
         )

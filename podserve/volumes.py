@@ -5,6 +5,7 @@ from pathlib import Path
 
 import yaml
 
+from podserve import network
 from podserve.commands import podman
 from podserve.manifests import Manifests
 
@@ -20,7 +21,7 @@ def ensure(manifests: Manifests) -> bool:
     missing = [claim for claim in manifests.claims if claim["metadata"]["name"] not in there]
     if missing:
         # The network is named because Podman makes one of its own otherwise, for claims alone, too.
-        podman("kube", "play", "--network", manifests.settings.pod, "-", stdin=yaml.safe_dump_all(missing))
+        podman("kube", "play", "--network", network.mode(manifests.settings), "-", stdin=yaml.safe_dump_all(missing))
     return bool(missing)
 
 

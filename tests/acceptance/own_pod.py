@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from podserve import pod, settings, volumes
+from podserve import network, pod, settings, volumes
 from podserve.accounts import random_password
 from podserve.commands import Result, podman, run
 from podserve.manifests import Manifests, defaults
@@ -231,7 +231,7 @@ def own_pod() -> Iterator[OwnPod]:
     upstreams: list[Upstream] = []
     try:
         run([sys.executable, "-m", "invoke", "build"], env=_environment(chosen), timeout=900)
-        pod.ensure_network(chosen)
+        network.ensure(chosen)
         upstreams += [_upstream(f"{name}-upstream-{number}", name) for number in (1, 2)]
         chosen = settings.load({**vars(chosen), "forwarders": " ".join(u.address for u in upstreams)}, defaults(), {})
         first_up = run([sys.executable, "-m", "invoke", "up"], env=_environment(chosen), timeout=300)

@@ -86,9 +86,11 @@ class Process:
 
 
 def processes(own: OwnPod, service: str) -> list[Process]:
-    """Return the processes of a service's container."""
+    """Return the processes of a service's container. One that has just died has no number (Podman 5.4.2: ?)."""
     lines = podman("top", own.container(service), "user", "comm", "hpid").stdout.splitlines()[1:]
-    return [Process(user, name, int(number)) for user, name, number in (line.split() for line in lines)]
+    return [
+        Process(user, name, int(number)) for user, name, number in (line.split() for line in lines) if number != "?"
+    ]
 
 
 def test_workers_run_unprivileged(own: OwnPod, service: str) -> None:
@@ -292,3 +294,22 @@ def own_states(own: OwnPod) -> list[str]:
     return podman(
         "container", "inspect", "--format", "{{.State.Status}}", *own.manifests.containers.values()
     ).stdout.split()
+
+
+def test_submission_is_back_at_once_after_it_met_no_dovecot(own: OwnPod, alice: Account) -> None:
+    own.exec("mail", "s6-svc", "-wd", "-d", "/run/s6/dovecot")
+    try:
+        own.exec("mail", "pkill", "-x", "smtpd", check=False)  # one that runs knows what Dovecot offers
+        with pytest.raises((smtplib.SMTPException, OSError)), own.server.submission(alice):
+            pass
+    finally:
+        own.exec("mail", "s6-svc", "-u", "/run/s6/dovecot")
+
+    def back() -> None:
+        try:
+            with own.server.submission(alice):
+                pass
+        except smtplib.SMTPException as error:
+            raise NotYet(str(error)) from error
+
+    wait_until(back, 5, "submission to serve again")

@@ -1,10 +1,12 @@
 """What the unit tests share: settings by name, and a Podman that only writes down what it was asked."""
 
 import io
+import json
 import os
+import signal
 import sys
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -23,6 +25,7 @@ case "$*" in
 'volume ls'*) echo podserve-accounts ;;
 'volume inspect'*) echo "$FAKE" ;;
 'pod inspect'*) exit 125 ;;
+info*) cat "$FAKE/info" ;;
 esac
 """
 
@@ -47,6 +50,14 @@ class FakePodman:
     """A folder with a program `podman`, which is also the one volume that this Podman knows."""
 
     folder: Path
+    told: Document = field(
+        default_factory=lambda: {
+            "version": {"Version": "5.4.2"},
+            "host": {"networkBackend": "netavark", "ociRuntime": {"name": "crun"}, "cgroupVersion": "v2"},
+            "store": {"graphRoot": "/"},
+        }
+    )
+    """What it says of itself when `podman info` asks."""
 
     def __post_init__(self) -> None:
         """Write the program."""
@@ -63,6 +74,7 @@ class FakePodman:
     def environment(self, **own: str) -> dict[str, str]:
         """Return an environment in which this is Podman, and needs no settings of ours; `own` adds to it."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("INVOKE_")}
+        (self.folder / "info").write_text(json.dumps(self.told))
         path = f"{self.folder}{os.pathsep}{os.environ['PATH']}"
         return {**inherited, "PATH": path, "FAKE": str(self.folder), "CONTAINERS_CONF": os.devnull, **own}
 
@@ -80,6 +92,7 @@ class FakePodman:
         out, err = io.StringIO(), io.StringIO()
         environment = self.environment(**{**DEFAULTS, **own})
         commands.environment.cache_clear()
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             with (
                 patch.dict(os.environ, environment, clear=True),
@@ -92,4 +105,6 @@ class FakePodman:
             code = int(end.code or 0)
         finally:
             commands.environment.cache_clear()
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
         return Result(words, code, out.getvalue(), err.getvalue())

@@ -92,8 +92,8 @@ def test_after_its_last_line_a_command_that_failed_is_told() -> None:
     assert said == ["said", "complained"]
 
 
-def test_a_task_becomes_podman_with_its_words_and_its_exit_code(fake_podman: FakePodman) -> None:
-    script = "from podserve.commands import become_podman; become_podman('pod', 'inspect', 'a b'); print('went on')"
+def test_a_task_becomes_a_program_with_its_words_and_its_exit_code(fake_podman: FakePodman) -> None:
+    script = "from podserve.commands import become; become('podman', 'pod', 'inspect', 'a b'); print('went on')"
     became = fake_podman.run(sys.executable, "-c", script)
     assert (became.code, became.stdout) == (125, "")
     assert fake_podman.calls == ["pod inspect a b"]

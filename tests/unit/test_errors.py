@@ -28,7 +28,7 @@ WRONG = [
 def _hook(monkeypatch: pytest.MonkeyPatch) -> None:
     """Put Python's own hook back at the end."""
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    errors.explain_configuration_errors()
+    errors.explain_errors()
 
 
 def read(file: Path) -> None:

@@ -16,6 +16,7 @@ WELL = Status(
     days_left=FEW_DAYS,
     queue=0,
     volumes=[Use("podserve-simple-mail", 2**30, 2**30)],
+    health_checks_run=True,
 )
 
 
@@ -44,7 +45,14 @@ def test_what_is_not_well_is_told(change: dict[str, object], problem: str) -> No
     assert not json.loads(seen.json())["ok"]
 
 
-@pytest.mark.parametrize("change", [{"queue": 1000}, {"containers": [Container("mail", "running", True, 99)]}])  # noqa: FBT003
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"queue": 1000},
+        {"health_checks_run": False},
+        {"containers": [Container("mail", "running", healthy=True, restarts=99)]},
+    ],
+)
 def test_what_is_no_problem_is_told_all_the_same(change: dict[str, object]) -> None:
     seen = dataclasses.replace(WELL, **change)  # type: ignore[arg-type]
     assert seen.problems == []

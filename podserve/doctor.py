@@ -1,0 +1,220 @@
+"""The doctor: looks at the host before it hurts, and knows the command that mends what it finds."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from podserve import certificates, commands, host, network, pod, ports, volumes
+from podserve.errors import Problem
+from podserve.manifests import Manifests
+
+GIB = 2**30
+SPACE = 2 * GIB
+"""Free bytes for the images, while they are built: `du` of the storage after a first `invoke up` is 1.4 GiB."""
+MEMORY = 256 * 2**20
+"""Free bytes of memory that the pod needs to start: idle it takes some 180 MiB."""
+MEMORY_FOR_BUILDING = 2 * MEMORY
+
+SPACE_OF_A_POD = GIB // 8
+"""Free bytes that a pod whose images are there needs to start."""
+
+State = Literal["ok", "warning", "problem"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check saw, in a line, and the command that mends it."""
+
+    check: str
+    state: State
+    said: str
+    fix: str = ""
+
+
+@dataclass(frozen=True)
+class Patient:
+    """What the checks look at: the pod's documents, what Podman tells of itself, and whether the pod is there."""
+
+    manifests: Manifests
+    podman: host.Podman
+    there: bool
+
+
+Check = Callable[[Patient], Iterable[Finding]]
+
+
+def _version(patient: Patient) -> Iterable[Finding]:
+    told = patient.podman
+    if told.version < host.OLDEST:
+        oldest = ".".join(map(str, host.OLDEST))
+        said = f"Podman is {told.named}: expected {oldest} or later"
+        yield Finding("podman", "problem", said, "apt-get install podman, on Debian 12 or later")
+    else:
+        yield Finding("podman", "ok", f"Podman {told.named}, {'rootless' if host.rootless() else 'root'}")
+
+
+def _source_addresses(patient: Patient) -> Iterable[Finding]:
+    """Look whether services will see their clients' own addresses."""
+    if host.rootless():
+        if package := network.missing(patient.podman):
+            said = f"{package} is missing: in rootless Podman's other network modes every client looks local, which "
+            said += "makes an open relay and an open resolver"
+            yield Finding("source addresses", "problem", said, f"sudo apt-get install {package}")
+        else:
+            yield Finding("source addresses", "ok", f"kept: {network.mode(patient.manifests.settings)}, rootless")
+    elif patient.podman.backend != "netavark":
+        said = f"Podman's network backend is {patient.podman.backend}: expected netavark, which keeps client addresses"
+        yield Finding("source addresses", "problem", said, "apt-get install netavark && podman system reset")
+    else:
+        yield Finding("source addresses", "ok", "kept: a bridge of netavark's, as root")
+
+
+def _user_ids(_: Patient) -> Iterable[Finding]:
+    if not host.rootless():
+        return
+    fewest = min(host.subordinate_ids(Path(file)) for file in ("/etc/subuid", "/etc/subgid"))
+    if fewest < host.USER_IDS:
+        said = f"this user has {fewest} subordinate ids: expected {host.USER_IDS} in /etc/subuid and /etc/subgid"
+        fix = "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER; podman system migrate"
+        yield Finding("user ids", "problem", said, fix)
+    else:
+        yield Finding("user ids", "ok", f"{fewest} subordinate ids")
+
+
+def _first_port(patient: Patient) -> Iterable[Finding]:
+    if not host.rootless():
+        return
+    first, needed = host.first_port(), min(port.number for port in patient.manifests.ports.values())
+    if first > needed:
+        said = f"users other than root may serve on ports from {first} on: expected {needed}"
+        setting = f"net.ipv4.ip_unprivileged_port_start={needed}"
+        fix = f"echo {setting} | sudo tee /etc/sysctl.d/50-podserve.conf && sudo sysctl --system"
+        yield Finding("low ports", "problem", said, fix)
+    else:
+        yield Finding("low ports", "ok", f"users may serve on ports from {first} on")
+
+
+def _ports(patient: Patient) -> Iterable[Finding]:
+    if patient.there:
+        yield Finding("ports", "ok", f"held by {patient.manifests.settings.pod} itself")
+        return
+    obstacles = ports.taken(patient.manifests)
+    yield from (Finding("ports", "problem", obstacle.said, obstacle.fix) for obstacle in obstacles)
+    if not obstacles:
+        yield Finding("ports", "ok", f"all free on {patient.manifests.settings.bind}")
+
+
+def _space(patient: Patient) -> Iterable[Finding]:
+    folder = patient.podman.storage
+    free, claimed = host.free_space(folder), sum(volume.bytes for volume in patient.manifests.volumes.values())
+    said = f"{free / GIB:.1f} GiB free for {folder}"
+    needed = SPACE_OF_A_POD if patient.there else SPACE
+    if free < needed:
+        yield Finding("disk", "problem", f"{said}: expected {needed / GIB:.1f}", f"podman system prune; df -h {folder}")
+    elif free < claimed:
+        fix = f"df -h {folder}"
+        yield Finding("disk", "warning", f"{said}: the pod's volumes may grow to {claimed / GIB:.1f}", fix)
+    else:
+        yield Finding("disk", "ok", said)
+
+
+def _runtime(_: Patient) -> Iterable[Finding]:
+    """Run a container, and a step of a build."""
+    tried = commands.run([str(commands.ROOT / "docker/engine.sh"), "--again"], env=os.environ, check=False, timeout=120)
+    if not tried.ok:
+        yield Finding("runtime", "problem", tried.stderr.strip(), "podman info; podman run --rm IMAGE true")
+    else:
+        yield Finding("runtime", "ok", tried.stderr.strip() or "runs a container and a build by Podman's own settings")
+
+
+def _cgroups(patient: Patient) -> Iterable[Finding]:
+    if host.hybrid_cgroups():
+        fix = "boot with systemd.unified_cgroup_hierarchy=1, where this host is yours"
+        yield Finding("cgroups", "warning", "v1 and v2 side by side, which crun refuses (runc takes them)", fix)
+    else:
+        yield Finding("cgroups", "ok", patient.podman.cgroups)
+
+
+def _memory(_: Patient) -> Iterable[Finding]:
+    free = host.free_memory()
+    said = f"{free / 2**20:.0f} MiB free"
+    if free < MEMORY_FOR_BUILDING:
+        state: State = "problem" if free < MEMORY else "warning"
+        expected = f"{said}: expected {MEMORY_FOR_BUILDING / 2**20:.0f} to build the images in"
+        yield Finding("memory", state, expected, "ps --sort=-rss -eo rss,comm | head")
+    else:
+        yield Finding("memory", "ok", said)
+
+
+def _clock(patient: Patient) -> Iterable[Finding]:
+    newest = (commands.ROOT / "pyproject.toml").stat().st_mtime
+    name = patient.manifests.volumes["certificates"].name
+    made = certificates.current(volumes.folder(name)) if name in volumes.existing() else None
+    now = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
+    fix = "timedatectl set-ntp true" if host.has_systemd() else "date -s '…'; apt-get install chrony"
+    if time.time() < newest or (made and made.days_left > certificates.LIFETIME.days):
+        yield Finding("clock", "problem", f"it is {now} here, earlier than what was made before", fix)
+    elif not host.clock_is_kept():
+        yield Finding("clock", "warning", f"it is {now} here, and nothing keeps the clock right", fix)
+    else:
+        yield Finding("clock", "ok", now)
+
+
+def _health(_: Patient) -> Iterable[Finding]:
+    if host.has_systemd():
+        yield Finding("health checks", "ok", "run by systemd; a service that hangs is restarted")
+    else:
+        yield Finding("health checks", "warning", host.NO_HEALTH_CHECKS, "invoke status, which runs them")
+
+
+def _name(patient: Patient) -> Iterable[Finding]:
+    domain = patient.manifests.settings.domain
+    there, mine = host.looked_up(domain), host.addresses()
+    if not there:
+        said = f"{domain} does not resolve here"
+        yield Finding("name", "warning", said, f"give {domain} an A record with this host's address")
+    elif not there & mine:
+        said = f"{domain} leads to {', '.join(sorted(there))}, no address of this host (right behind a router that "
+        said += "forwards the ports)"
+        yield Finding("name", "warning", said, f"give {domain} an A record with this host's address")
+    else:
+        yield Finding("name", "ok", f"{domain} leads here: {', '.join(sorted(there & mine))}")
+
+
+BEFORE_UP: tuple[Check, ...] = (_version, _source_addresses, _user_ids, _first_port, _space, _ports)
+"""What would make `up` fail, and costs under 0.3 s in all."""
+CHECKS: tuple[Check, ...] = (*BEFORE_UP, _runtime, _cgroups, _memory, _clock, _health, _name)
+
+
+def examine(manifests: Manifests, checks: Iterable[Check] = CHECKS) -> list[Finding]:
+    """Return what the checks find; after a problem with Podman itself only that. Raises Problem if Podman hangs."""
+    told = host.podman()
+    patient = Patient(manifests, told, there=told.version >= host.OLDEST and pod.exists(manifests.settings))
+    found: list[Finding] = []
+    for check in checks:
+        found += check(patient)
+        if found[0].state == "problem":
+            break
+    return found
+
+
+def require(manifests: Manifests) -> None:
+    """Raise Problem, with a line for each obstacle and its remedy, where the pod cannot be brought up on this host."""
+    problems = [finding for finding in examine(manifests, BEFORE_UP) if finding.state == "problem"]
+    if problems:
+        lines = [f"  {finding.said}. Mend it: {finding.fix}" for finding in problems]
+        raise Problem("the pod cannot be started:\n" + "\n".join(lines))
+
+
+def as_json(found: list[Finding]) -> str:
+    """Return the findings as a JSON object, with `ok` for whether there is no problem."""
+    return json.dumps({"ok": sound(found), "findings": [asdict(finding) for finding in found]}, indent=2)
+
+
+def sound(found: list[Finding]) -> bool:
+    """Return whether there is no problem among the findings."""
+    return all(finding.state != "problem" for finding in found)

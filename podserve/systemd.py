@@ -1,0 +1,191 @@
+"""The pod as a service of the machine: Quadlet units for systemd, and a timer that renews certificates.
+
+https://docs.podman.io/en/latest/markdown/podman-systemd.unit.5.html
+"""
+
+import os
+import pwd
+from pathlib import Path
+
+from podserve import host, network
+from podserve.commands import ROOT, environment, run
+from podserve.errors import Problem
+from podserve.manifests import Manifests
+from podserve.settings import Settings
+
+ACTIVE = "active"
+"""What systemd calls a service that runs."""
+START_TIMEOUT = 120
+"""Seconds that systemd gives Podman to play the pod, which takes it some 2 s on an idle machine."""
+
+NETWORK = """\
+[Unit]
+Description=Network of the pod {pod}
+
+[Network]
+NetworkName={pod}
+# Podman's own DNS would hold port 53 of the gateway's address.
+DisableDNS=true
+"""
+POD = """\
+[Unit]
+Description=PodServe {pod}: web, mail and DNS for {domain}
+Wants=network-online.target
+After=network-online.target
+
+[Kube]
+Yaml={folder}/podserve.yaml
+ConfigMap={folder}/config.yaml
+Network={network}
+LogDriver=journald
+
+[Service]
+{environment}
+Restart=always
+RestartSec=1
+TimeoutStartSec={timeout}
+
+[Install]
+WantedBy={target}
+"""
+RENEWAL = """\
+[Unit]
+Description=Certificates of {pod}, renewed when they are due
+Wants=network-online.target
+After=network-online.target {pod}.service
+
+[Service]
+Type=oneshot
+WorkingDirectory={root}
+{environment}
+ExecStart={root}/.venv/bin/invoke certs.renew
+"""
+TIMER = """\
+[Unit]
+Description=Certificates of {pod}, looked at every day
+
+[Timer]
+OnCalendar=daily
+# Not everybody at midnight; and after a night that was switched off, at the next start.
+RandomizedDelaySec=6h
+Persistent=true
+
+[Install]
+WantedBy=timers.target
+"""
+
+
+def _folder(kind: str) -> Path:
+    """Return where systemd looks for units of a kind: `containers/systemd` (Quadlet's) or `systemd/system`."""
+    if not host.rootless():
+        return Path("/etc") / kind
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    return home / kind.replace("systemd/system", "systemd/user")
+
+
+def _files(settings: Settings) -> list[Path]:
+    quadlet, units, pod = _folder("containers/systemd"), _folder("systemd/system"), settings.pod
+    return [quadlet / f"{pod}.kube", quadlet / f"{pod}.network", units / f"{pod}-renew.service",
+            units / f"{pod}-renew.timer"]  # fmt: skip
+
+
+def installed(settings: Settings) -> bool:
+    """Return whether the pod is a service of this machine."""
+    return _files(settings)[0].exists()
+
+
+def require_systemd(settings: Settings) -> None:
+    """Raise Problem, with what to do instead, on a host without systemd or with a Podman that has no Quadlet."""
+    told = host.podman()
+    if host.has_systemd() and told.version >= host.QUADLET:
+        return
+    lacks = f"Podman is {told.named}, and Quadlet came with 4.4" if host.has_systemd() else "this host has no systemd"
+    here = f"cd {ROOT} && ./bootstrap invoke"
+    raise Problem(
+        f"{settings.pod} cannot be made a service: {lacks}. Have cron start it and renew its certificates instead "
+        f"(crontab -e):\n  @reboot {here} up\n  @daily {here} certs.renew"
+    )
+
+
+def _systemctl(*words: str, check: bool = True) -> str:
+    mode = ["--user"] if host.rootless() else []
+    return run(["systemctl", *mode, *words], check=check, timeout=START_TIMEOUT + 30).stdout
+
+
+def _variables(given: dict[str, str]) -> str:
+    """Return the lines of a unit that set these variables."""
+    escaped = {
+        name: value.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%") for name, value in given.items()
+    }
+    return "\n".join(f'Environment="{name}={value}"' for name, value in escaped.items())
+
+
+def write(manifests: Manifests, folder: Path) -> None:
+    """Write the units of a pod whose documents are in a folder, and have systemd read them."""
+    settings = manifests.settings
+    engine = {name: value for name, value in environment().items() if name == "CONTAINERS_CONF"}
+    chosen = {f"INVOKE_{name}": value for name, value in settings.environment().items()}
+    words = {"pod": settings.pod, "domain": settings.domain, "folder": folder, "root": ROOT, "timeout": START_TIMEOUT,
+             "target": "default.target" if host.rootless() else "multi-user.target"}  # fmt: skip
+    # A bridge has a unit of its own; what rootless pods have is made with them.
+    words["network"] = network.mode(settings) if host.rootless() else f"{settings.pod}.network"
+    texts = POD, "" if host.rootless() else NETWORK, RENEWAL, TIMER
+    variables = {POD: _variables(engine), RENEWAL: _variables({**engine, **chosen})}
+    for file, text in zip(_files(settings), texts, strict=True):
+        if not text:
+            continue
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text.format(environment=variables.get(text, ""), **words))
+    _systemctl("daemon-reload")
+
+
+def enable(settings: Settings) -> None:
+    """Have the timer start now, and at each start of the machine. Quadlet has enabled the pod's own unit."""
+    _systemctl("enable", "--now", f"{settings.pod}-renew.timer")
+    user = pwd.getpwuid(host.user()).pw_name
+    if host.rootless() and not Path(f"/var/lib/systemd/linger/{user}").exists():
+        lingers = run(["loginctl", "enable-linger", user], check=False, timeout=10)
+        if not lingers.ok:
+            why = f"{user}'s services end when {user} logs out: {lingers.stderr.strip()}"
+            raise Problem(f"{why}. Mend it, then run the same command again: sudo loginctl enable-linger {user}")
+
+
+def remove(settings: Settings) -> list[str]:
+    """Take the units back, stopped; return the files that were removed."""
+    _systemctl("disable", "--now", f"{settings.pod}-renew.timer", check=False)
+    stop(settings)
+    there = [file for file in _files(settings) if file.exists()]
+    for file in there:
+        file.unlink()
+    _systemctl("daemon-reload")
+    return [str(file) for file in there]
+
+
+def start(settings: Settings) -> None:
+    """Start the service anew; return when the pod is played. Raises Problem with what the journal says otherwise."""
+    # After failures in a row systemd would not try again.
+    _systemctl("reset-failed", f"{settings.pod}.service", check=False)
+    mode = ["--user"] if host.rootless() else []
+    unit = f"{settings.pod}.service"
+    if not run(["systemctl", *mode, "restart", unit], check=False, timeout=START_TIMEOUT + 30).ok:
+        said = run(
+            ["journalctl", *mode, "--unit" if not mode else "--user-unit", unit, "-n", "15", "-o", "cat"], check=False
+        )
+        raise Problem(f"systemd could not start {unit}; its last lines:\n{said.stdout.rstrip()}")
+
+
+def stop(settings: Settings) -> None:
+    """Stop the service, which removes the pod, and the network's unit, so that it makes the network again."""
+    _systemctl("stop", f"{settings.pod}.service", f"{settings.pod}-network.service", check=False)
+
+
+def state(settings: Settings) -> str:
+    """Return what systemd says of the service, such as active or failed."""
+    return _systemctl("is-active", f"{settings.pod}.service", check=False).strip()
+
+
+def journal(containers: list[str], *, follow: bool) -> list[str]:
+    """Return the command that shows what these containers have logged, also before the last start."""
+    words = [f"CONTAINER_NAME={name}" for name in containers]
+    mode = ["--user"] if host.rootless() else []
+    return ["journalctl", *mode, "--no-hostname", "--output=short-iso", *(["--follow"] if follow else []), *words]

@@ -1,0 +1,272 @@
+"""`python -m tests.hosts [KIND]...`: does on pristine hosts what a newcomer does, and shows a table of it."""
+
+import argparse
+import json
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from podserve.accounts import random_password
+from podserve.commands import ROOT, Result, run
+from podserve.errors import Problem, explain_interruptions
+from podserve.manifests import defaults
+from podserve.waiting import NotYet, wait_until
+from tests.hosts.machine import KINDS, NETWORK, Kind, Machine, address, machine, surroundings
+
+Step = Callable[[Machine], str]
+"""What is done on a host; returns what was printed, and raises AssertionError or Problem when it failed."""
+OUTPUT = ROOT / "artefacts" / "hosts"
+"""Where all that the steps printed is kept."""
+START = 60
+"""Seconds after a host's own start within which all endpoints answer again."""
+WEDGED = 30
+"""Seconds within which a service that hangs is replaced."""
+LATER = 25
+"""Seconds afterwards in which it must not be replaced again: more than five failures of a probe take."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A step that ended: its host's kind, its name, why it failed (empty when it passed), and the seconds it took."""
+
+    kind: str
+    step: str
+    failure: str
+    seconds: float
+
+
+def expect(result: Result) -> str:
+    """Return what a command printed. Raises AssertionError, with its last lines, when it failed."""
+    said = (result.stdout + result.stderr).splitlines()[-40:]
+    assert result.ok, "\n".join([f"exit code {result.code}", *said])
+    return result.stdout
+
+
+def up(host: Machine) -> str:
+    """Bring the pod up, with nothing installed before. What a user is told to have root do, root does."""
+    said = ""
+    for _ in range(4):
+        tried = host.run("./bootstrap invoke up")
+        said += tried.stdout
+        remedies = re.findall(r"^  (apt-get update && .*)$|Mend it: (.*)$", tried.stdout, re.MULTILINE)
+        if tried.ok or host.kind.user == "root" or not remedies:
+            return expect(tried)
+        for remedy in remedies:
+            said += expect(host.run("".join(remedy).replace("sudo ", ""), as_root=True))
+    raise AssertionError(said[-2000:])
+
+
+def acceptance(host: Machine) -> str:
+    """Prove it, in full."""
+    return expect(host.run("./bootstrap nox -s acceptance"))
+
+
+def outside(host: Machine, process: str) -> str:
+    """Prove what needs no inside view, from outside the host: what is accepted and what is refused."""
+    password = random_password()
+    with tempfile.TemporaryDirectory() as folder:
+        secret, authority = Path(folder) / "password", Path(folder) / "ca.crt"
+        secret.write_text(f"{password}\n")
+        added = host.run(f"echo {password} | ./bootstrap invoke users.add guest --password-stdin")
+        (account,) = re.findall(r"^(guest@\S+) can log in", expect(added), re.MULTILINE)
+        fetch = "import httpx, sys; print(httpx.get(f'https://{sys.argv[1]}/ca.crt', verify=False).text)"
+        authority.write_text(run([*_enter(process), "-c", fetch, host.address]).stdout)
+        words = ["-m", "pytest", "-q", "tests/acceptance", "--target", host.address, "--user", account,
+                 "--password-file", str(secret), "--ca", str(authority)]  # fmt: skip
+        return expect(run([*_enter(process), *words], check=False, timeout=900))
+
+
+def _enter(process: str) -> list[str]:
+    """Return the beginning of a command that runs Python in a process's network namespace."""
+    return ["nsenter", f"--net=/proc/{process}/ns/net", sys.executable]
+
+
+def _systemctl(host: Machine) -> str:
+    return "systemctl" if host.kind.user == "root" else "systemctl --user"
+
+
+def install(host: Machine) -> str:
+    """Make it a service."""
+    return expect(host.run(f"./bootstrap invoke install && {_systemctl(host)} is-active podserve-simple-renew.timer"))
+
+
+def no_service(host: Machine) -> str:
+    """Be told what to do instead where there is no systemd."""
+    refused = host.run("./bootstrap invoke install")
+    assert refused.code == 1, refused
+    assert "@reboot" in refused.stdout, refused
+    return refused.stdout
+
+
+def _answers(host: Machine) -> str:
+    def well() -> str:
+        seen = host.run("./bootstrap invoke status --json", timeout=60)
+        if not seen.ok:
+            raise NotYet(seen.stdout[-500:])
+        return seen.stdout
+
+    return wait_until(well, START, "all endpoints to answer")
+
+
+def reboot(host: Machine) -> str:
+    """Switch it off and on: all endpoints answer again without a hand."""
+    host.switch_off_and_on()
+    return _answers(host)
+
+
+def power_cycle(host: Machine) -> str:
+    """Switch it off and on: one `up`, and all endpoints answer again."""
+    host.switch_off_and_on()
+    return expect(host.run("./bootstrap invoke up")) + _answers(host)
+
+
+def service(host: Machine) -> str:
+    """Go through systemd with every task, and back."""
+    script = """
+set -e
+in_service() { SYSTEMCTL is-active -q podserve-simple; }
+./bootstrap invoke up | grep 'nothing was changed'; in_service
+./bootstrap invoke restart; in_service
+./bootstrap invoke logs --service mail | grep -c postfix
+./bootstrap invoke down; ! in_service; ! podman pod exists podserve-simple
+./bootstrap invoke up | grep 'is up'; in_service
+./bootstrap invoke uninstall; ! in_service
+folders="/etc/containers /etc/systemd/system $HOME/.config/containers $HOME/.config/systemd"
+test -z "$(find $folders -name 'podserve-simple*' 2>/dev/null)"
+./bootstrap invoke status
+./bootstrap invoke up | grep 'nothing was changed'
+./bootstrap invoke install | grep 'is up'; in_service
+"""
+    return expect(host.run(script.replace("SYSTEMCTL", _systemctl(host)), timeout=400))
+
+
+def _containers(host: Machine, service: str) -> dict[str, int]:
+    told = host.run(f"podman container inspect podserve-simple-{service}", timeout=60)
+    state = json.loads(expect(told))[0]
+    return {"process": state["State"]["Pid"], "restarts": state["RestartCount"]}
+
+
+WEDGEABLE = [("dns", "named"), ("apache", "apache2"), ("mail", "postfix"), ("mail", "dovecot")]
+"""Containers, and the daemon in each whose processes are all stopped: by a word in their programs' paths."""
+WEDGE = """
+found=''
+for process in /proc/[0-9]*; do
+    [ "$(readlink "$process/ns/pid")" = "$(readlink /proc/%d/ns/pid)" ] || continue
+    case $(readlink "$process/exe") in */*%s*) kill -STOP "${process#/proc/}"; found=yes ;; esac
+done
+[ -n "$found" ]
+"""
+
+
+def liveness(host: Machine) -> str:
+    """Stop a process of each daemon: it is replaced in time, and only once."""
+    told = []
+    for name, program in WEDGEABLE:
+        before = _containers(host, name)
+        expect(host.run(WEDGE % (before["process"], program), as_root=True))
+        begin = time.monotonic()
+
+        def replaced(name: str = name, before: dict[str, int] = before) -> None:
+            now = _containers(host, name)
+            if now["process"] in {0, before["process"]}:
+                raise NotYet("it still hangs")
+
+        wait_until(replaced, WEDGED, f"{program} to be replaced")
+        told.append(f"{program}: replaced after {time.monotonic() - begin:.0f} s")
+        _answers(host)
+        after = _containers(host, name)
+        try:
+            wait_until(lambda name=name, after=after: _changed(host, name, after), LATER, "nothing")  # type: ignore[misc]
+        except Problem:
+            continue
+        raise AssertionError(f"{program} was replaced again")
+    return "\n".join(told)
+
+
+def _changed(host: Machine, name: str, before: dict[str, int]) -> None:
+    if _containers(host, name) == before:
+        raise NotYet("as before")
+
+
+def stranger(host: Machine, process: str) -> str:
+    """Be a client outside the host: served, refused relay and recursion, and seen with its own address by all four."""
+    own = address(f"{NETWORK}-stranger")
+    tried = run(
+        [*_enter(process), "-m", "tests.hosts.stranger", host.address, defaults()["domain"]], check=False, timeout=120
+    )
+    assert tried.ok, tried
+    logged = expect(host.run("./bootstrap invoke logs"))
+    seen = {"Apache": f"{own} - -", "Postfix": f"[{own}]", "Dovecot": f"rip={own}", "BIND": f"{own}#"}
+    missing = [daemon for daemon, text in seen.items() if text not in logged]
+    assert not missing, f"{own} is not in the logs of {', '.join(missing)}"
+    return logged
+
+
+def steps(kind: Kind, process: str) -> Iterator[tuple[str, Step]]:
+    """Yield what is done on a kind of host, in order, and what that is called."""
+    yield "up", up
+    yield "stranger", lambda host: stranger(host, process)
+    if kind.user != "root":
+        yield "outside", lambda host: outside(host, process)
+    else:
+        yield "acceptance", acceptance
+    if kind.systemd:
+        yield "install", install
+        yield "reboot", reboot
+        yield "liveness", liveness
+        yield "service", service
+    else:
+        yield "no service", no_service
+        yield "reboot", power_cycle
+
+
+def attempt(host: Machine, name: str, step: Step) -> Outcome:
+    """Do a step, keep what it printed, and return how it ended."""
+    begin = time.monotonic()
+    try:
+        said, failure = step(host), ""
+    except (AssertionError, Problem) as error:
+        said = failure = str(error) or repr(error)
+    OUTPUT.mkdir(parents=True, exist_ok=True)
+    (OUTPUT / f"{host.kind.letter}-{name}.log").write_text(said)
+    return Outcome(host.kind.letter, name, failure, time.monotonic() - begin)
+
+
+def main() -> int:
+    """Go through the kinds that are asked for, or all; return 1 when a step failed."""
+    parser = argparse.ArgumentParser(prog="nox -s hosts --", description=__doc__)
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"one of {', '.join(KINDS)} (otherwise: all)")
+    parser.add_argument("--without", action="append", default=[], metavar="STEP", help="leave a step out, as liveness")
+    asked = parser.parse_args()
+    if unknown := set(asked.kinds) - set(KINDS):
+        parser.error(f"no kind {', '.join(sorted(unknown))}: expected {', '.join(KINDS)}")
+    explain_interruptions()
+    console, outcomes = Console(), list[Outcome]()
+    with surroundings() as (upstream, process):
+        for letter in asked.kinds or KINDS:
+            with machine(KINDS[letter], upstream) as host:
+                for name, step in steps(host.kind, process):
+                    if name in asked.without:
+                        continue
+                    outcome = attempt(host, name, step)
+                    outcomes.append(outcome)
+                    ended = f"failed: {outcome.failure}" if outcome.failure else "passed"
+                    console.print(f"{letter} {outcome.step} {ended} ({outcome.seconds:.0f} s)", markup=False)
+                    if outcome.failure and step is up:
+                        break
+    table = Table("Kind", "Step", "Result", "Seconds", box=None)
+    for outcome in outcomes:
+        result = "[red]failed[/]" if outcome.failure else "[green]passed[/]"
+        table.add_row(outcome.kind, outcome.step, result, f"{outcome.seconds:.0f}")
+    console.print(table)
+    return 1 if any(outcome.failure for outcome in outcomes) else 0
+
+
+sys.exit(main())

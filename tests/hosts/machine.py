@@ -1,0 +1,191 @@
+"""A pristine host: a privileged container with nothing of PodServe's in it, which can be switched off and on."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from podserve.commands import ROOT, Result, podman, run
+from podserve.waiting import NotYet, wait_until
+
+HERE = Path(__file__).parent
+NETWORK = "podserve-hosts"
+SUBNET = "198.51.100.0/24"
+"""What joins the hosts, their upstream and their stranger: not a private range (RFC 5737), so that he is one."""
+AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
+"""This machine's, which pip on a host must trust where a proxy stands between it and the package index."""
+PASSED_ON = ("http_proxy", "https_proxy", "no_proxy", "PIP_INDEX_URL", "PIP_TRUSTED_HOST")
+"""Variables of this machine that say where packages come from."""
+USER = 1000
+"""The number of a host's first user, as Debian gives it."""
+PATIENCE = 1800
+"""Seconds that the longest step, the acceptance tests, may take."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of host: its letter, its Debian, whether systemd runs it, and whose pod it is."""
+
+    letter: str
+    suite: str
+    systemd: bool
+    user: str = "root"
+
+    @property
+    def image(self) -> str:
+        """The image of such a host."""
+        return f"localhost/podserve-host-{self.suite}{'-systemd' if self.systemd else ''}:latest"
+
+
+KINDS = {
+    kind.letter: kind
+    for kind in (
+        Kind("A", "bookworm", systemd=False),
+        Kind("B", "trixie", systemd=True),
+        Kind("C", "trixie", systemd=True, user="keeper"),
+    )
+}
+
+
+def ensure_image(kind: Kind) -> None:
+    """Bootstrap a kind's Debian from the archive, once."""
+    if podman("image", "exists", kind.image, check=False).ok:
+        return
+    init = "systemd,systemd-sysv,dbus,dbus-user-session,libpam-systemd,"
+    packages = f"{init if kind.systemd else ''}procps"
+    with tempfile.TemporaryDirectory() as folder:
+        root = f"{folder}/root.tar"
+        run(["mmdebstrap", "--quiet", "--variant=minbase", f"--include={packages}", kind.suite, root])
+        podman("import", "--quiet", root, kind.image)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A host that runs: its kind, its container's name, and the resolver that it forwards to."""
+
+    kind: Kind
+    name: str
+    upstream: str
+
+    @property
+    def address(self) -> str:
+        """Its address among the hosts."""
+        return address(self.name)
+
+    @property
+    def home(self) -> str:
+        """The folder of the one whose pod it is."""
+        return "/root" if self.kind.user == "root" else f"/home/{self.kind.user}"
+
+    def run(self, script: str, timeout: float = PATIENCE, *, as_root: bool = False) -> Result:
+        """Run a shell's script on the host, in the checkout, as the one whose pod it is would in a login there."""
+        variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+        if AUTHORITIES.exists():
+            variables["PIP_CERT"] = "/authorities.crt"
+        variables["INVOKE_FORWARDERS"] = self.upstream
+        words = [f"{name}={value}" for name, value in variables.items()]
+        # What podman exec starts is in this machine's cgroups: systemd's view, and its namespaces, are entered here.
+        enter = ["nsenter", "-t", "1", "-m", "-C", "-n", "-i", "-u", "--"] if self.kind.systemd else []
+        if self.kind.user != "root" and not as_root:
+            runtime = f"/run/user/{USER}"
+            variables |= {"HOME": self.home, "USER": self.kind.user, "XDG_RUNTIME_DIR": runtime}
+            variables["DBUS_SESSION_BUS_ADDRESS"] = f"unix:path={runtime}/bus"
+            enter += ["runuser", "-u", self.kind.user, "--"]
+        script = f"cd {self.home}/podserve && {{ {script}\n}} 2>&1"
+        return podman("exec", self.name, *enter, "env", *words, "sh", "-c", script, check=False, timeout=timeout)
+
+    def switch_off_and_on(self) -> None:
+        """Stop the host as its power button does, and start it again; return when its init has started it."""
+        podman("stop", "--time", "60", self.name, timeout=120)
+        podman("start", self.name)
+        self.wait_until_started()
+
+    def wait_until_started(self) -> None:
+        """Return when the host's init has nothing more to start."""
+
+        def started() -> None:
+            asked = "systemctl is-system-running" if self.kind.systemd else "echo running"
+            state = self.run(f"cd / && {asked}", timeout=30, as_root=True).stdout.strip()
+            # Degraded: a container cannot load kernel modules.
+            if state not in {"running", "degraded"}:
+                raise NotYet(state)
+
+        wait_until(started, 90, f"{self.name} to start")
+
+    def clone(self) -> None:
+        """Take a clean copy of what is committed here to the host."""
+        with tempfile.TemporaryDirectory() as folder:
+            run(["git", "clone", "--quiet", "--no-hardlinks", str(ROOT), f"{folder}/podserve"])
+            podman("cp", f"{folder}/podserve", f"{self.name}:{self.home}/podserve")
+
+    def add_user(self) -> None:
+        """Add the one whose pod it is, with services that run without a login."""
+        if self.kind.user == "root":
+            return
+        podman("exec", self.name, "useradd", "--uid", str(USER), "--create-home", self.kind.user)
+        podman("exec", self.name, "mkdir", "-p", "/var/lib/systemd/linger")
+        podman("exec", self.name, "touch", f"/var/lib/systemd/linger/{self.kind.user}")
+
+    def own_checkout(self) -> None:
+        """Give the copy to the one whose pod it is, and have that user's services started."""
+        if self.kind.user == "root":
+            return
+        podman("exec", self.name, "chown", "-R", self.kind.user, f"{self.home}/podserve")
+        started = self.run(f"systemctl start user@{USER}", as_root=True)
+        assert started.ok, started
+
+
+def address(container: str) -> str:
+    """Return a container's address among the hosts."""
+    template = f'{{{{(index .NetworkSettings.Networks "{NETWORK}").IPAddress}}}}'
+    return podman("container", "inspect", "--format", template, container).stdout.strip()
+
+
+@contextmanager
+def surroundings() -> Iterator[tuple[str, str]]:
+    """Yield what stands beside the hosts: the address of their upstream, and the process id of a stranger."""
+    names = f"{NETWORK}-upstream", f"{NETWORK}-stranger"
+    podman("rm", "--force", "--ignore", "--time", "0", *names)
+    if not podman("network", "exists", NETWORK, check=False).ok:
+        podman("network", "create", "--disable-dns", "--subnet", SUBNET, NETWORK)
+    try:
+        podman("run", "--detach", "--name", names[0], "--network", NETWORK, "--volume",
+               f"{ROOT / 'tests/acceptance/upstream'}:/upstream:ro", "--entrypoint", "named",
+               "localhost/podserve-dns:latest", "-g", "-c", "/upstream/named.conf")  # fmt: skip
+        podman("run", "--detach", "--name", names[1], "--network", NETWORK, "localhost/podserve-base:latest", "sleep",
+               "infinity")  # fmt: skip
+        yield address(names[0]), podman("container", "inspect", "--format", "{{.State.Pid}}", names[1]).stdout.strip()
+    finally:
+        podman("rm", "--force", "--time", "0", *names, check=False)
+        podman("network", "rm", NETWORK, check=False)
+
+
+@contextmanager
+def machine(kind: Kind, upstream: str) -> Iterator[Machine]:
+    """Yield a pristine host of a kind; afterwards nothing of it is left but its Debian packages, for the next one."""
+    ensure_image(kind)
+    name = f"{NETWORK}-{kind.letter.lower()}"
+    volume = f"{name}-containers"  # an overlay cannot lie on another
+    mounts = [f"{volume}:/var/lib/containers", f"podserve-hosts-packages-{kind.suite}:/var/cache/apt/archives",
+              f"{HERE / 'boot'}:/usr/local/bin/boot:ro"]  # fmt: skip
+    mounts += [f"{volume}-home:/home"] if kind.user != "root" else []
+    mounts += [f"{AUTHORITIES}:/authorities.crt:ro"] if AUTHORITIES.exists() else []
+    process = ["boot", name] if kind.systemd else ["sleep", "infinity"]
+    # /run is empty after a start, as on any host; systemd sees to that itself.
+    runs = ["--systemd=always"] if kind.systemd else ["--init", "--tmpfs", "/run"]
+    podman("rm", "--force", "--ignore", "--time", "0", name)
+    podman("volume", "rm", "--force", volume, f"{volume}-home")
+    try:
+        podman("run", "--detach", "--name", name, "--hostname", name, "--privileged", "--network", NETWORK, *runs,
+               *(word for mount in mounts for word in ("--volume", mount)), kind.image, *process)  # fmt: skip
+        made = Machine(kind, name, upstream)
+        made.add_user()
+        made.clone()
+        made.wait_until_started()
+        made.own_checkout()
+        yield made
+    finally:
+        podman("rm", "--force", "--time", "0", name, check=False)
+        podman("volume", "rm", "--force", volume, f"{volume}-home", check=False)

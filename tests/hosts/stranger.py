@@ -1,0 +1,47 @@
+"""A client outside the host: what it gets, and what it is refused. Run in its network namespace, with an address."""
+
+import http.client
+import imaplib
+import smtplib
+import ssl
+import sys
+
+import dns.flags
+import dns.message
+import dns.query
+import dns.rcode
+
+from tests.acceptance.server import PATIENCE
+
+
+def main(host: str, domain: str) -> None:
+    """Try all four daemons; raise AssertionError where one does what it must not."""
+    trusting = ssl._create_unverified_context()  # noqa: S323,SLF001  # who it is does not matter here
+    site = http.client.HTTPSConnection(host, timeout=PATIENCE, context=trusting)
+    site.request("GET", "/", headers={"Host": domain})
+    assert site.getresponse().status == 200
+
+    with smtplib.SMTP(host, timeout=PATIENCE) as client:
+        client.ehlo("client.example.com")
+        client.mail("someone@example.com")
+        accepted, refused = client.rcpt(f"postmaster@{domain}"), client.rcpt("someone@example.net")
+        assert accepted[0] == 250, accepted
+        assert refused[0] == 554, refused
+
+    with imaplib.IMAP4_SSL(host, timeout=PATIENCE, ssl_context=trusting) as mailbox:
+        try:
+            mailbox.login(f"nobody@{domain}", "wrong password")
+        except imaplib.IMAP4.error:
+            pass
+        else:
+            raise AssertionError("a login that does not exist was let in")
+
+    question = dns.message.make_query("example.com", "A")
+    for ask in (dns.query.udp, dns.query.tcp):
+        answer = ask(question, host, timeout=PATIENCE)
+        assert answer.rcode() == dns.rcode.REFUSED, answer
+        assert not answer.flags & dns.flags.RA, answer
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

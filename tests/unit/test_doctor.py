@@ -1,0 +1,233 @@
+"""The doctor: what it makes of what it is told of a host, and how it says so."""
+
+import json
+import os
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from podserve import doctor, host, pod
+from podserve.doctor import Finding
+from podserve.errors import Problem
+from podserve.manifests import Manifests
+from tests.unit.helpers import FakePodman, chosen
+
+GOOD = host.Podman((5, 4, 2), "netavark", "crun", "v2", Path("/"))
+
+
+def examine(
+    monkeypatch: pytest.MonkeyPatch, told: host.Podman, *checks: str, exists: bool = False, bind: str = "127.0.0.1"
+) -> list[Finding]:
+    """Return what those checks find where Podman tells this of itself."""
+    monkeypatch.setattr(host, "podman", lambda: told)
+    monkeypatch.setattr(pod, "exists", lambda _: exists)
+    named = [getattr(doctor, f"_{name}") for name in checks]
+    return doctor.examine(Manifests(chosen(bind=bind)), named)
+
+
+@pytest.fixture(autouse=True)
+def _state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Keep locks out of this checkout."""
+    monkeypatch.setattr(pod, "STATE", tmp_path / "state")
+
+
+@pytest.fixture
+def _as_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Be somebody who is not root."""
+    monkeypatch.setattr(host, "rootless", lambda: True)
+
+
+@pytest.mark.parametrize(
+    ("version", "state"), [((4, 2, 9), "problem"), ((3, 4, 4), "problem"), ((4, 3, 0), "ok"), ((10, 0, 0), "ok")]
+)
+def test_a_podman_that_is_too_old_is_a_problem(
+    monkeypatch: pytest.MonkeyPatch, version: tuple[int, ...], state: str
+) -> None:
+    (finding,) = examine(monkeypatch, replace(GOOD, version=version), "version")
+    assert finding.state == state
+    assert GOOD.named == "5.4.2"
+    assert ".".join(map(str, version)) in finding.said
+
+
+def test_nothing_more_is_asked_of_a_podman_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = examine(monkeypatch, replace(GOOD, version=(3, 4, 4)), "version", "ports", "memory")
+    assert [finding.check for finding in found] == ["podman"]
+
+
+@pytest.mark.parametrize(("backend", "state"), [("netavark", "ok"), ("cni", "problem")])
+def test_a_network_that_may_hide_clients_is_a_problem(
+    monkeypatch: pytest.MonkeyPatch, backend: str, state: str
+) -> None:
+    (finding,) = examine(monkeypatch, replace(GOOD, backend=backend), "source_addresses")
+    assert finding.state == state
+
+
+@pytest.mark.usefixtures("_as_user")
+@pytest.mark.parametrize(
+    ("version", "program", "package"),
+    [((5, 4, 2), "pasta", "passt"), ((4, 3, 1), "slirp4netns", "slirp4netns")],
+    ids=["pasta", "slirp4netns"],
+)
+def test_rootless_without_a_network_that_keeps_addresses_is_a_problem(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, version: tuple[int, ...], program: str, package: str
+) -> None:
+    told = replace(GOOD, version=version)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (finding,) = examine(monkeypatch, told, "source_addresses")
+    assert (finding.state, finding.fix) == ("problem", f"sudo apt-get install {package}")
+    (tmp_path / program).touch(mode=0o755)
+    (finding,) = examine(monkeypatch, told, "source_addresses")
+    assert finding.state == "ok"
+    assert program in finding.said
+
+
+@pytest.mark.usefixtures("_as_user")
+@pytest.mark.parametrize(("first", "state"), [(1024, "problem"), (26, "problem"), (25, "ok"), (0, "ok")])
+def test_low_ports_that_a_user_may_not_serve_on_are_a_problem(
+    monkeypatch: pytest.MonkeyPatch, first: int, state: str
+) -> None:
+    monkeypatch.setattr(host, "first_port", lambda: first)
+    (finding,) = examine(monkeypatch, GOOD, "first_port")
+    assert finding.state == state
+    assert ("net.ipv4.ip_unprivileged_port_start=25 " in finding.fix) == (state == "problem")
+
+
+@pytest.mark.usefixtures("_as_user")
+@pytest.mark.parametrize(
+    ("line", "state"),
+    [
+        ("", "problem"),
+        ("nobody-else:100000:65536\n", "problem"),
+        (f"{os.getuid()}:100000:1000\n", "problem"),
+        (f"nobody-else:100000:65536\n{os.getuid()}:165536:65536\n", "ok"),
+    ],
+    ids=["no file's line", "another's", "too few", "enough"],
+)
+def test_a_user_without_subordinate_ids_is_told_how_to_get_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str, state: str
+) -> None:
+    file = tmp_path / "subuid"
+    file.write_text(line)
+    counted = host.subordinate_ids(file)
+    monkeypatch.setattr(host, "subordinate_ids", lambda _: counted)
+    (finding,) = examine(monkeypatch, GOOD, "user_ids")
+    assert finding.state == state
+    assert ("usermod --add-subuids" in finding.fix) == (state == "problem")
+
+
+@pytest.mark.parametrize(
+    ("free", "exists", "state"),
+    [(2**30, False, "problem"), (2**30, True, "warning"), (2**20, True, "problem"), (3 * 2**30, False, "warning"),
+     (2**40, False, "ok"), (2**40, True, "ok")],
+)  # fmt: skip
+def test_free_space_is_judged_by_what_the_pod_needs(
+    monkeypatch: pytest.MonkeyPatch,
+    free: int,
+    exists: bool,  # noqa: FBT001
+    state: str,
+) -> None:
+    monkeypatch.setattr(host, "free_space", lambda _: free)
+    (finding,) = examine(monkeypatch, GOOD, "space", exists=exists)
+    assert finding.state == state
+
+
+def test_the_space_of_a_folder_that_is_not_there_yet_is_that_of_its_file_system(tmp_path: Path) -> None:
+    assert abs(host.free_space(tmp_path / "not" / "yet") - host.free_space(tmp_path)) < 2**30
+
+
+@pytest.mark.parametrize(("free", "state"), [(2**26, "problem"), (2**28 + 2**27, "warning"), (2**33, "ok")])
+def test_free_memory_is_judged(monkeypatch: pytest.MonkeyPatch, free: int, state: str) -> None:
+    monkeypatch.setattr(host, "free_memory", lambda: free)
+    (finding,) = examine(monkeypatch, GOOD, "memory")
+    assert finding.state == state
+
+
+@pytest.mark.parametrize(
+    ("there", "state"), [(set(), "warning"), ({"203.0.113.9"}, "warning"), ({"203.0.113.9", "127.0.0.1"}, "ok")]
+)
+def test_a_name_that_leads_elsewhere_is_a_warning(monkeypatch: pytest.MonkeyPatch, there: set[str], state: str) -> None:
+    monkeypatch.setattr(host, "looked_up", lambda _: there)
+    monkeypatch.setattr(host, "addresses", lambda: {"127.0.0.1", "::1"})
+    (finding,) = examine(monkeypatch, GOOD, "name")
+    assert finding.state == state
+
+
+def test_an_address_of_this_host_is_known() -> None:
+    assert "127.0.0.1" in host.addresses()
+
+
+def test_ports_that_the_pod_holds_itself_are_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    (finding,) = examine(monkeypatch, GOOD, "ports", exists=True, bind="192.0.2.1")
+    assert finding.state == "ok"
+    (finding,) = examine(monkeypatch, GOOD, "ports", bind="192.0.2.1")
+    assert finding.state == "problem"
+
+
+@pytest.mark.parametrize(("systemd", "state"), [(True, "ok"), (False, "warning")])
+def test_without_systemd_health_checks_do_not_run_by_themselves(
+    monkeypatch: pytest.MonkeyPatch,
+    systemd: bool,  # noqa: FBT001
+    state: str,
+) -> None:
+    monkeypatch.setattr(host, "has_systemd", lambda: systemd)
+    (finding,) = examine(monkeypatch, GOOD, "health")
+    assert finding.state == state
+
+
+@pytest.mark.parametrize(("states", "code"), [(["ok", "warning"], 0), (["ok", "problem"], 1), (["problem", "ok"], 1)])
+def test_the_exit_code_and_the_json_tell_of_a_problem(
+    fake_podman: FakePodman, monkeypatch: pytest.MonkeyPatch, states: list[doctor.State], code: int
+) -> None:
+    found = [Finding("memory", state, "as it is", "make it better") for state in states]
+    monkeypatch.setattr(doctor, "examine", lambda _: found)
+    ended = fake_podman.invoke_here("doctor", "--json")
+    assert ended.code == code
+    told = json.loads(ended.stdout)
+    assert told["ok"] == (code == 0)
+    assert [finding["state"] for finding in told["findings"]] == states
+    shown = fake_podman.invoke_here("doctor")
+    assert shown.code == code
+    assert [line.split()[0] for line in str(shown.stdout).splitlines()[::2]] == states
+
+
+def test_what_is_no_problem_stops_no_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "examine", lambda *_: [Finding("disk", "warning", "little", "df")])
+    doctor.require(Manifests(chosen()))
+
+
+def test_an_up_that_cannot_be_tells_every_problem_and_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [Finding("disk", "problem", "no room", "df -h"), Finding("ports", "problem", "port 25 is taken", "kill 1")]
+    monkeypatch.setattr(doctor, "examine", lambda *_: found)
+    with pytest.raises(Problem) as refused:
+        doctor.require(Manifests(chosen()))
+    assert str(refused.value.message).splitlines()[1:] == [
+        "  no room. Mend it: df -h",
+        "  port 25 is taken. Mend it: kill 1",
+    ]
+
+
+def test_up_on_a_podman_that_is_too_old_makes_nothing(fake_podman: FakePodman) -> None:
+    fake_podman.told["version"]["Version"] = "3.4.4"
+    ended = fake_podman.invoke_here("up", INVOKE_POD="podserve-unit")
+    assert ended.code == 1
+    assert "Podman is 3.4.4: expected 4.3 or later. Mend it: apt-get install podman" in ended.stderr
+    assert fake_podman.calls == ["info --format json"]
+
+
+def test_up_on_a_podman_that_hangs_ends_with_a_line(fake_podman: FakePodman, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "PATIENCE", 0.2)
+    (fake_podman.folder / "podman").write_text("#!/bin/sh\nexec sleep 60\n")
+    ended = fake_podman.invoke_here("up", INVOKE_POD="podserve-unit")
+    assert ended.code == 1
+    assert ended.stderr.startswith("podserve: no answer within 0 s from: podman info --format json. What else uses")
+
+
+def test_up_where_a_port_is_taken_makes_nothing(fake_podman: FakePodman) -> None:
+    with socket.create_server(("127.0.0.241", 995)):
+        ended = fake_podman.invoke_here("up", INVOKE_POD="podserve-unit", INVOKE_BIND="127.0.0.241")
+    assert ended.code == 1
+    assert "port 995/TCP is taken on 127.0.0.241 by " in ended.stderr
+    assert f"(process {os.getpid()})" in ended.stderr
+    assert fake_podman.calls == ["info --format json", "pod inspect podserve-unit"]

@@ -1,0 +1,157 @@
+"""The pod as a service: its units, and hosts that cannot have one."""
+
+from configparser import ConfigParser
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from podserve import host, pod, systemd
+from podserve.commands import ROOT, Result
+from podserve.errors import Problem
+from podserve.manifests import Manifests
+from tests.unit.helpers import FakePodman, chosen
+
+GOOD = host.Podman((5, 4, 2), "netavark", "crun", "v2", Path("/"))
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """What systemctl was called with; units are written into a folder of the test's own."""
+    calls: list[str] = []
+
+    def run(argv: list[str], **_: object) -> Result:
+        calls.append(" ".join(argv))
+        return Result(tuple(argv), 0, "active\n", "")
+
+    monkeypatch.setattr(systemd, "run", run)
+    monkeypatch.setattr(systemd, "environment", lambda: {"CONTAINERS_CONF": "/here/100%.conf", "HOME": "/root"})
+    monkeypatch.setattr(systemd, "_folder", lambda kind: tmp_path / kind)
+    monkeypatch.setattr(pod, "STATE", tmp_path / "state")
+    return calls
+
+
+def unit(file: Path) -> dict[str, dict[str, str]]:
+    """Return a unit's sections, and their settings without quotes."""
+    read = ConfigParser(interpolation=None, strict=False)
+    read.optionxform = str  # type: ignore[assignment,method-assign]
+    read.read_string(file.read_text())
+    return {name: dict(read[name]) for name in read.sections()}
+
+
+def test_the_units_play_what_the_pod_applies_after_the_network(called: list[str], tmp_path: Path) -> None:
+    settings = chosen(domain="example.org")
+    assert not systemd.installed(settings)
+    systemd.write(Manifests(settings), Path("/state/played"))
+    assert systemd.installed(settings)
+    played = unit(tmp_path / "containers/systemd/podserve-simple.kube")
+    assert played["Kube"]["Yaml"] == "/state/played/podserve.yaml"
+    assert played["Kube"]["ConfigMap"] == "/state/played/config.yaml"
+    assert played["Kube"]["Network"] == "podserve-simple.network"
+    assert played["Kube"]["LogDriver"] == "journald"
+    assert "network-online.target" in played["Unit"]["After"]
+    assert played["Service"]["Restart"] == "always"
+    assert played["Service"]["Environment"] == '"CONTAINERS_CONF=/here/100%%.conf"'
+    assert played["Install"]["WantedBy"] == "multi-user.target"
+    network = unit(tmp_path / "containers/systemd/podserve-simple.network")
+    assert network["Network"] == {"NetworkName": "podserve-simple", "DisableDNS": "true"}
+    assert called == ["systemctl daemon-reload"]
+
+
+def test_a_users_units_need_no_bridge(called: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "rootless", lambda: True)
+    monkeypatch.setattr(host, "podman", lambda: GOOD)
+    systemd.write(Manifests(chosen()), Path("/state/played"))
+    played = unit(tmp_path / "containers/systemd/podserve-simple.kube")
+    assert played["Kube"]["Network"] == "pasta"
+    assert played["Install"]["WantedBy"] == "default.target"
+    assert not (tmp_path / "containers/systemd/podserve-simple.network").exists()
+    assert called == ["systemctl --user daemon-reload"]
+
+
+def test_the_timer_renews_with_the_pods_own_settings(called: list[str], tmp_path: Path) -> None:
+    settings = chosen(domain="example.org", forwarders="192.0.2.1 192.0.2.2")
+    systemd.write(Manifests(settings), Path("/state/played"))
+    file = tmp_path / "systemd/system/podserve-simple-renew.service"
+    service = unit(file)["Service"]
+    assert service["ExecStart"] == f"{ROOT}/.venv/bin/invoke certs.renew"
+    assert service["WorkingDirectory"] == str(ROOT)
+    for name, value in settings.environment().items():
+        assert f'Environment="INVOKE_{name}={value}"\n' in file.read_text()
+    assert unit(tmp_path / "systemd/system/podserve-simple-renew.timer")["Timer"]["OnCalendar"] == "daily"
+    systemd.enable(settings)
+    assert called[-1] == "systemctl enable --now podserve-simple-renew.timer"
+
+
+def test_what_was_written_is_taken_back(called: list[str], tmp_path: Path) -> None:
+    settings = chosen()
+    systemd.write(Manifests(settings), Path("/state/played"))
+    removed = systemd.remove(settings)
+    assert len(removed) == 4
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
+    assert "systemctl stop podserve-simple.service podserve-simple-network.service" in called
+    assert called[-1] == "systemctl daemon-reload"
+    assert not systemd.installed(settings)
+
+
+@pytest.mark.parametrize(
+    ("told", "booted", "why"),
+    [
+        (GOOD, False, "this host has no systemd"),
+        (replace(GOOD, version=(4, 3, 1)), True, "Podman is 4.3.1, and Quadlet came with 4.4"),
+    ],
+    ids=["no systemd", "no Quadlet"],
+)
+def test_a_host_that_cannot_have_a_service_is_told_what_to_do_instead(
+    monkeypatch: pytest.MonkeyPatch,
+    told: host.Podman,
+    booted: bool,  # noqa: FBT001
+    why: str,
+) -> None:
+    monkeypatch.setattr(host, "podman", lambda: told)
+    monkeypatch.setattr(host, "has_systemd", lambda: booted)
+    with pytest.raises(Problem) as refused:
+        systemd.require_systemd(chosen())
+    assert why in str(refused.value.message)
+    assert f"@reboot cd {ROOT} && ./bootstrap invoke up" in str(refused.value.message)
+
+
+def test_a_host_with_systemd_and_quadlet_can_have_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "podman", lambda: GOOD)
+    monkeypatch.setattr(host, "has_systemd", lambda: True)
+    systemd.require_systemd(chosen())
+
+
+@pytest.mark.usefixtures("called")
+def test_the_volumes_of_a_service_are_not_removed(fake_podman: FakePodman) -> None:
+    systemd.write(Manifests(chosen()), Path("/state/played"))
+    ended = fake_podman.invoke_here("down", "--volumes", "--yes")
+    assert ended.code == 1
+    assert "is a service of this machine, which needs its volumes: invoke uninstall first" in ended.stderr
+    assert fake_podman.calls == []
+
+
+def test_the_tasks_go_through_systemd(
+    fake_podman: FakePodman, called: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pod, "wait_until_answering", lambda _: None)
+    monkeypatch.setattr(pod, "exists", lambda _: True)
+    systemd.write(Manifests(chosen()), Path("/state/played"))
+    assert fake_podman.invoke_here("restart").code == 0
+    assert called[-1] == "systemctl restart podserve-simple.service"
+    assert [call for call in fake_podman.calls if "restart" in call] == []
+    assert fake_podman.invoke_here("down").code == 0
+    assert called[-1] == "systemctl stop podserve-simple.service podserve-simple-network.service"
+
+
+def test_the_journal_is_asked_for_what_containers_logged() -> None:
+    words = systemd.journal(["podserve-simple-mail"], follow=True)
+    assert words[0] == "journalctl"
+    assert words[-2:] == ["--follow", "CONTAINER_NAME=podserve-simple-mail"]
+
+
+def test_there_is_nothing_to_take_back_where_nothing_was_installed(fake_podman: FakePodman, called: list[str]) -> None:
+    ended = fake_podman.invoke_here("uninstall")
+    assert ended.code == 1
+    assert "is no service of this machine: there is nothing to take back" in ended.stderr
+    assert called == []
