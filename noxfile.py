@@ -11,7 +11,7 @@ nox.options.default_venv_backend = "none"
 nox.options.error_on_external_run = False
 nox.options.sessions = ["lint", "types", "unit", "acceptance"]
 
-PYTHON = ["tasks.py", "noxfile.py", "podserve", "tests"]
+PYTHON = ["tasks.py", "noxfile.py", "podserve", "tests", "bench"]
 SHELL = ["bootstrap", ".ci/run", "docker/build.sh", "docker/engine.sh"]
 
 
@@ -61,3 +61,10 @@ def acceptance(session: nox.Session) -> None:
     session.run("invoke", "build")
     # A network namespace of its own: every port is free there whatever this host serves, and no way leads out of it.
     session.run("unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh", *pytest, external=True)
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Figures, each beside its alternative; what follows `--` names sections, `-- --record` keeps a run in docs/."""
+    session.run("invoke", "build")
+    session.run(sys.executable, "-m", "bench", *session.posargs)

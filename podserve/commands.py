@@ -79,13 +79,19 @@ def podman(*argv: str, stdin: str = "", check: bool = True, timeout: float = 600
     return run(["podman", *argv], stdin=stdin, check=check, timeout=timeout, env=environment())
 
 
-def lines(argv: Sequence[str]) -> Iterator[str]:
+def lines(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> Iterator[str]:
     """Run a command and yield each line it prints, standard error included, as it comes.
 
     Raises Problem after the last line when it ended with another code than 0.
     """
     with subprocess.Popen(
-        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env=env,
     ) as process:
         if process.stdout:
             yield from (line.rstrip("\n") for line in process.stdout)
