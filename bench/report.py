@@ -1,5 +1,6 @@
 """The figures as a table on the terminal, as JSON, and as a plot (SVG)."""
 
+import io
 import json
 import os
 import platform
@@ -7,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pygal
-from pygal.style import Style
+from rich.bar import Bar
 from rich.console import Console
 from rich.table import Table
+from rich.terminal_theme import DEFAULT_TERMINAL_THEME
+from rich.text import Text
 
 from bench.figures import Figure
 from podserve.commands import podman, run
@@ -104,25 +106,41 @@ def write(text: str, file: Path, begin: str, end: str) -> None:
     file.write_text(f"{before}{begin}\n{text}{end}{after}")
 
 
+# Rich's own (rich._export_format) without the title bar, and without the font that it has a browser fetch.
+_SVG = """\
+<svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
+<style>
+.{unique_id}-matrix {{ font: {char_height}px monospace; line-height: {line_height}px; }}
+{styles}
+</style>
+<defs><clipPath id="{unique_id}-clip-terminal"><rect width="{terminal_width}" height="{terminal_height}"/></clipPath>{lines}</defs>
+<rect fill="#ffffff" width="100%" height="100%"/>
+<g transform="translate({terminal_x}, {terminal_y})" clip-path="url(#{unique_id}-clip-terminal)">
+{backgrounds}
+<g class="{unique_id}-matrix">
+{matrix}
+</g>
+</g>
+</svg>
+"""  # noqa: E501
+_LONGEST_BAR = 2.0
+
+
 def plot(figures: Sequence[Figure], file: Path) -> None:
-    """Draw how near each figure is to what it is to reach: a bar that comes up to 1 has reached it."""
-    judged = [(figure, share) for figure in figures if (share := _share(figure)) is not None]
-    chart = pygal.HorizontalBar(
-        style=Style(background="white", plot_background="white", font_family="sans-serif", label_font_size=11,
-                    major_label_font_size=11, title_font_size=15, value_font_size=10),
-        js=[], show_legend=False, print_values=True, print_values_position="top", width=900,
-        height=60 + 24 * len(judged), title="Each figure by what it is to reach (1 or more: reached)",
-        range=(0, 2), truncate_label=60, margin=20, spacing=4, value_formatter=lambda value: f"{value:.2f}",
-        y_labels=[0, 0.5, 1, 1.5, 2], pretty_print=True, disable_xml_declaration=True,
-    )  # fmt: skip
-    chart.x_labels = [f"{figure.section}: {figure.name}" for figure, _ in reversed(judged)]
-    chart.add("", [
-        # A bar that is longer than the plot is cut, its number is not.
-        {"value": min(share, 2.0), "formatter": lambda _, share=share: f"{share:.2f}",
-         "color": "#2e7d32" if share >= 1 else "#c62828"}
-        for _, share in reversed(judged)
-    ])  # fmt: skip
-    file.write_text(chart.render(is_unicode=True) + "\n")
+    """Draw how near each figure is to what it is to reach: a bar that comes to the line has reached it."""
+    console = Console(file=io.StringIO(), record=True, width=130, force_terminal=True, color_system="truecolor")
+    drawn = Table("Figure", "By what it is to reach: 1 and more is reached", "", "", box=None, pad_edge=False)
+    for figure in figures:
+        share = _share(figure)
+        if share is None or figure.goal is None:
+            continue
+        colour = "#2e7d32" if share >= 1 else "#c62828"
+        bar = Bar(_LONGEST_BAR, 0, min(share, _LONGEST_BAR), width=44, color=colour, bgcolor="#eeeeee")
+        _, median, _, _, compared, goal = row(figure)
+        said = median if figure.goal.of == "median" else compared
+        drawn.add_row(Text(f"{figure.section}: {figure.name}", overflow="ellipsis", no_wrap=True), bar, said, goal)
+    console.print(drawn)
+    file.write_text(console.export_svg(title="", code_format=_SVG, unique_id="bench", theme=DEFAULT_TERMINAL_THEME))
 
 
 def _share(figure: Figure) -> float | None:
