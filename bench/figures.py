@@ -49,8 +49,8 @@ class Figure:
 
     @property
     def ratio(self) -> float | None:
-        """The median of each run's ratio to the alternative's run of the same round, or None without one."""
-        if not self.beside:
+        """The median of each run's ratio to the alternative's run of the same round, or None without one, or of 0."""
+        if not self.beside or 0 in self.beside:
             return None
         return statistics.median(own / other for own, other in zip(self.runs, self.beside, strict=True))
 

@@ -50,7 +50,8 @@ def _exchanges(own: OwnPod) -> dict[str, Callable[[], None]]:
             client.stat()
 
     def resolved(ask: Callable[..., dns.message.Message]) -> None:
-        rcode = ask(dns.message.make_query(endpoints.QUESTION, "A"), server.host, timeout=endpoints.PATIENCE).rcode()
+        query = dns.message.make_query(endpoints.QUESTION, "A")
+        rcode = ask(query, server.host, port=53, timeout=endpoints.PATIENCE).rcode()
         if rcode != dns.rcode.NOERROR:
             raise NotYet(dns.rcode.to_text(rcode))
 
@@ -62,7 +63,7 @@ def _exchanges(own: OwnPod) -> dict[str, Callable[[], None]]:
         "imap": lambda: imap(implicit_tls=False),
         "imaps": lambda: imap(implicit_tls=True),
         "pop3s": pop3s,
-        "dns-udp": lambda: resolved(dns.query.udp),
+        "dns-udp": lambda: resolved(endpoints.udp),
         "dns-tcp": lambda: resolved(dns.query.tcp),
     }
 

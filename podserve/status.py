@@ -3,6 +3,7 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from podserve import certificates, endpoints, pod, volumes
 from podserve.commands import podman, run
@@ -79,8 +80,8 @@ def _queue(container: str) -> int:
     return len(listed.stdout.splitlines()) if listed.ok else -1
 
 
-def _use(volume: str, size: str) -> Use:
-    used = run(["du", "-s", "-B1", str(volumes.folder(volume))], check=False).stdout.split()
+def _use(volume: str, size: str, folder: Path) -> Use:
+    used = run(["du", "-s", "-B1", str(folder)], check=False).stdout.split()
     return Use(volume, int(used[0]) if used else 0, int(size[:-2]) * _UNITS[size[-2:]])
 
 
@@ -89,12 +90,13 @@ def look(manifests: Manifests) -> Status:
     settings = manifests.settings
     if not pod.exists(settings):
         raise Problem(f"there is no pod {settings.pod}. Start it: invoke up")
-    certificate = certificates.current(volumes.folder(manifests.volumes["certificates"].name))
+    folders = volumes.folders([volume.name for volume in manifests.volumes.values()])
+    certificate = certificates.current(folders[manifests.volumes["certificates"].name])
     context = pod.client_context(manifests)
     with ThreadPoolExecutor() as pool:
         containers = pool.map(_container, manifests.containers.values())
         queue = pool.submit(_queue, manifests.containers["mail"])
-        uses = pool.map(lambda volume: _use(volume.name, volume.size), manifests.volumes.values())
+        uses = pool.map(lambda volume: _use(volume.name, volume.size, folders[volume.name]), manifests.volumes.values())
         answers = pool.submit(endpoints.attempt_all, manifests, context, list(manifests.ports))
         return Status(
             settings.pod,
