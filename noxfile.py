@@ -11,7 +11,7 @@ nox.options.default_venv_backend = "none"
 nox.options.error_on_external_run = False
 nox.options.sessions = ["lint", "types", "unit", "acceptance"]
 
-PYTHON = ["tasks.py", "noxfile.py", "podserve", "tests"]
+PYTHON = ["tasks.py", "noxfile.py", "podserve", "tests", "bench"]
 SHELL = ["bootstrap", ".ci/run", "docker/build.sh", "docker/engine.sh", "tests/hosts/boot"]
 
 
@@ -68,3 +68,10 @@ def hosts(session: nox.Session) -> None:
     """Both commands, a service and a reboot on pristine hosts: `-- [A] [B] [C] [--without STEP]`."""
     session.run("invoke", "build")
     session.run(sys.executable, "-m", "tests.hosts", *session.posargs)
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Figures, each beside its alternative; what follows `--` names sections, `-- --record` keeps a run in docs/."""
+    session.run("invoke", "build")
+    session.run(sys.executable, "-m", "bench", *session.posargs)

@@ -45,7 +45,7 @@ from_archive() {
     echo "debian: bootstrapping from Debian's archive"
     mmdebstrap --quiet --variant=minbase \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/info/*' \
-        --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
+        --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' --dpkgopt=force-unsafe-io \
         trixie "$work/root.tar" 2>&1 | sed 's/^/debian: /'
     [ -s "$work/root.tar" ] && podman import -q "$work/root.tar" "$root" | sed 's/^/debian: /'
 }

@@ -99,7 +99,7 @@ def podman(*argv: str, stdin: str = "", check: bool = True, timeout: float = 120
     return run(["podman", *argv], stdin=stdin, check=check, timeout=timeout, env=environment())
 
 
-def lines(argv: Sequence[str]) -> Generator[str, None, None]:
+def lines(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> Generator[str, None, None]:
     """Run a command and yield each line it prints, standard error included, as it comes.
 
     Raises Problem after the last line when it ended with another code than 0. Where lines are left, and the generator
@@ -108,7 +108,14 @@ def lines(argv: Sequence[str]) -> Generator[str, None, None]:
     # A session of its own, so that one signal ends all of it: what a shell runs in the background passes over Ctrl-C.
     pipe, null = subprocess.PIPE, subprocess.DEVNULL
     with subprocess.Popen(
-        argv, stdin=null, stdout=pipe, stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True
+        argv,
+        stdin=null,
+        stdout=pipe,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env=env,
+        start_new_session=True,
     ) as process:
         try:
             if process.stdout:

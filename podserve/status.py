@@ -3,6 +3,7 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from podserve import certificates, endpoints, host, pod, systemd, volumes
 from podserve.commands import podman, run
@@ -84,8 +85,8 @@ def _queue(container: str) -> int:
     return len(listed.stdout.splitlines()) if listed.ok else -1
 
 
-def _use(volume: Volume) -> Use:
-    used = run(["du", "-s", "-B1", str(volumes.folder(volume.name))], check=False).stdout.split()
+def _use(volume: Volume, folder: Path) -> Use:
+    used = run(["du", "-s", "-B1", str(folder)], check=False).stdout.split()
     return Use(volume.name, int(used[0]) if used else 0, volume.bytes)
 
 
@@ -94,12 +95,13 @@ def look(manifests: Manifests) -> Status:
     settings = manifests.settings
     if not pod.exists(settings):
         raise Problem(f"there is no pod {settings.pod}. Start it: invoke up")
-    certificate = certificates.current(volumes.folder(manifests.volumes["certificates"].name))
+    folders = volumes.folders([volume.name for volume in manifests.volumes.values()])
+    certificate = certificates.current(folders[manifests.volumes["certificates"].name])
     context = pod.client_context(manifests)
     with ThreadPoolExecutor() as pool:
         containers = pool.map(_container, manifests.containers.values())
         queue = pool.submit(_queue, manifests.containers["mail"])
-        uses = pool.map(_use, manifests.volumes.values())
+        uses = pool.map(lambda volume: _use(volume, folders[volume.name]), manifests.volumes.values())
         answers = pool.submit(endpoints.attempt_all, manifests, context, list(manifests.ports))
         return Status(
             settings.pod,

@@ -1,6 +1,6 @@
 """Podman's volumes: made when missing, found on the host's disk."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import yaml
@@ -32,6 +32,12 @@ def remove(names: Iterable[str]) -> list[str]:
     if found:
         podman("volume", "rm", *found)
     return found
+
+
+def folders(names: Sequence[str]) -> dict[str, Path]:
+    """Return where the files of these volumes are on this host. Raises Problem when there is no such volume."""
+    found = podman("volume", "inspect", "--format", "{{.Mountpoint}}", *names).stdout.split("\n")
+    return {name: Path(mountpoint) for name, mountpoint in zip(names, found, strict=False)}
 
 
 def folder(name: str) -> Path:

@@ -13,6 +13,7 @@ from itertools import product
 import pytest
 
 from podserve.commands import podman
+from podserve.waiting import NotYet, wait_until
 from tests.acceptance import envelopes
 from tests.acceptance.envelopes import Envelope, answer, not_refused
 from tests.acceptance.mail import STRANGER, arrived, queued, refusal_of_tls_1_1, sasl_plain
@@ -114,6 +115,23 @@ def test_a_tagged_address_reaches_its_account(server: Server, alice: Account) ->
     with server.smtp() as client:
         client.send_message(letter(STRANGER, f"{alice.local_part}+{token()}@{domain}", subject))
     assert arrived(server, alice, subject)
+
+
+def test_many_letters_at_once_for_one_account_are_all_there_soon(
+    own: OwnPod, server: Server, new_account: Account
+) -> None:
+    # More deliveries at once than Dovecot lets a user have by default: the rest would wait for minutes.
+    many = 300
+    own.exec("mail", "smtp-source", "-s", "20", "-m", str(many), "-M", "client.example.com", "-f", STRANGER,
+             "-t", new_account.address, "localhost:25")  # fmt: skip
+    with server.imap(new_account) as client:
+
+        def check() -> None:
+            found = client.folder_status("INBOX", ["MESSAGES"])[b"MESSAGES"]
+            if found != many:
+                raise NotYet(f"{found} of {many} are there")
+
+        wait_until(check, 20, "all of them")
 
 
 def test_capital_letters_in_an_address_mean_the_same_account(server: Server, alice: Account) -> None:

@@ -173,3 +173,22 @@ def test_a_message_above_the_largest_size_is_refused(client: smtplib.SMTP, alice
     largest = int(client.esmtp_features["size"])
     assert client.docmd("MAIL", f"FROM:<{alice.address}> SIZE={largest + 1}")[0] == 552
     assert client.docmd("MAIL", f"FROM:<{alice.address}> SIZE={largest}")[0] == 250
+
+
+def test_logins_are_back_as_soon_as_dovecot_is(own: OwnPod, server: Server, alice: Account) -> None:
+    # Without Dovecot an smtpd ends, and the rest that Postfix gives the port after that is a minute by default.
+    own.exec("mail", "s6-svc", "-wD", "-d", "/run/s6/dovecot")
+    try:
+        with pytest.raises((OSError, smtplib.SMTPException)), server.submission(alice):
+            pass
+    finally:
+        own.exec("mail", "s6-svc", "-u", "/run/s6/dovecot")
+
+    def log_in() -> None:
+        try:
+            with server.submission(alice):
+                pass
+        except smtplib.SMTPException as error:
+            raise NotYet(str(error)) from error
+
+    wait_until(log_in, 5, "a login on port 587")

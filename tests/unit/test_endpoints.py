@@ -49,6 +49,16 @@ def test_ports_that_do_not_answer_are_told_in_the_order_asked(dead_port: int, mo
     assert all(answer.error and 0 < answer.seconds < 1 for answer in answers)
 
 
+def test_a_datagram_port_behind_which_nobody_listens_is_told_at_once() -> None:
+    # As while the container starts: who waits for the answer to a lost question finds out late that it is up.
+    with socket.socket(type=socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        number = free.getsockname()[1]
+    answer = endpoints.attempt(at(number), ssl.create_default_context(), "dns-udp")
+    assert "refused" in answer.error
+    assert answer.seconds < endpoints.PATIENCE / 2
+
+
 @contextmanager
 def resolver(rcode: dns.rcode.Rcode) -> Iterator[int]:
     """Yield the port of a name server that answers one question so."""

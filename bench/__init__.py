@@ -1,0 +1,1 @@
+"""How fast, how big, how lean: figures, each beside its alternative measured in the same run. `nox -s bench`."""

@@ -1,0 +1,85 @@
+"""`python -m bench [--record] [SECTION…]`: measure all sections, or those named, and show the figures."""
+
+import argparse
+import signal
+from collections.abc import Collection, Iterator
+
+from rich.console import Console
+
+from bench import dns, git, growth, https, images, imap, memory, play, report, smtp, webdav
+from bench.figures import Figure
+from bench.sides import leave_the_network, native_twin, pod_of
+from podserve.commands import ROOT
+from podserve.errors import Problem
+from tests.acceptance.own_pod import OwnPod, own_pod
+
+OUTSIDE = {"build": images.build, "images": images.measure}
+"""The sections that need no pod."""
+ALONE = {"play": play.measure, "memory": memory.measure}
+"""Those that need a pod and no twin: what is mapped by both would weigh half."""
+COMPARED = {"dns": dns.measure, "https": https.measure, "smtp": smtp.measure, "imap": imap.measure,
+            "webdav": webdav.measure, "git": git.measure}  # fmt: skip
+"""Those that compare the pod with its native twin."""
+GROWTH = {"growth": growth.measure}
+SECTIONS = [*OUTSIDE, *ALONE, *COMPARED, *GROWTH]
+ARTEFACTS, DOCUMENT, PLOT = ROOT / "artefacts", ROOT / "docs/figures.md", ROOT / "docs/figures.svg"
+BEGIN, END = "<!-- begin: nox -s bench -- --record -->", "<!-- end -->"
+
+
+def _figures(chosen: Collection[str]) -> Iterator[Figure]:
+    """Yield the figures of these sections, in the order of SECTIONS."""
+    for section, measured in OUTSIDE.items():
+        if section in chosen:
+            yield from measured()
+    if set(chosen) <= set(OUTSIDE):
+        return
+    leave_the_network()
+    with own_pod() as own:
+        for section, measured_alone in ALONE.items():
+            if section in chosen:
+                yield from measured_alone(own)
+        if set(chosen) & set(COMPARED):
+            yield from _compared(chosen, own)
+        for section, grown in GROWTH.items():
+            if section in chosen:
+                yield from grown(own)
+
+
+def _compared(chosen: Collection[str], own: OwnPod) -> Iterator[Figure]:
+    with native_twin(own) as native:
+        for section, measured in COMPARED.items():
+            if section in chosen:
+                yield from measured(own, pod_of(own), native)
+
+
+def main() -> None:
+    """Measure and show."""
+    parser = argparse.ArgumentParser(prog="nox -s bench --", description=__doc__)
+    parser.add_argument("section", nargs="*", help=f"{', '.join(SECTIONS)} (otherwise: all)")
+    parser.add_argument("--record", action="store_true", help=f"write the run into {DOCUMENT.relative_to(ROOT)}")
+    given = parser.parse_args()
+    if unknown := set(given.section) - set(SECTIONS):
+        parser.error(f"no section {', '.join(sorted(unknown))}: expected some of {', '.join(SECTIONS)}")
+    if given.record and given.section:
+        parser.error("--record is for a run of all sections")
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    console = Console()
+    on, figures = report.machine(), []
+    try:
+        for figure in _figures(given.section or SECTIONS):
+            figures.append(figure)
+            console.print(" · ".join([figure.section, *report.row(figure)]), highlight=False)
+    except Problem as problem:
+        raise SystemExit(str(problem)) from problem
+    console.print()
+    report.table(figures, console)
+    report.save(figures, on, ARTEFACTS)
+    console.print("\nartefacts/bench.json, artefacts/bench.svg", highlight=False)
+    if given.record:
+        report.write(report.markdown(figures, on), DOCUMENT, BEGIN, END)
+        report.plot(figures, PLOT)
+
+
+if __name__ == "__main__":
+    main()

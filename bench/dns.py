@@ -1,0 +1,27 @@
+"""Queries a second: from named's cache, and through its forwarder."""
+
+from collections.abc import Iterator
+
+from bench import load
+from bench.figures import Figure, at_least
+from bench.running import in_turn
+from bench.sides import Side
+from tests.acceptance.own_pod import OwnPod
+
+SECTION = "dns"
+_NEW = 3000
+"""Names that are asked for once, which every round makes anew."""
+
+
+def measure(_own: OwnPod, pod: Side, native: Side) -> Iterator[Figure]:
+    """Ask both."""
+
+    def cached(side: Side) -> float:
+        return load.resolve(side, load.cached_names())
+
+    def uncached(side: Side) -> float:
+        return load.resolve(side, load.new_names(_NEW), once=True)
+
+    for name, act in (("cached", cached), ("through the forwarder", uncached)):
+        taken, beside = in_turn(pod.measured(act), native.measured(act))
+        yield Figure(SECTION, f"queries a second, {name}", "/s", taken, native.name, beside, at_least(0.9))

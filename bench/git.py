@@ -1,0 +1,71 @@
+"""GitWeb's pages a second, and MB a second of a clone."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from bench import load
+from bench.figures import Figure, Goal, at_least
+from bench.running import in_turn, seconds
+from bench.sides import Side, native_twin
+from podserve.commands import ROOT
+from podserve.errors import Problem
+from tests.acceptance.git import Git, serve
+from tests.acceptance.own_pod import OwnPod
+
+SECTION = "git"
+_SIZE = 32_000_000
+_PAGES = 24
+CONFIGURATION = ROOT / "docker/apache/rootfs/etc/apache2/podserve/git.conf"
+_PERSISTENT = {"gitweb.fcgi": "gitweb.cgi", "fcgid-script .fcgi": "cgi-script .cgi"}
+"""What of Apache's configuration makes GitWeb's processes persistent, and what would make them plain CGI."""
+
+
+def plain_cgi(configuration: str) -> str:
+    """Return Apache's configuration of git with GitWeb as plain CGI."""
+    for persistent, plain in _PERSISTENT.items():
+        if persistent not in configuration:
+            raise Problem(f"{CONFIGURATION.name} has no {persistent!r} any more: bench/git.py must learn what it has")
+        configuration = configuration.replace(persistent, plain)
+    return configuration
+
+
+def _serve(side: Side, work: Path) -> None:
+    serve(work, side.web / "git" / "bench.git", public=True)
+
+
+def _clone(side: Side, folder: Path) -> float:
+    target = folder / "clone"
+    try:
+        git = Git(side.server)
+        taken = seconds(lambda: git.run("clone", "--quiet", git.url("bench.git"), str(target)))
+    finally:
+        shutil.rmtree(target, ignore_errors=True)
+    return _SIZE / 1e6 / taken
+
+
+def measure(own: OwnPod, pod: Side, native: Side) -> Iterator[Figure]:
+    """Look at pages and clone, on both; the pages of GitWeb as plain CGI too."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        content = load.file_of(folder, _SIZE).read_bytes()
+        Git(pod.server).commit(folder / "work", "Say", {"large.bin": content, "file.txt": b"Hello.\n"})
+        configuration = folder / "git.conf"
+        configuration.write_text(plain_cgi(CONFIGURATION.read_text()))
+        with native_twin(own, "plain-cgi", "apache", git=configuration) as cgi:
+            for side in (pod, native, cgi):
+                _serve(side, folder / "work")
+            for page, path in (("list", "/git/"), ("summary", "/git/bench.git")):
+
+                def act(side: Side, path: str = path) -> float:
+                    return load.request(side, path, _PAGES, "--h1")
+
+                taken, natively, plainly = in_turn(*(side.measured(act) for side in (pod, native, cgi)))
+                yield Figure(SECTION, f"GitWeb's {page} a second", "/s", taken, native.name, natively, at_least(0.9))
+                yield Figure(SECTION, f"GitWeb's {page} a second, persistent", "/s", taken, "plain CGI", plainly,
+                             Goal("ratio", 8, least=True))  # fmt: skip
+        clone = partial(_clone, folder=folder)
+        taken, natively = in_turn(pod.measured(clone), native.measured(clone))
+        yield Figure(SECTION, "clone of 32 MB", "MB/s", taken, native.name, natively, at_least(0.9))

@@ -1,0 +1,172 @@
+"""How each grows: accounts, a mailbox, repositories."""
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from bench import load
+from bench.figures import Figure, Goal
+from bench.running import ROUNDS, seconds
+from bench.sides import Side, pod_of
+from podserve.accounts import Accounts
+from podserve.errors import Problem
+from podserve.waiting import NotYet, wait_until
+from tests.acceptance.git import Git, give, serve
+from tests.acceptance.own_pod import OwnPod
+from tests.acceptance.server import Account
+
+SECTION = "growth"
+ACCOUNTS = 10, 1_000, 5_000
+MESSAGES = 100, 10_000, 100_000
+REPOSITORIES = 10, 100, 500
+FLAT = 1.5
+"""How much slower the largest may be than the smallest where it is to be flat."""
+
+
+def _figures(
+    name: str, unit: str, sizes: Sequence[int], taken: Sequence[Sequence[float]], goal: float
+) -> Iterator[Figure]:
+    """Yield a figure for each size; each but the first beside the one before, `goal` times which it may be."""
+    for number, (size, runs) in enumerate(zip(sizes, taken, strict=True)):
+        title = f"{name} {size:,}"
+        if number == 0:
+            yield Figure(SECTION, title, unit, runs)
+            continue
+        before = sizes[number - 1]
+        most = goal or size / before
+        yield Figure(SECTION, title, unit, runs, f"of {before:,}", taken[number - 1], Goal("ratio", most))
+
+
+def _deliver_one(side: Side, account: Account) -> float:
+    """Return the seconds from the connection to port 25 until a message is in the mailbox."""
+    return 1 / load.deliver(side, account.address, 1)
+
+
+def _log_in(side: Side, account: Account) -> float:
+    def act() -> None:
+        with side.server.imap(account):
+            pass
+
+    return seconds(act)
+
+
+def _write_accounts(own: OwnPod, account: Account, count: int) -> float:
+    """Make accounts, all with that account's password, until there are `count`; return when Postfix knew the last.
+
+    One by one each would cost its hash; so the file is written whole, as podserve.accounts does it.
+    """
+    folder = own.folder("accounts")
+    hashes = Accounts(folder).hashes()
+    domain = own.server.domain
+    made = {f"{uuid.uuid4().hex[:16]}@{domain}": hashes[account.address] for _ in range(count - len(hashes))}
+    file, new = folder / "passwd", folder / "passwd.new"
+    shutil.copy2(file, new)
+    shutil.chown(new, *(file.stat().st_uid, file.stat().st_gid))
+    new.write_text("".join(f"{name}:{hashed}\n" for name, hashed in sorted({**hashes, **made}.items())))
+    last = max(made)
+
+    def known() -> None:
+        if not own.exec("mail", "postmap", "-q", last, "lmdb:/run/postfix/mailboxes", check=False).ok:
+            raise NotYet("Postfix does not know it")
+
+    def change() -> None:
+        new.rename(file)
+        wait_until(known, 30, f"{last} to be in use")
+
+    return seconds(change)
+
+
+def _repeated(act: Callable[[], float]) -> list[float]:
+    act()  # what was changed is read at the first
+    return [act() for _ in range(ROUNDS)]
+
+
+def accounts(own: OwnPod, pod: Side, account: Account) -> Iterator[Figure]:
+    """Log in and deliver with few and with many accounts: it is to be the same."""
+    logins, deliveries = [], []
+    for count in ACCOUNTS:
+        _write_accounts(own, account, count)
+        logins.append(_repeated(lambda: _log_in(pod, account)))
+        deliveries.append(_repeated(lambda: _deliver_one(pod, account)))
+    yield from _figures("login, accounts", "s", ACCOUNTS, logins, FLAT)
+    yield from _figures("delivery, accounts", "s", ACCOUNTS, deliveries, FLAT)
+
+
+def _fill(cur: Path, count: int) -> None:
+    """Lay messages into a Maildir until there are `count`: links to a few files, which is what a disk takes quickly."""
+    owner = cur.stat()
+    template, text = cur.parent / "tmp" / uuid.uuid4().hex, "Subject: bench\nFrom: sender@example.com\n\nHello.\n"
+    there = len(list(cur.iterdir()))
+    for number in range(there, count):
+        # ext4 knows 65,000 links to a file at most.
+        if number == there or number % 50_000 == 0:
+            template = template.with_name(uuid.uuid4().hex)
+            template.write_text(text)
+            os.chown(template, owner.st_uid, owner.st_gid)
+        os.link(template, cur / f"1700000000.M{number}P1.bench,S={len(text)}:2,S")
+
+
+def _open(side: Side, account: Account) -> float:
+    """Return the seconds in which a client that has logged in opens the mailbox and lists the newest 50 messages."""
+    with side.server.imap(account) as client:
+
+        def act() -> None:
+            count = int(client.select_folder("INBOX")[b"EXISTS"])
+            found = client.fetch(f"{count - 49}:*", ["FLAGS", "ENVELOPE"])
+            if len(found) != 50:  # noqa: PLR2004  # as the docstring says
+                raise Problem(f"{len(found)} of the newest 50 messages were listed")
+
+        return seconds(act)
+
+
+def mailbox(pod: Side, account: Account) -> Iterator[Figure]:
+    """Open a mailbox and deliver to it while it grows."""
+    _deliver_one(pod, account)  # which makes it
+    firsts, opens, deliveries = [], [], []
+    for count in MESSAGES:
+        _fill(pod.mailbox(account.address) / "cur", count)
+        firsts.append([_open(pod, account)])
+        opens.append(_repeated(lambda: _open(pod, account)))
+        deliveries.append(_repeated(lambda: _deliver_one(pod, account)))
+    yield from _figures("mailbox opened with all messages new, messages", "s", MESSAGES, firsts, 0)
+    yield from _figures("mailbox opened, messages", "s", MESSAGES, opens, 0)
+    yield from _figures("delivery to a mailbox, messages", "s", MESSAGES, deliveries, FLAT)
+
+
+def repositories(pod: Side) -> Iterator[Figure]:
+    """Look at the list of all repositories, and at one of them, while there are more and more."""
+    folder = pod.web / "git"
+    for old in folder.glob("*.git"):
+        shutil.rmtree(old)
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name) / "work"
+        Git(pod.server).commit(work, "Say", {"file.txt": b"Hello.\n"})
+        first = folder / "r0.git"
+        serve(work, first, public=True)
+    lists, summaries = [], []
+    with pod.server.http() as client:
+
+        def get(path: str) -> float:
+            return seconds(lambda: client.get(path).raise_for_status())
+
+        for count in REPOSITORIES:
+            for number in range(len(list(folder.glob("*.git"))), count):
+                made = folder / f"r{number}.git"
+                shutil.copytree(first, made)
+                give(made)
+            lists.append(_repeated(partial(get, "/git/")))
+            summaries.append(_repeated(partial(get, "/git/r0.git")))
+    yield from _figures("GitWeb's list, repositories", "s", REPOSITORIES, lists, 0)
+    yield from _figures("GitWeb's summary, repositories", "s", REPOSITORIES, summaries, FLAT)
+
+
+def measure(own: OwnPod) -> Iterator[Figure]:
+    """Let all three grow."""
+    pod = pod_of(own)
+    yield from repositories(pod)
+    yield from mailbox(pod, own.new_account())
+    yield from accounts(own, pod, own.new_account())

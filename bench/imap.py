@@ -1,0 +1,59 @@
+"""Logins, fetching, and how soon a client in IDLE hears of a message."""
+
+import time
+from collections.abc import Iterator
+
+from bench import load
+from bench.figures import Figure, Goal, at_least
+from bench.running import in_turn, seconds
+from bench.sides import Side
+from podserve.errors import Problem
+from tests.acceptance.own_pod import OwnPod
+from tests.acceptance.server import Account, letter, token
+
+SECTION = "imap"
+_MESSAGES = 1000
+
+
+def _fetch(side: Side, account: Account) -> float:
+    """Return how many messages a second are fetched, whole."""
+    with side.server.imap(account) as client:
+        client.select_folder("INBOX", readonly=True)
+        begin = time.perf_counter()
+        found = client.fetch("1:*", ["BODY.PEEK[]"])
+        if len(found) < _MESSAGES:
+            raise Problem(f"{len(found)} messages of {_MESSAGES} were fetched")
+        return len(found) / (time.perf_counter() - begin)
+
+
+def notice(side: Side, account: Account) -> float:
+    """Return the seconds from the 250 of a message at port 25 to what IDLE tells of it."""
+    with side.server.imap(account) as client, side.server.smtp() as sender:
+        client.select_folder("INBOX")
+        client.idle()
+        client.idle_check(timeout=0.1)
+        # Its end is the answer to DATA.
+        sender.send_message(letter("sender@example.com", account.address, token()), "sender@example.com")
+        taken = seconds(lambda: _exists(client.idle_check(timeout=10)))
+        client.idle_done()
+    return taken
+
+
+def _exists(answers: list[tuple[object, ...]]) -> None:
+    if not any(b"EXISTS" in answer for answer in answers):
+        raise Problem(f"IDLE told of no message within 10 s, but {answers}")
+
+
+def measure(own: OwnPod, pod: Side, native: Side) -> Iterator[Figure]:
+    """Log in, fetch and wait on both."""
+    reader, waiting = own.new_account(), own.new_account()
+    taken, beside = in_turn(*(side.measured(lambda s: load.log_in(s, waiting, workers=4, duration=1.5))
+                            for side in (pod, native)))  # fmt: skip
+    yield Figure(SECTION, "IMAPS logins a second, 4 clients", "/s", taken, native.name, beside, at_least(0.9))
+    for side in (pod, native):
+        side.call(lambda s: load.deliver(s, reader.address, _MESSAGES))
+    taken, beside = in_turn(*(side.measured(lambda s: _fetch(s, reader)) for side in (pod, native)))
+    yield Figure(SECTION, f"messages a second, {_MESSAGES} of 10 kB fetched", "/s", taken, native.name, beside,
+                 at_least(0.9))  # fmt: skip
+    taken, beside = in_turn(*(side.measured(lambda s: notice(s, waiting)) for side in (pod, native)))
+    yield Figure(SECTION, "250 at SMTP to the notice in IDLE", "s", taken, native.name, beside, Goal("median", 0.1))

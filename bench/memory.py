@@ -1,0 +1,109 @@
+"""What the pod takes while nothing happens: memory and processor."""
+
+import resource
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench import load
+from bench.figures import Figure, Goal
+from bench.running import ROUNDS, in_turn
+from bench.sides import Side, pod_of
+from podserve.commands import podman
+from tests.acceptance.own_pod import OwnPod
+
+SECTION = "memory"
+MB = 1e6
+_WINDOW = 3.0
+"""Seconds between two probes (periodSeconds of kube/podserve.yaml)."""
+
+
+def _processes(container: str) -> list[Path]:
+    """Return /proc's folders of a container's processes: those that share its namespace of process ids."""
+    first = podman("container", "inspect", "--format", "{{.State.Pid}}", container).stdout.strip()
+    space = Path(f"/proc/{first}/ns/pid").readlink()
+    found = []
+    for link in Path("/proc").glob("[0-9]*/ns/pid"):
+        try:
+            same = link.readlink() == space
+        except OSError:  # ended meanwhile
+            continue
+        if same:
+            found.append(link.parents[1])
+    return found
+
+
+def _pss(container: str) -> float:
+    """Return a container's proportional share of memory, in MB."""
+    total = 0
+    for process in _processes(container):
+        try:
+            rollup = (process / "smaps_rollup").read_text()
+        except OSError:
+            continue
+        total += next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
+    return total * 1024 / MB
+
+
+def _usage(container: str) -> float:
+    """Return the processor time a container has used (s), by its control group."""
+    first = podman("container", "inspect", "--format", "{{.State.Pid}}", container).stdout.strip()
+    groups = dict(line.split(":", 2)[1:] for line in Path(f"/proc/{first}/cgroup").read_text().splitlines())
+    if "" in groups and (two := Path("/sys/fs/cgroup" + groups[""], "cpu.stat")).exists():
+        words = two.read_text().split()
+        return int(words[words.index("usage_usec") + 1]) / 1e6
+    controllers, path = next((names, path) for names, path in groups.items() if "cpuacct" in names.split(","))
+    return int(Path(f"/sys/fs/cgroup/{controllers}{path}/cpuacct.usage").read_text()) / 1e9
+
+
+def _all_pss(own: OwnPod) -> dict[str, float]:
+    return {service: _pss(container) for service, container in own.manifests.containers.items()}
+
+
+def _memory(own: OwnPod, when: str, goal: Goal | None) -> Iterator[Figure]:
+    taken = [_all_pss(own) for _ in range(ROUNDS)]
+    yield Figure(SECTION, f"PSS {when}", "MB", [sum(services.values()) for services in taken], goal=goal)
+    for service in own.manifests.containers:
+        yield Figure(SECTION, f"PSS {when}: {service}", "MB", [services[service] for services in taken])
+
+
+def _idle_processor(own: OwnPod) -> Iterator[Figure]:
+    """Measure the share of one core that is used in a probe's period, by the containers and by Podman for the probe."""
+    containers = list(own.manifests.containers.values())
+
+    def used() -> float:
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return sum(map(_usage, containers)) + children.ru_utime + children.ru_stime
+
+    def window(*, probes: bool) -> float:
+        ask = used()  # what asking costs, which is of the same kind of children, is taken off
+        asked = used()
+        begin = time.monotonic()
+        if probes:
+            for container in containers:
+                podman("healthcheck", "run", container)
+        # The length of the measure itself: nothing is waited for.
+        time.sleep(max(0.0, begin + _WINDOW - time.monotonic()))
+        return max(0.0, used() - asked - (asked - ask)) / _WINDOW * 100
+
+    with_probes, without = in_turn(lambda: window(probes=True), lambda: window(probes=False))
+    yield Figure(SECTION, "idle processor with probes every 3 s, Podman's part included", "% of a core", with_probes,
+                 "without probes", without)  # fmt: skip
+
+
+def _busy(side: Side, own: OwnPod) -> None:
+    """Give every service something to do."""
+    load.resolve(side, load.cached_names())
+    load.request(side, "/podserve/icon.svg", 2000, "--h1")
+    load.request(side, "/git/", 24, "--h1")
+    load.deliver(side, own.postmaster.address)
+    load.log_in(side, own.postmaster, workers=4, duration=1)
+
+
+def measure(own: OwnPod) -> Iterator[Figure]:
+    """Weigh the pod, which has been played anew, before a load and after it."""
+    yield from _memory(own, "idle", Goal("median", 80))
+    yield from _idle_processor(own)
+    side = pod_of(own)
+    _busy(side, own)
+    yield from _memory(own, "after load", None)

@@ -1,0 +1,128 @@
+"""From `podman kube play` to the last endpoint, what `invoke` adds to that, and how long a stop takes."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import dns.message
+import dns.query
+import dns.rcode
+import httpx
+import yaml
+
+from bench.figures import Figure, Goal
+from bench.running import ROUNDS, in_turn, seconds
+from podserve import endpoints
+from podserve.commands import ROOT, podman
+from podserve.pod import STATE, STOP_TIMEOUT
+from podserve.waiting import NotYet, wait_until
+from tests.acceptance.own_pod import OwnPod
+
+SECTION = "play"
+_PATIENCE = 60
+"""Seconds that the last endpoint may take, as for `up`."""
+
+
+def _exchanges(own: OwnPod) -> dict[str, Callable[[], None]]:
+    """Return, for each port, an exchange that only a service that works can have; with a login where there is one."""
+    server, account = own.server, own.postmaster
+
+    def http(port: int, status: int) -> None:
+        with server.http(port=port) as client:
+            answered = client.get("/").status_code
+            if answered != status:
+                raise NotYet(f"HTTP {answered}")
+
+    def smtp() -> None:
+        with server.smtp() as client:
+            client.noop()
+
+    def submission() -> None:
+        with server.submission(account):
+            pass
+
+    def imap(*, implicit_tls: bool) -> None:
+        with server.imap(account, implicit_tls=implicit_tls) as client:
+            client.select_folder("INBOX")
+
+    def pop3s() -> None:
+        with server.pop3(account) as client:
+            client.stat()
+
+    def resolved(ask: Callable[..., dns.message.Message]) -> None:
+        query = dns.message.make_query(endpoints.QUESTION, "A")
+        rcode = ask(query, server.host, port=53, timeout=endpoints.PATIENCE).rcode()
+        if rcode != dns.rcode.NOERROR:
+            raise NotYet(dns.rcode.to_text(rcode))
+
+    return {
+        "http": lambda: http(80, 301),
+        "https": lambda: http(443, 200),
+        "smtp": smtp,
+        "submission": submission,
+        "imap": lambda: imap(implicit_tls=False),
+        "imaps": lambda: imap(implicit_tls=True),
+        "pop3s": pop3s,
+        "dns-udp": lambda: resolved(endpoints.udp),
+        "dns-tcp": lambda: resolved(dns.query.tcp),
+    }
+
+
+def _answered(exchange: tuple[str, Callable[[], None]]) -> None:
+    """Wait until an endpoint has had its exchange."""
+    name, act = exchange
+
+    def check() -> None:
+        try:
+            act()
+        except (*endpoints.FAILURES, httpx.HTTPError) as error:
+            raise NotYet(str(error)) from error
+
+    wait_until(check, _PATIENCE, f"{name} to answer")
+
+
+def _remove(pod: str) -> None:
+    podman("pod", "rm", "--force", "--time", str(STOP_TIMEOUT), pod)
+
+
+def measure(own: OwnPod) -> Iterator[Figure]:
+    """Play, stop and task the pod, which runs before and after; five times each."""
+    name, folder = own.name, STATE / own.name / "bench"
+    config, document = own.manifests.write(folder)
+    floor = yaml.safe_load((ROOT / "bench/floor.yaml").read_text())
+    floor["metadata"]["name"] = sleeping = f"{name}-floor"
+    for container in floor["spec"]["containers"]:
+        container["ports"][0]["hostIP"] = own.server.host
+    exchanges = list(_exchanges(own).items())
+
+    def play() -> None:
+        podman("kube", "play", "--network", name, "--configmap", str(config), str(document))
+        with ThreadPoolExecutor(len(exchanges)) as pool:
+            list(pool.map(_answered, exchanges))
+
+    def play_floor() -> None:
+        podman("kube", "play", "--network", name, "-", stdin=yaml.safe_dump(floor))
+
+    # What is played by one measure is stopped by the next of the same kind: in_turn's order is not for these.
+    runs: dict[str, list[float]] = {}
+
+    def take(what: str, act: Callable[[], object]) -> None:
+        runs.setdefault(what, []).append(seconds(act))
+
+    for _ in range(ROUNDS):
+        take("stop", partial(_remove, name))
+        take("floor", play_floor)
+        take("stop floor", partial(_remove, sleeping))
+        take("play", play)
+        _remove(name)
+        take("up", partial(own.invoke, "up"))
+    yield Figure(SECTION, "kube play to the last of nine endpoints", "s", runs["play"], "three sleeping containers",
+                 runs["floor"], Goal("ratio", 2.5))  # fmt: skip
+    yield Figure(SECTION, "invoke up, to the same", "s", runs["up"], "kube play", runs["play"], Goal("beyond", 1))
+    yield Figure(SECTION, "stop and removal", "s", runs["stop"], "three sleeping containers", runs["stop floor"],
+                 Goal("beyond", 1))  # fmt: skip
+    tasks = {"up": 2.0, "build": 2.0, "status": 1.0}
+    idle = in_turn(*(partial(seconds, partial(own.invoke, task)) for task in tasks))
+    for (task, limit), taken in zip(tasks.items(), idle, strict=True):
+        name = f"invoke {task}" + ("" if task == "status" else " with nothing to do")
+        yield Figure(SECTION, name, "s", taken, goal=Goal("median", limit))

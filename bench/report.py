@@ -1,0 +1,163 @@
+"""The figures as a table on the terminal, as JSON, and as a plot (SVG)."""
+
+import io
+import json
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.bar import Bar
+from rich.console import Console
+from rich.table import Table
+from rich.terminal_theme import DEFAULT_TERMINAL_THEME
+from rich.text import Text
+
+from bench.figures import Figure
+from podserve.commands import podman, run
+
+VERDICTS = {True: "[green]reached[/]", False: "[red]missed[/]", None: "–"}
+
+
+def number(value: float) -> str:
+    """Return a number as a person reads it: three digits that count."""
+    if value == 0:
+        return "0"
+    places = max(0, 2 - len(f"{abs(value):.0f}") + (1 if abs(value) >= 1 else 0))
+    return f"{value:,.{places}f}" if abs(value) >= 1 else f"{value:.3g}"
+
+
+def _spread(runs: Sequence[float]) -> str:
+    return f"{number(min(runs))} – {number(max(runs))}" if len(runs) > 1 else ""
+
+
+def machine() -> dict[str, Any]:
+    """Return what the figures were measured on, and of which commit."""
+    cpuinfo = Path("/proc/cpuinfo").read_text()
+    model = next((line.partition(": ")[2] for line in cpuinfo.splitlines() if line.startswith("model name")), "")
+    described = run(["git", "describe", "--always", "--dirty"], check=False)
+    os_release = platform.freedesktop_os_release()
+    return {
+        "processor": model or platform.machine(),
+        "cores": os.cpu_count(),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
+        "system": os_release.get("PRETTY_NAME", platform.system()),
+        "kernel": platform.release(),
+        "podman": podman("version", "--format", "{{.Client.Version}}").stdout.strip(),
+        "load_before": round(os.getloadavg()[0], 1),
+        "commit": described.stdout.strip(),
+    }
+
+
+def row(figure: Figure) -> list[str]:
+    """Return a figure's cells: name, median, spread, alternative, ratio, what to reach."""
+    beside = ""
+    if figure.beside:
+        one = Figure("", "", "", figure.beside)
+        beside = f"{number(one.median)} ({figure.alternative})"
+    compared = "" if figure.ratio is None else f"{number(figure.ratio)} ×"
+    if figure.goal and figure.goal.of == "beyond" and figure.beyond is not None:
+        compared = f"{figure.beyond:+.2f} {figure.unit}"
+    return [figure.name, f"{number(figure.median)} {figure.unit}", _spread(figure.runs), beside, compared,
+            figure.goal.words(figure.unit) if figure.goal else ""]  # fmt: skip
+
+
+HEADINGS = "Figure", "Median", "Spread", "Beside it", "Compared", "To reach"
+
+
+def table(figures: Sequence[Figure], console: Console) -> None:
+    """Show the figures, a table a section."""
+    shown = Table(*HEADINGS, "", box=None, pad_edge=False, header_style="bold")
+    section = ""
+    for figure in figures:
+        if figure.section != section:
+            section = figure.section
+            shown.add_row(f"[bold]{section}[/]")
+        shown.add_row(*row(figure), VERDICTS[figure.reached])
+    console.print(shown)
+
+
+def document(figures: Sequence[Figure], on: dict[str, Any]) -> dict[str, Any]:
+    """Return the run for JSON."""
+    return {"machine": on, "figures": [figure.document() for figure in figures]}
+
+
+def markdown(figures: Sequence[Figure], on: dict[str, Any]) -> str:
+    """Return the run as the part of docs/figures.md that is made by it."""
+    where = "{processor}, {cores} cores, {memory_gb} GB; {system}, Linux {kernel}, Podman {podman}; commit {commit}"
+    words = [where.format(**on) + f"; load {on['load_before']} before the run.", ""]
+    section = ""
+    for figure in figures:
+        if figure.section != section:
+            section = figure.section
+            words += ["", f"### {section}", "", f"| {' | '.join(HEADINGS)} | |", "| --- " * (len(HEADINGS) + 1) + "|"]
+        verdict = {True: "reached", False: "**missed**", None: ""}[figure.reached]
+        words.append(f"| {' | '.join(row(figure))} | {verdict} |")
+    return "\n".join(words) + "\n"
+
+
+def write(text: str, file: Path, begin: str, end: str) -> None:
+    """Write a text into a file, between the line `begin` and the line `end`."""
+    before, found, rest = file.read_text().partition(begin + "\n")
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        raise ValueError(f"{file} has no lines {begin!r} and {end!r}")
+    file.write_text(f"{before}{begin}\n{text}{end}{after}")
+
+
+# Rich's own (rich._export_format) without the title bar, and without the font that it has a browser fetch.
+_SVG = """\
+<svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
+<style>
+.{unique_id}-matrix {{ font: {char_height}px monospace; line-height: {line_height}px; }}
+{styles}
+</style>
+<defs><clipPath id="{unique_id}-clip-terminal"><rect width="{terminal_width}" height="{terminal_height}"/></clipPath>{lines}</defs>
+<rect fill="#ffffff" width="100%" height="100%"/>
+<g transform="translate({terminal_x}, {terminal_y})" clip-path="url(#{unique_id}-clip-terminal)">
+{backgrounds}
+<g class="{unique_id}-matrix">
+{matrix}
+</g>
+</g>
+</svg>
+"""  # noqa: E501
+_LONGEST_BAR = 2.0
+
+
+def plot(figures: Sequence[Figure], file: Path) -> None:
+    """Draw how near each figure is to what it is to reach: a bar that comes to the line has reached it."""
+    console = Console(file=io.StringIO(), record=True, width=130, force_terminal=True, color_system="truecolor")
+    drawn = Table("Figure", "By what it is to reach: 1 and more is reached", "", "", box=None, pad_edge=False)
+    for figure in figures:
+        share = _share(figure)
+        if share is None or figure.goal is None:
+            continue
+        colour = "#2e7d32" if share >= 1 else "#c62828"
+        bar = Bar(_LONGEST_BAR, 0, min(share, _LONGEST_BAR), width=44, color=colour, bgcolor="#eeeeee")
+        _, median, _, _, compared, goal = row(figure)
+        said = median if figure.goal.of == "median" else compared
+        drawn.add_row(Text(f"{figure.section}: {figure.name}", overflow="ellipsis", no_wrap=True), bar, said, goal)
+    console.print(drawn)
+    file.write_text(console.export_svg(title="", code_format=_SVG, unique_id="bench", theme=DEFAULT_TERMINAL_THEME))
+
+
+def _share(figure: Figure) -> float | None:
+    """Return a figure as a share of its goal: the larger the better, 1 is the goal itself; None without a goal."""
+    goal = figure.goal
+    if goal is None:
+        return None
+    value = {"median": figure.median, "ratio": figure.ratio, "beyond": figure.beyond}[goal.of]
+    if value is None:
+        return None
+    if goal.least:
+        return value / goal.limit
+    return goal.limit / value if value > 0 else float("inf")
+
+
+def save(figures: Sequence[Figure], on: dict[str, Any], folder: Path) -> None:
+    """Write bench.json and bench.svg into a folder."""
+    folder.mkdir(exist_ok=True)
+    (folder / "bench.json").write_text(json.dumps(document(figures, on), indent=2) + "\n")
+    plot(figures, folder / "bench.svg")

@@ -1,0 +1,37 @@
+"""WebDAV: MB a second of an upload and of a download."""
+
+import tempfile
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from bench import load
+from bench.figures import Figure, at_least
+from bench.running import in_turn, seconds
+from bench.sides import Side
+from podserve.commands import run
+from tests.acceptance.own_pod import OwnPod
+from tests.acceptance.server import Account
+
+SECTION = "webdav"
+_SIZE = 64_000_000
+
+
+def _curl(side: Side, account: Account, *argv: str) -> None:
+    """Run curl with a login, which comes by standard input and so is in no list of processes."""
+    run(["curl", "--silent", "--show-error", "--fail", "--config", "-", "--cacert", str(side.server.authority),
+         "--connect-to", f"::{side.server.host}:443", *argv, f"https://{side.server.domain}/webdav/bench.bin"],
+        stdin=f'user = "{account.address}:{account.password}"\n')  # fmt: skip
+
+
+def measure(own: OwnPod, pod: Side, native: Side) -> Iterator[Figure]:
+    """Put a file on both, and get it."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = load.file_of(Path(folder), _SIZE)
+        for name, words in (("PUT", ["--upload-file", str(file)]), ("GET", ["--output", f"{folder}/got"])):
+
+            def act(side: Side, words: list[str] = words) -> float:
+                return _SIZE / 1e6 / seconds(partial(_curl, side, own.postmaster, *words))
+
+            taken, beside = in_turn(pod.measured(act), native.measured(act))
+            yield Figure(SECTION, f"{name} of 64 MB", "MB/s", taken, native.name, beside, at_least(0.9))
