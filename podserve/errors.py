@@ -16,6 +16,7 @@ class Problem(Exit):
     def __init__(self, message: str) -> None:
         """Keep the message for Invoke, which prints it to standard error."""
         super().__init__(f"podserve: {message}", code=1)
+        self.text = message
 
 
 def require_configuration_file(config: Config) -> None:
