@@ -16,8 +16,8 @@ SHELL = ["bootstrap", ".ci/run", "docker/build.sh", "docker/engine.sh", "tests/h
 
 
 def _scripts(session: nox.Session) -> list[str]:
-    """Return the shell scripts in the images: the files of docker/*/rootfs that begin with #!/bin/sh."""
-    found = session.run("git", "grep", "-lE", "^#!/bin/sh", "--", "docker/*/rootfs/*", silent=True, external=True)
+    """Return the shell scripts in the images: the files of docker/*/rootfs that begin with #!/bin/sh or bash."""
+    found = session.run("git", "grep", "-lE", "^#!/bin/(ba)?sh", "--", "docker/*/rootfs/*", silent=True, external=True)
     return str(found).split()
 
 
@@ -34,7 +34,8 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "format", "--check", *PYTHON)
     session.run("shellcheck", *SHELL, *_scripts(session))
     session.run("yamllint", "--strict", ".")
-    session.run("hadolint", *(f"docker/{image}/Containerfile" for image in ("base", "apache", "mail", "dns")))
+    images = ("base", "apache", "mail", "dns", "certificates")
+    session.run("hadolint", *(f"docker/{image}/Containerfile" for image in images))
     for file in ("volumes", "config", "podserve"):
         session.run("kubernetes-validate", "--strict", f"kube/{file}.yaml")
 

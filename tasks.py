@@ -2,6 +2,8 @@
 
 import getpass
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 from invoke import Collection, Context, Exit, task
 from rich.console import Console
@@ -22,6 +24,7 @@ from podserve import (
     systemd,
     volumes,
 )
+from podserve.certificates import renewal, store
 from podserve.commands import become
 
 errors.explain_errors()
@@ -56,7 +59,7 @@ def show_doctor(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
 
 @task(
     help={
-        "image": "only this one: base, apache, mail or dns (may be repeated)",
+        "image": "only this one: base, apache, mail, dns or certificates (may be repeated)",
         "base": "where the Debian root comes from: registry or mmdebstrap (otherwise: the first that answers)",
         "no-cache": "anew, whatever has changed; without --image the Debian root too",
     },
@@ -260,7 +263,53 @@ def repos_remove(c: Context, name: str, yes: bool = False) -> None:  # noqa: FBT
     print(f"{name} is removed")
 
 
+def _swap(c: Context, change: Callable[[manifests.Manifests], renewal.Outcome]) -> None:
+    """Change the pod's certificate, and show what came of it when every port serves it."""
+    report.renewed(pod.swap(_manifests(c), change), Console())
+
+
+@task(name="show")
+def certs_show(c: Context) -> None:
+    """Show the certificate: where it is from, what it is for, its end, and which ports serve it."""
+    pod_manifests = _manifests(c)
+    there = store.current(store.folder(pod_manifests))
+    if not there:
+        raise errors.Problem("there is no certificate yet: invoke up makes one")
+    report.certificate(there, pod.tls_answers(pod_manifests), Console())
+
+
+@task(name="issue")
+def certs_issue(c: Context) -> None:
+    """Have a new certificate issued by certificate_source, whatever there is, and serve it."""
+    _swap(c, renewal.issue)
+
+
+@task(name="renew", help={"force": "now, however much of its lifetime is left"})
+def certs_renew(c: Context, force: bool = False) -> None:  # noqa: FBT001,FBT002
+    """Have the certificate renewed if a third of its lifetime is left, or less; `up` does the same."""
+    _swap(c, lambda pod_manifests: renewal.renew(pod_manifests, force=force))
+
+
+@task(name="import", help={"certificate": "PEM file: the certificate, then those that issued it",
+                           "key": "PEM file: its private key, without a password"})  # fmt: skip
+def certs_import(c: Context, certificate: str, key: str) -> None:
+    """Take a certificate that was made elsewhere, and its key, into use."""
+    _swap(c, lambda pod_manifests: renewal.bring(pod_manifests, Path(certificate), Path(key)))
+
+
+@task(name="ca")
+def certs_ca(c: Context) -> None:
+    """Print the certificate that clients import to trust the pod."""
+    root = store.root(store.folder(_manifests(c)))
+    if not root:
+        raise errors.Problem("there is nothing to import: the certificate comes from a root that clients know, or none")
+    print(root, end="")
+
+
 users = Collection("users", users_add, users_list, users_passwd, users_remove)
 repos = Collection("repos", repos_add, repos_list, repos_publish, repos_hide, repos_remove)
-namespace = Collection(show_doctor, build, up, down, install, uninstall, restart, show_status, logs, users, repos)
+certs = Collection("certs", certs_show, certs_issue, certs_renew, certs_import, certs_ca)
+namespace = Collection(
+    show_doctor, build, up, down, install, uninstall, restart, show_status, logs, users, repos, certs
+)
 namespace.configure({**manifests.defaults(), "mail_host": ""})  # not given: mail.DOMAIN

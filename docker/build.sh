@@ -1,7 +1,7 @@
 #!/bin/sh
 # build.sh [--image NAME]... [--base registry|mmdebstrap] [--no-cache]
 #
-# Builds localhost/podserve-{base,apache,mail,dns}:latest, those whose files have changed since their last build.
+# Builds localhost/podserve-{base,apache,mail,dns,certificates}:latest, those whose files have changed since their last build.
 #   --image NAME   only this image (and base, if that is out of date); may be repeated
 #   --base KIND    where the Debian 13 root comes from. Without it: the registry or, where none answers, mmdebstrap
 #   --no-cache     anew, whatever has changed; without --image the Debian root too
@@ -21,7 +21,7 @@ while [ $# -gt 0 ]; do
 done
 case $kind in '' | registry | mmdebstrap) ;; *) echo "build.sh: --base is '$kind': expected registry or mmdebstrap" >&2; exit 2 ;; esac
 for name in $wanted; do
-    case $name in base | apache | mail | dns) ;; *) echo "build.sh: no image '$name': expected base, apache, mail or dns" >&2; exit 2 ;; esac
+    case $name in base | apache | mail | dns | certificates) ;; *) echo "build.sh: no image '$name': expected base, apache, mail, dns or certificates" >&2; exit 2 ;; esac
 done
 
 conf=$(./engine.sh)
@@ -92,7 +92,7 @@ if [ -n "$anew" ] || [ "$(built base)" != "$inputs" ]; then
 fi
 
 jobs=''
-for name in ${wanted:-apache mail dns}; do
+for name in ${wanted:-apache mail dns certificates}; do
     [ "$name" != base ] || continue
     mine=$(digest "$name" "$inputs")
     if [ -n "$cache" ] || [ "$(built "$name")" != "$mine" ]; then

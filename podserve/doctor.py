@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from podserve import certificates, commands, host, network, pod, ports, volumes
+from podserve import commands, host, network, pod, ports, volumes
+from podserve.certificates import store
 from podserve.errors import Problem
 from podserve.manifests import Manifests
 
@@ -153,10 +154,10 @@ def _memory(_: Patient) -> Iterable[Finding]:
 def _clock(patient: Patient) -> Iterable[Finding]:
     newest = (commands.ROOT / "pyproject.toml").stat().st_mtime
     name = patient.manifests.volumes["certificates"].name
-    made = certificates.current(volumes.folder(name)) if name in volumes.existing() else None
+    made = store.current(volumes.folder(name)) if name in volumes.existing() else None
     now = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
     fix = "timedatectl set-ntp true" if host.has_systemd() else "date -s '…'; apt-get install chrony"
-    if time.time() < newest or (made and made.days_left > certificates.LIFETIME.days):
+    if time.time() < newest or (made and time.time() < made.starts.timestamp()):
         yield Finding("clock", "problem", f"it is {now} here, earlier than what was made before", fix)
     elif not host.clock_is_kept():
         yield Finding("clock", "warning", f"it is {now} here, and nothing keeps the clock right", fix)

@@ -1,5 +1,6 @@
 """The pod's nine endpoints, each with an exchange that shows that it works."""
 
+import hashlib
 import http.client
 import imaplib
 import poplib
@@ -27,12 +28,18 @@ PATIENCE = 2.0
 QUESTION = "google.com"
 """What the pod's health checks ask its resolver for."""
 
-Exchange = Callable[[str, int, ssl.SSLContext], None]
+Exchange = Callable[[str, int, ssl.SSLContext], bytes | None]
+"""Returns the certificate that was shown (DER), or None where there is no TLS."""
 
 
 def _expect(condition: object, what: str) -> None:
     if not condition:
         raise NotYet(what)
+
+
+def _certificate(connection: object) -> bytes | None:
+    assert isinstance(connection, ssl.SSLSocket)  # noqa: S101  # for the type checker: a handshake was done on it
+    return connection.getpeercert(binary_form=True)
 
 
 def _http(host: str, port: int, _context: ssl.SSLContext) -> None:
@@ -45,44 +52,52 @@ def _http(host: str, port: int, _context: ssl.SSLContext) -> None:
     _expect(status == http.client.MOVED_PERMANENTLY, f"HTTP {status} instead of the way to HTTPS")
 
 
-def _https(host: str, port: int, context: ssl.SSLContext) -> None:
+def _https(host: str, port: int, context: ssl.SSLContext) -> bytes | None:
     connection = http.client.HTTPSConnection(host, port, timeout=PATIENCE, context=context)
     try:
+        connection.connect()
+        certificate = _certificate(connection.sock)
         connection.request("GET", "/")
         status = connection.getresponse().status
     finally:
         connection.close()
     _expect(status < http.client.INTERNAL_SERVER_ERROR, f"HTTP {status}")
+    return certificate
 
 
-def _smtp(host: str, port: int, context: ssl.SSLContext) -> None:
+def _smtp(host: str, port: int, context: ssl.SSLContext) -> bytes | None:
     with smtplib.SMTP(host, port, timeout=PATIENCE) as client:
         client.starttls(context=context)
         client.ehlo()
+        return _certificate(client.sock)
 
 
-def _submission(host: str, port: int, context: ssl.SSLContext) -> None:
+def _submission(host: str, port: int, context: ssl.SSLContext) -> bytes | None:
     with smtplib.SMTP(host, port, timeout=PATIENCE) as client:
         client.starttls(context=context)
         client.ehlo()
         _expect(client.has_extn("auth"), "no login offered after STARTTLS")
+        return _certificate(client.sock)
 
 
-def _imap(host: str, port: int, context: ssl.SSLContext) -> None:
+def _imap(host: str, port: int, context: ssl.SSLContext) -> bytes | None:
     with imaplib.IMAP4(host, port, timeout=PATIENCE) as client:
         client.starttls(context)
         _expect("AUTH=PLAIN" in client.capabilities, "no login offered after STARTTLS")
+        return _certificate(client.sock)
 
 
-def _imaps(host: str, port: int, context: ssl.SSLContext) -> None:
+def _imaps(host: str, port: int, context: ssl.SSLContext) -> bytes | None:
     with imaplib.IMAP4_SSL(host, port, ssl_context=context, timeout=PATIENCE) as client:
         _expect("AUTH=PLAIN" in client.capabilities, "no login offered")
+        return _certificate(client.sock)
 
 
-def _pop3s(host: str, port: int, context: ssl.SSLContext) -> None:
+def _pop3s(host: str, port: int, context: ssl.SSLContext) -> bytes | None:
     client = poplib.POP3_SSL(host, port, timeout=PATIENCE, context=context)
     try:
         _expect("SASL" in client.capa(), "no login offered")
+        return _certificate(client.sock)
     finally:
         client.close()
 
@@ -103,6 +118,8 @@ def _dns(ask: Callable[..., dns.message.Message]) -> Exchange:
     return exchange
 
 
+TLS = ("https", "smtp", "submission", "imap", "imaps", "pop3s")
+"""The endpoints that show the pod's certificate."""
 EXCHANGES: dict[str, Exchange] = {
     "http": _http,
     "https": _https,
@@ -123,11 +140,15 @@ FAILURES = (NotYet, OSError, smtplib.SMTPException, imaplib.IMAP4.error, poplib.
 
 @dataclass(frozen=True)
 class Answer:
-    """How an endpoint answered: its error, empty when all was well, and the seconds it took."""
+    """How an endpoint answered: its error, empty when all was well, and the seconds it took.
+
+    `fingerprint` is the SHA-256 (hexadecimal) of the certificate that it showed; empty where there was none.
+    """
 
     port: str
     error: str
     seconds: float
+    fingerprint: str = ""
 
     @property
     def ok(self) -> bool:
@@ -139,10 +160,11 @@ def attempt(manifests: Manifests, context: ssl.SSLContext, port: str) -> Answer:
     """Try one endpoint."""
     begin = time.monotonic()
     try:
-        EXCHANGES[port](manifests.settings.local_address, manifests.ports[port].number, context)
+        shown = EXCHANGES[port](manifests.settings.local_address, manifests.ports[port].number, context)
     except FAILURES as error:
         return Answer(port, str(error) or type(error).__name__, time.monotonic() - begin)
-    return Answer(port, "", time.monotonic() - begin)
+    fingerprint = hashlib.sha256(shown).hexdigest() if shown else ""
+    return Answer(port, "", time.monotonic() - begin, fingerprint)
 
 
 def attempt_all(manifests: Manifests, context: ssl.SSLContext, ports: Collection[str]) -> list[Answer]:

@@ -18,6 +18,7 @@ class Problem(Exit):
     def __init__(self, message: str) -> None:
         """Keep the message for Invoke, which prints it to standard error."""
         super().__init__(f"podserve: {message}", code=1)
+        self.text = message
 
 
 class Interrupted(Problem):

@@ -11,7 +11,7 @@ import yaml
 
 from podserve.commands import ROOT
 from podserve.errors import Problem
-from podserve.settings import Settings
+from podserve.settings import Settings, of_tasks
 
 KUBE = ROOT / "kube"
 _CONFIG_FILE, _POD_FILE = "config.yaml", "podserve.yaml"
@@ -35,6 +35,7 @@ def defaults() -> dict[str, str]:
         "pod": pod["metadata"]["name"],
         "bind": ANY_ADDRESS,
         **{name.lower(): value for name, value in data.items()},
+        **of_tasks(),
     }
 
 

@@ -4,13 +4,15 @@ import contextlib
 import fcntl
 import json
 import shutil
-import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from podserve import accounts, certificates, endpoints, homes, images, network, systemd, volumes
+from podserve import accounts, endpoints, homes, images, network, systemd, volumes
+from podserve.certificates import renewal, store
+from podserve.certificates.clients import looking_context
+from podserve.certificates.pairs import Certificate
 from podserve.commands import ROOT, podman
 from podserve.errors import Problem
 from podserve.manifests import DIGEST_LABEL, Manifests
@@ -21,6 +23,8 @@ STATE = ROOT / ".podserve"
 """What this checkout remembers of the host and of the pods it played. Nothing in it is missed when it is gone."""
 START_TIMEOUT = 60
 """Seconds that the last endpoint may take to answer."""
+SWAP_TIMEOUT = 10
+"""Seconds that a new certificate may take to be on every port: twice what it takes at most."""
 STOP_TIMEOUT = 10
 """Seconds between SIGTERM and SIGKILL: Podman's own default."""
 _alone: set[str] = set()
@@ -115,23 +119,32 @@ def _log(container: str) -> str:
     return f"container {container} has exited; its last lines:\n{log.stdout}{log.stderr}".rstrip()
 
 
-def client_context(manifests: Manifests) -> ssl.SSLContext:
-    """Return the context of a client that trusts what the pod's volume says its authority is."""
-    folder = volumes.folder(manifests.volumes["certificates"].name) / "current" / "ca.crt"
-    return certificates.client_context(manifests.settings.domain, folder if folder.exists() else None)
+def others_certificate(answers: Iterable[endpoints.Answer], certificate: Certificate | None) -> list[str]:
+    """Return the ports that show another certificate than this one, which is the volume's."""
+    return [
+        answer.port
+        for answer in answers
+        if certificate and answer.fingerprint and answer.fingerprint != certificate.fingerprint
+    ]
 
 
 def wait_until_answering(manifests: Manifests) -> None:
-    """Return as soon as every endpoint has answered. Raises Problem after START_TIMEOUT s, or if a container exits."""
-    context = client_context(manifests)
+    """Return as soon as every endpoint has answered, and shown the certificate of the volume.
+
+    Raises Problem after START_TIMEOUT s, or if a container exits.
+    """
+    context = looking_context(manifests.settings.domain)
+    certificate = store.current(store.folder(manifests))
     waiting = list(manifests.ports)
     before: dict[str, str] = {}
 
     def check() -> None:
         answers = endpoints.attempt_all(manifests, context, waiting)
-        waiting[:] = [answer.port for answer in answers if not answer.ok]
+        other = others_certificate(answers, certificate)
+        waiting[:] = [answer.port for answer in answers if not answer.ok or answer.port in other]
         if waiting:
-            raise NotYet("; ".join(f"{answer.port}: {answer.error}" for answer in answers if not answer.ok))
+            wrong = {answer.port: answer.error or "another certificate than the volume's" for answer in answers}
+            raise NotYet("; ".join(f"{port}: {wrong[port]}" for port in waiting))
 
     def stopped() -> str | None:
         now = _restarts(manifests)
@@ -150,6 +163,53 @@ def _first_account(manifests: Manifests, there: accounts.Accounts) -> tuple[str,
     return address, password
 
 
+def wait_until_served(manifests: Manifests) -> None:
+    """Return when each port that speaks TLS shows the certificate of the volume; at once where there is no pod.
+
+    Raises Problem after SWAP_TIMEOUT s.
+    """
+    certificate = store.current(store.folder(manifests))
+
+    def check() -> None:
+        answers = tls_answers(manifests)
+        wrong = [answer.port for answer in answers if not answer.ok] + others_certificate(answers, certificate)
+        if wrong:
+            raise NotYet(f"not served on {', '.join(wrong)}")
+
+    wait_until(check, SWAP_TIMEOUT, "the new certificate on every port (invoke restart serves it in any case)")
+
+
+def tls_answers(manifests: Manifests) -> list[endpoints.Answer]:
+    """Return how each port that speaks TLS answers; nothing where there is no pod."""
+    if not exists(manifests.settings):
+        return []
+    return endpoints.attempt_all(manifests, looking_context(manifests.settings.domain), endpoints.TLS)
+
+
+def swap(manifests: Manifests, change: Callable[[Manifests], renewal.Outcome]) -> renewal.Outcome:
+    """Change the certificate, and return when every port of the pod, where there is one, serves what came of it.
+
+    Raises Problem when nothing came of it: what was there stays in use.
+    """
+    store.folder(manifests)
+    with alone(manifests.settings):
+        outcome = change(manifests)
+        if outcome.changed:
+            wait_until_served(manifests)
+    return outcome
+
+
+def _renewed(manifests: Manifests) -> list[str]:
+    """Have the certificate renewed if need be, and return what to warn of: the pod serves on with what it has."""
+    try:
+        outcome = renewal.renew(manifests)
+        if outcome.changed:
+            wait_until_served(manifests)
+    except Problem as error:
+        return [f"{error.text}. The certificate that was there is still served"]
+    return outcome.warnings
+
+
 def up(settings: Settings) -> Outcome:
     """Play the pod unless it runs already as these settings and images say, and return when every endpoint answers.
 
@@ -160,13 +220,9 @@ def up(settings: Settings) -> Outcome:
     with alone(settings):
         network.ensure(settings)
         volumes.ensure(manifests)
-        certificate = certificates.ensure(
-            volumes.folder(manifests.volumes["certificates"].name),
-            volumes.folder(manifests.volumes["authority"].name),
-            (settings.domain, settings.mail_host),
-        )
+        renewal.provide(manifests)
         built = images.identifiers(manifests.images)
-        digest = manifests.stamp(certificate.serial, *built)
+        digest = manifests.stamp(*built)
         runs = _runs(settings, digest)
         if runs:
             wait_until_answering(manifests)
@@ -177,6 +233,7 @@ def up(settings: Settings) -> Outcome:
         address, password = _first_account(manifests, people)
         homes.ensure(volumes.folder(manifests.volumes["web"].name), people.hashes())
         outcome = Outcome(played=not runs, address=address, password=password)
+        outcome.warnings += _renewed(manifests)
     if problem := endpoints.line_problem(manifests):
         outcome.warnings.append(f"{problem}. The pod serves without; mail for others waits in the queue until they do")
     return outcome

@@ -5,7 +5,10 @@ from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 
+from podserve.certificates import renewal
+from podserve.certificates.pairs import Certificate
 from podserve.doctor import Finding
+from podserve.endpoints import Answer
 from podserve.host import NO_HEALTH_CHECKS
 from podserve.manifests import Manifests
 from podserve.pod import Outcome
@@ -53,8 +56,7 @@ def started(manifests: Manifests, outcome: Outcome, console: Console) -> None:
         console.print("It is shown this once. Another one: invoke users.passwd postmaster")
     else:
         console.print("\nLog in with your whole address. Accounts: invoke users.list, users.add NAME")
-    for warning in outcome.warnings:
-        console.print(f"\n[yellow]Warning:[/] {escape(warning)}", highlight=False)
+    warn(outcome.warnings, console)
 
 
 def status(manifests: Manifests, seen: Status, console: Console) -> None:
@@ -99,6 +101,39 @@ def diagnosis(found: list[Finding], console: Console) -> None:
         )
         if finding.fix:
             console.print(f"  mend it: {escape(finding.fix)}", highlight=False, soft_wrap=True)
+
+
+def certificate(there: Certificate, answers: list[Answer], console: Console) -> None:
+    """Show what the certificate of the volume says, and whether each port serves it."""
+    console.print(f"Source       {there.origin}", highlight=False)
+    console.print(f"Names        {', '.join(there.names)}", highlight=False)
+    console.print(f"Issuer       {escape(there.issuer)}", highlight=False)
+    console.print(f"Ends         {there.ends:%Y-%m-%d %H:%M} UTC, {there.days_left} days left", highlight=False)
+    console.print(f"Serial       {there.serial}", highlight=False)
+    console.print(f"SHA-256      {there.fingerprint}\n", highlight=False, soft_wrap=True)
+    if not answers:
+        console.print("No pod runs that serves it")
+        return
+    table = _table("Port", "Serves")
+    for answer in answers:
+        same = "[green]this one[/]" if answer.fingerprint == there.fingerprint else f"[red]{answer.fingerprint}[/]"
+        table.add_row(answer.port, same if answer.ok else f"[red]{escape(answer.error)}[/]")
+    console.print(table)
+
+
+def renewed(outcome: renewal.Outcome, console: Console) -> None:
+    """Show which certificate is in use after a task that may have changed it, and what to warn of."""
+    there = outcome.certificate
+    new = "[green]✓[/] a new certificate is served" if outcome.changed else "the certificate stays: nothing was changed"
+    console.print(f"{new}: {there.origin}, {there.days_left} days left, SHA-256 {there.fingerprint}", highlight=False,
+                  soft_wrap=True)  # fmt: skip
+    warn(outcome.warnings, console)
+
+
+def warn(warnings: list[str], console: Console) -> None:
+    """Show what somebody should know, though all went well."""
+    for warning in warnings:
+        console.print(f"\n[yellow]Warning:[/] {escape(warning)}", highlight=False)
 
 
 def repositories(there: list[Repository], console: Console) -> None:

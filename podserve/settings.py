@@ -4,7 +4,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 
 from podserve.errors import Problem
 
@@ -16,6 +16,10 @@ INVOKES_VARIABLES = {"INVOKE_DEBUG", "INVOKE_RUNTIME_CONFIG"}
 _LABEL = r"(?!-)[a-z0-9-]{1,63}(?<!-)"  # RFC 1123, section 2.1
 _DOMAIN = re.compile(rf"(?=.{{1,253}}\Z)({_LABEL}\.)+(?![0-9]+\Z){_LABEL}\Z")
 _POD = re.compile(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?\Z")
+_URL = re.compile(r"https://[a-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/%-]*)?\Z")
+_EMAIL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*@[A-Za-z0-9.-]+\Z")
+KEY_TYPES = ("ec256", "ec384", "rsa2048", "rsa4096")
+"""ECDSA P-256 and P-384, RSA by its bits: lego's names for what browsers take."""
 LOCAL_PART = re.compile(r"(?!.*\.\.)[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?\Z")
 """What comes before the @ of an account: no + (it begins a tag), nothing with a meaning in a path or a colon file."""
 
@@ -32,10 +36,22 @@ class Settings:
     message_size_limit: str
     forwarders: str
     dnssec: str
+    # The tasks' own, which the services do not see.
+    certificate_source: str = "authority"
+    certificate_names: str = ""
+    acme_directory: str = "https://acme-v02.api.letsencrypt.org/directory"
+    acme_email: str = ""
+    acme_root: str = ""
+    key_type: str = "ec256"
 
     def environment(self) -> dict[str, str]:
         """Return them as the ConfigMap names them: in capitals."""
         return {name.upper(): value for name, value in vars(self).items()}
+
+    @property
+    def certified_names(self) -> tuple[str, ...]:
+        """What the certificate is for: the domain first."""
+        return tuple(dict.fromkeys([self.domain, self.mail_host, *self.certificate_names.split()]))
 
     @property
     def local_address(self) -> str:
@@ -48,6 +64,11 @@ class Settings:
         return f"{self.postmaster}@{self.domain}"
 
 
+def of_tasks() -> dict[str, str]:
+    """Return the settings that the tasks alone read, with their defaults."""
+    return {field.name: field.default for field in fields(Settings) if field.default is not MISSING}
+
+
 def _is_address(text: str) -> bool:
     try:
         address = ipaddress.ip_address(text)
@@ -55,6 +76,27 @@ def _is_address(text: str) -> bool:
         return False
     # An interface's name (fe80::1%eth0) means nothing in the pod, and could hold any character.
     return not getattr(address, "scope_id", None)
+
+
+def _certificate_rules(values: Mapping[str, str]) -> dict[str, tuple[object, str]]:
+    """Return, for each setting of the certificate, whether its value is right, and what was expected."""
+    source, email = values["certificate_source"], values["acme_email"]
+    names = values["certificate_names"].split()
+    root = values["acme_root"]
+    return {
+        "certificate_source": (source in {"authority", "acme", "import"}, "authority, acme or import"),
+        "certificate_names": (all(map(_DOMAIN.match, names)), "host names in lower case, separated by spaces, or none"),
+        "acme_directory": (
+            _URL.match(values["acme_directory"]),
+            "the https:// address of an ACME directory, such as https://acme-v02.api.letsencrypt.org/directory",
+        ),
+        "acme_email": (
+            _EMAIL.match(email) or (not email and source != "acme"),
+            "an address for the ACME account, such as you@example.org; certificate_source: acme needs one",
+        ),
+        "acme_root": (not root or root.startswith(("/", "~", "./")), "the path of a PEM file, or nothing"),
+        "key_type": (values["key_type"] in KEY_TYPES, f"one of {', '.join(KEY_TYPES)}"),
+    }
 
 
 def _complaints(values: Mapping[str, str]) -> list[str]:
@@ -76,6 +118,7 @@ def _complaints(values: Mapping[str, str]) -> list[str]:
             f"IP addresses separated by spaces{f', which {wrong_forwarders[0]!r} is not' if wrong_forwarders else ''}",
         ),
         "dnssec": (values["dnssec"] in {"yes", "no"}, '"yes" or "no", in quotes'),
+        **_certificate_rules(values),
     }
     wrong = {name: expected for name, (right, expected) in rules.items() if not right}
     return [f"{name} is {values[name]!r}: expected {expected}" for name, expected in wrong.items()]

@@ -5,13 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from podserve import certificates, endpoints, host, pod, systemd, volumes
+from podserve import endpoints, host, pod, systemd, volumes
+from podserve.certificates import store
+from podserve.certificates.clients import looking_context
+from podserve.certificates.pairs import IMPORTED, Certificate
 from podserve.commands import podman, run
 from podserve.errors import Problem
 from podserve.manifests import Manifests, Volume
-
-FEW_DAYS = 14
-"""Days left of a certificate from which on it is a matter for a person."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class Use:
 
 @dataclass(frozen=True)
 class Status:
-    """All of it. `queue` counts messages, and is -1 when it cannot be read; `days_left` is of the certificate."""
+    """All of it. `queue` counts messages, and is -1 when it cannot be read; `certificate` is the volume's."""
 
     pod: str
     domain: str
     containers: list[Container]
     endpoints: list[endpoints.Answer]
-    days_left: int
+    certificate: Certificate | None
     queue: int
     volumes: list[Use]
     health_checks_run: bool
@@ -53,21 +53,36 @@ class Status:
     def problems(self) -> list[str]:
         """What is not well, a line each; empty when all is."""
         running = [c for c in self.containers if c.state == "running"]
-        ending = f"the certificate has {self.days_left} days left: invoke up renews it"
         down = f"the service is {self.service}: journalctl -u {self.pod}; invoke up starts it"
+        other = pod.others_certificate(self.endpoints, self.certificate)
         return [
             *([down] if self.service not in {"", systemd.ACTIVE} else []),
             *(f"container {c.name} is {c.state}" for c in self.containers if c not in running),
             *(f"container {c.name} fails its health check" for c in running if not c.healthy),
             *(f"{answer.port} does not answer: {answer.error}" for answer in self.endpoints if not answer.ok),
-            *([ending] if self.days_left < FEW_DAYS else []),
+            *(f"{port} serves another certificate than the volume holds: invoke restart" for port in other),
+            *self._ending(),
             *(["the mail queue cannot be read"] if self.queue < 0 else []),
             *(f"volume {v.name} is full: {v.used} of {v.size} bytes" for v in self.volumes if v.used > v.size),
         ]
 
+    @property
+    def days_left(self) -> int:
+        """Whole days until the certificate's end; -1 when there is none."""
+        return self.certificate.days_left if self.certificate else -1
+
+    def _ending(self) -> list[str]:
+        if not self.certificate:
+            return ["there is no certificate: invoke up makes one"]
+        if not self.certificate.ending:
+            return []
+        bring = "invoke certs.import CERT KEY" if self.certificate.origin == IMPORTED else "invoke certs.renew"
+        return [f"the certificate has {self.days_left} days left: {bring}"]
+
     def json(self) -> str:
-        """Return it as a JSON object with the fields of this class, `ok` and `problems`."""
-        return json.dumps({**asdict(self), "ok": not self.problems, "problems": self.problems}, indent=2)
+        """Return it as a JSON object with the fields of this class, `ok`, `problems` and `days_left`."""
+        also = {"days_left": self.days_left, "ok": not self.problems, "problems": self.problems}
+        return json.dumps({**asdict(self), **also}, indent=2, default=str)
 
 
 def _container(name: str) -> Container:
@@ -96,8 +111,8 @@ def look(manifests: Manifests) -> Status:
     if not pod.exists(settings):
         raise Problem(f"there is no pod {settings.pod}. Start it: invoke up")
     folders = volumes.folders([volume.name for volume in manifests.volumes.values()])
-    certificate = certificates.current(folders[manifests.volumes["certificates"].name])
-    context = pod.client_context(manifests)
+    certificate = store.current(folders[manifests.volumes["certificates"].name])
+    context = looking_context(settings.domain)
     with ThreadPoolExecutor() as pool:
         containers = pool.map(_container, manifests.containers.values())
         queue = pool.submit(_queue, manifests.containers["mail"])
@@ -108,7 +123,7 @@ def look(manifests: Manifests) -> Status:
             settings.domain,
             list(containers),
             answers.result(),
-            certificate.days_left if certificate else -1,
+            certificate,
             queue.result(),
             list(uses),
             host.has_systemd(),

@@ -25,8 +25,11 @@ def built(podman: FakePodman) -> list[str]:
     [
         (("--frobnicate",), "build.sh: unknown argument '--frobnicate'; see the head of docker/build.sh"),
         (("dns",), "build.sh: unknown argument 'dns'; see the head of docker/build.sh"),
-        (("--image", "web"), "build.sh: no image 'web': expected base, apache, mail or dns"),
-        (("--image", "dns", "--image", "../dns"), "build.sh: no image '../dns': expected base, apache, mail or dns"),
+        (("--image", "web"), "build.sh: no image 'web': expected base, apache, mail, dns or certificates"),
+        (
+            ("--image", "dns", "--image", "../dns"),
+            "build.sh: no image '../dns': expected base, apache, mail, dns or certificates",
+        ),
         (("--base", "alpine"), "build.sh: --base is 'alpine': expected registry or mmdebstrap"),
         (("--image",), "--image needs a name"),
         (("--base",), "--base needs registry or mmdebstrap"),
@@ -46,7 +49,7 @@ def test_what_cannot_be_asked_is_told_with_2_and_nothing_is_built(
 @pytest.mark.parametrize(
     ("argv", "images"),
     [
-        ((), ["apache", "base", "dns", "mail"]),
+        ((), ["apache", "base", "certificates", "dns", "mail"]),
         (("--image", "dns"), ["base", "dns"]),
         (("--image", "dns", "--image", "mail"), ["base", "dns", "mail"]),
         (("--image", "base"), ["base"]),

@@ -1,29 +1,40 @@
-"""The pod's authority and its certificate: made once, renewed in time, and trusted for its names alone."""
+"""The pod's certificate: issued once, renewed in time, put on its volume in one step, trusted for its names alone."""
 
 import datetime as dt
+import os
+import signal
 import socket
 import ssl
 import stat
+import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
 from podserve import certificates
-from podserve.certificates import Certificate
+from podserve import volumes as podman_volumes
+from podserve.certificates import authority, container, pairs, renewal, store
+from podserve.certificates.pairs import Certificate
+from podserve.commands import ROOT, Result, run
 from podserve.errors import Problem
+from podserve.manifests import Manifests
+from tests.unit.helpers import chosen
 
 NAMES = ("example.org", "mail.example.org")
 LONG_NAME = ".".join(["a" * 49] * 5)
+SCRIPTS = ROOT / "docker/certificates/rootfs/usr/local/bin"
 
 
 class Volumes:
-    """The folders of the two volumes."""
+    """The folders of the two volumes, and a pod that has them."""
 
     def __init__(self, folder: Path) -> None:
         """Make them."""
@@ -33,9 +44,20 @@ class Volumes:
         self.current = self.certificates / "current"
         self.ca = self.current / "ca.crt"
 
+    def manifests(self, *names: str, **settings: str) -> Manifests:
+        """Return a pod whose certificate is for these names."""
+        domain, mail_host, *more = names or NAMES
+        given = {"domain": domain, "mail_host": mail_host, "certificate_names": " ".join(more), "pod": self.pod}
+        return Manifests(chosen(**given, **settings))
+
+    @property
+    def pod(self) -> str:
+        """A name for a pod that has these folders: theirs, for `volumes_of_podman`."""
+        return "unit-" + self.certificates.parent.name.replace("_", "-").lower()[-30:].strip("-")
+
     def ensure(self, *names: str) -> Certificate:
         """Have a certificate issued, if need be."""
-        return certificates.ensure(self.certificates, self.authority, names or NAMES)
+        return renewal.renew(self.manifests(*names)).certificate
 
     def content(self) -> dict[Path, bytes]:
         """Return every file of both, `current` by where it leads."""
@@ -43,10 +65,40 @@ class Volumes:
         return {file.resolve(): file.read_bytes() for file in files}
 
 
+PODS: dict[str, Volumes] = {}
+
+
+@pytest.fixture(autouse=True)
+def _no_podman(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the volumes be folders, and the container's scripts run here."""
+
+    def folder(name: str) -> Path:
+        pod, _, content = name.rpartition("-")
+        return {"certificates": PODS[pod].certificates, "authority": PODS[pod].authority}[content]
+
+    def here(program: str, _mount: str, *argv: str, mounts: dict[str, str], stdin: str) -> Result:
+        (volume,) = mounts.values()
+        return run([str(SCRIPTS / program), str(folder(volume)), *argv], stdin=stdin, check=False)
+
+    def existing() -> set[str]:
+        return {f"{pod}-{content}" for pod in PODS for content in ("certificates", "authority")}
+
+    monkeypatch.setattr(podman_volumes, "folder", folder)
+    monkeypatch.setattr(podman_volumes, "existing", existing)
+    monkeypatch.setattr(container, "run", here)
+
+
+def made_in(folder: Path) -> Volumes:
+    """Return new volumes in a folder."""
+    made = Volumes(folder)
+    PODS[made.pod] = made
+    return made
+
+
 @pytest.fixture
 def volumes(tmp_path: Path) -> Volumes:
     """Two new volumes."""
-    return Volumes(tmp_path)
+    return made_in(tmp_path)
 
 
 def loaded(file: Path) -> x509.Certificate:
@@ -61,12 +113,12 @@ def verify(leaf: Path, authority: Path, name: str) -> list[x509.Certificate]:
 
 
 def test_a_new_volume_has_no_certificate(volumes: Volumes) -> None:
-    assert certificates.current(volumes.certificates) is None
+    assert store.current(volumes.certificates) is None
 
 
 def test_the_certificate_has_the_names_and_lasts_as_long_as_browsers_take(volumes: Volumes) -> None:
     made = volumes.ensure()
-    assert made == certificates.current(volumes.certificates)
+    assert made == store.current(volumes.certificates)
     assert made.names == NAMES
     assert made.days_left == 396
     assert not made.due
@@ -76,22 +128,21 @@ def test_what_is_there_is_left_as_it_is(volumes: Volumes) -> None:
     made, before = volumes.ensure(), volumes.content()
     assert volumes.ensure() == made
     assert volumes.ensure(*reversed(NAMES)) == made
-    assert volumes.ensure(NAMES[0]) == made
     assert volumes.content() == before
 
 
 def test_another_name_renews_the_certificate_under_the_same_authority(volumes: Volumes) -> None:
-    made, authority = volumes.ensure(), volumes.ca.read_bytes()
+    made, before = volumes.ensure(), volumes.ca.read_bytes()
     renewed = volumes.ensure(*NAMES, "more.example.org")
     assert renewed.serial != made.serial
     assert renewed.names == (*NAMES, "more.example.org")
-    assert volumes.ca.read_bytes() == authority
+    assert volumes.ca.read_bytes() == before
 
 
 def test_a_certificate_that_is_due_is_renewed(volumes: Volumes, monkeypatch: pytest.MonkeyPatch) -> None:
-    third = certificates.LIFETIME / 3
     with monkeypatch.context() as patch:
-        patch.setattr(certificates, "LIFETIME", third - dt.timedelta(hours=1))
+        # It begins an hour before now, for clocks that are apart.
+        patch.setattr(authority, "LIFETIME", dt.timedelta(minutes=29))
         old = volumes.ensure()
     assert old.due
     renewed = volumes.ensure()
@@ -100,9 +151,8 @@ def test_a_certificate_that_is_due_is_renewed(volumes: Volumes, monkeypatch: pyt
 
 
 def test_a_certificate_that_is_not_yet_due_is_kept(volumes: Volumes, monkeypatch: pytest.MonkeyPatch) -> None:
-    third = certificates.LIFETIME / 3
     with monkeypatch.context() as patch:
-        patch.setattr(certificates, "LIFETIME", third + dt.timedelta(hours=1))
+        patch.setattr(authority, "LIFETIME", dt.timedelta(minutes=31))
         old = volumes.ensure()
     assert not old.due
     assert volumes.ensure() == old
@@ -113,11 +163,11 @@ def test_an_authority_issues_nothing_that_outlasts_it(
     volumes: Volumes, monkeypatch: pytest.MonkeyPatch, hours: int, *, kept: bool
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(certificates, "AUTHORITY_LIFETIME", certificates.LIFETIME + dt.timedelta(hours=hours))
+        patch.setattr(authority, "AUTHORITY_LIFETIME", authority.LIFETIME + dt.timedelta(hours=hours))
         volumes.ensure()
-    authority = volumes.ca.read_bytes()
+    before = volumes.ca.read_bytes()
     volumes.ensure(*NAMES, "more.example.org")
-    assert (volumes.ca.read_bytes() == authority) is kept
+    assert (volumes.ca.read_bytes() == before) is kept
     assert loaded(volumes.ca).not_valid_after_utc >= loaded(volumes.current / "tls.crt").not_valid_after_utc
     assert verify(volumes.current / "tls.crt", volumes.ca, NAMES[0])
 
@@ -125,14 +175,14 @@ def test_an_authority_issues_nothing_that_outlasts_it(
 @pytest.mark.parametrize("days", [-1, 0, 1])
 def test_the_days_left_are_whole_days(days: int) -> None:
     ends = dt.datetime.now(dt.UTC) + dt.timedelta(days=days, hours=1)
-    assert Certificate(NAMES, ends, "1").days_left == days
+    assert Certificate("import", NAMES, "", ends - dt.timedelta(days=90), ends, "1", "").days_left == days
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_chain_verifies_for_each_name(volumes: Volumes, name: str) -> None:
     volumes.ensure()
-    chain = verify(volumes.current / "tls.crt", volumes.authority / "ca.crt", name)
-    assert chain == [loaded(volumes.current / "tls.crt"), loaded(volumes.authority / "ca.crt")]
+    chain = verify(volumes.current / "tls.crt", volumes.authority / "ca.pem", name)
+    assert chain == [loaded(volumes.current / "tls.crt"), loaded(volumes.authority / "ca.pem")]
 
 
 @pytest.mark.parametrize("name", ["example.com", "org", "www.example.org", "mail.mail.example.org"])
@@ -144,7 +194,7 @@ def test_the_chain_verifies_for_no_other_name(volumes: Volumes, name: str) -> No
 
 def test_another_pods_authority_does_not_vouch_for_it(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
-    one, other = Volumes(tmp_path), Volumes(tmp_path / "other")
+    one, other = made_in(tmp_path), made_in(tmp_path / "other")
     for volumes in (one, other):
         volumes.ensure()
     with pytest.raises(VerificationError):
@@ -152,7 +202,7 @@ def test_another_pods_authority_does_not_vouch_for_it(tmp_path: Path) -> None:
 
 
 def test_a_name_too_long_for_a_subject_verifies_too(volumes: Volumes) -> None:
-    volumes.ensure(LONG_NAME)
+    volumes.ensure(LONG_NAME, LONG_NAME)
     assert verify(volumes.current / "tls.crt", volumes.ca, LONG_NAME)
     assert not loaded(volumes.current / "tls.crt").subject.rdns
 
@@ -168,14 +218,14 @@ def test_the_key_belongs_to_the_certificate(volumes: Volumes) -> None:
 def test_keys_are_for_root_alone_and_certificates_for_all(volumes: Volumes) -> None:
     volumes.ensure()
     modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in volumes.content()}
-    assert modes == {"tls.key": 0o600, "tls.crt": 0o644, "ca.crt": 0o644, "ca.key": 0o600}
+    assert modes == {"tls.key": 0o600, "tls.crt": 0o644, "ca.crt": 0o644, "origin": 0o644, "ca.pem": 0o600}
 
 
 def test_the_authoritys_key_is_not_where_the_services_look(volumes: Volumes) -> None:
     volumes.ensure()
-    assert {file.name for file in volumes.current.iterdir()} == {"tls.key", "tls.crt", "ca.crt"}
-    secret = (volumes.authority / "ca.key").read_bytes()
-    assert secret not in [file.read_bytes() for file in volumes.current.iterdir()]
+    assert {file.name for file in volumes.current.iterdir()} == {"tls.key", "tls.crt", "ca.crt", "origin"}
+    secret = (volumes.authority / "ca.pem").read_text().splitlines()[1]
+    assert not [file for file in volumes.current.iterdir() if secret in file.read_text()]
 
 
 def test_current_leads_to_the_newest_pair_within_the_volume(volumes: Volumes) -> None:
@@ -221,7 +271,7 @@ def strangers_authority(volumes: Volumes) -> Path:
     """Return the authority of another pod."""
     other = volumes.certificates.parent / "other"
     other.mkdir()
-    elsewhere = Volumes(other)
+    elsewhere = made_in(other)
     elsewhere.ensure()
     return elsewhere.ca
 
@@ -240,3 +290,91 @@ def test_a_certificate_that_is_none_is_told_with_its_place(volumes: Volumes) -> 
     (volumes.current / "tls.crt").write_text("no certificate")
     with pytest.raises(Problem, match=r"current/tls\.crt is no certificate"):
         volumes.ensure()
+
+
+def test_a_pair_is_put_beside_the_one_before_and_few_are_kept(volumes: Volumes) -> None:
+    serials = [renewal.issue(volumes.manifests()).certificate.serial for _ in range(5)]
+    there = {entry.name for entry in volumes.certificates.iterdir() if not entry.is_symlink()}
+    assert there == set(serials[-3:])
+    assert volumes.current.readlink() == Path(serials[-1])
+
+
+def test_the_same_pair_again_is_put_beside_itself(volumes: Volumes) -> None:
+    pair = authority.issue(volumes.authority, NAMES, "ec256")
+    for _ in range(2):
+        store.take(volumes.manifests(), pair)
+    assert store.current(volumes.certificates) == pair.certificate
+    assert str(volumes.current.readlink()).startswith(f"{pair.certificate.serial}.")
+
+
+@pytest.mark.parametrize("program", ["mkdir", "tar", "sync", "ln", "mv"])
+def test_a_crash_at_any_step_leaves_the_old_pair_or_the_new_one_whole(
+    volumes: Volumes, tmp_path: Path, program: str
+) -> None:
+    """Each program that take-pair calls is the last: it is killed in place of it, and after it."""
+    old = volumes.ensure()
+    for after in (False, True):
+        programs = tmp_path / f"{program}-{after}"
+        programs.mkdir()
+        real = f'/bin/{program} "$@";' if after else ""
+        (programs / program).write_text(f"#!/bin/sh\n{real} kill -KILL $PPID\n")
+        (programs / program).chmod(0o755)
+        pair = authority.issue(volumes.authority, NAMES, "ec256")
+        died = subprocess.run(
+            [SCRIPTS / "take-pair", volumes.certificates, pair.certificate.serial],
+            input=pair.archive(),
+            env={**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"},
+            check=False,
+        )
+        assert died.returncode == -signal.SIGKILL
+        there = store.current(volumes.certificates)
+        assert there in {old, pair.certificate}
+        good = pairs.read(volumes.current / "tls.crt", volumes.current / "tls.key", "authority")
+        assert pairs.require_good(good, NAMES)[0].startswith("no root that this host knows")
+    assert volumes.ensure() == store.current(volumes.certificates), "and the next is put as if nothing had been"
+    renewed = renewal.issue(volumes.manifests()).certificate
+    assert store.current(volumes.certificates) == renewed
+
+
+@pytest.mark.parametrize("key_type", ["ec256", "ec384", "rsa2048"])
+def test_the_key_is_of_the_type_that_is_set(volumes: Volumes, key_type: str) -> None:
+    renewal.issue(volumes.manifests(key_type=key_type))
+    key = pairs.read_key(volumes.current / "tls.key").private
+    assert f"{'rsa' if isinstance(key, rsa.RSAPrivateKey) else 'ec'}{key.key_size}" == key_type
+
+
+def test_an_imported_pair_is_never_replaced_by_a_renewal(volumes: Volumes, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    pair = authority.issue(tmp_path / "elsewhere", NAMES[:1], "ec256")
+    files = tmp_path / "cert.pem", tmp_path / "key.pem"
+    files[0].write_bytes(pairs.pem([*pair.chain, *pair.roots]))
+    files[1].write_bytes(pair.key.pem)
+    brought = renewal.bring(volumes.manifests(), *files)
+    assert brought.changed
+    assert [warning.partition(":")[0] for warning in brought.warnings] == [
+        "the certificate is not for mail.example.org",
+        "no root that this host knows verifies the certificate",
+    ]
+    assert volumes.ca.read_bytes() == pairs.pem(pair.roots), "what clients need is theirs to import"
+    kept = renewal.renew(volumes.manifests())
+    assert (kept.changed, kept.certificate) == (False, replace(pair.certificate, origin="import"))
+    assert kept.warnings == ["the imported certificate is not for mail.example.org"]
+    with pytest.raises(Problem, match="the certificate was imported, and stays until you replace it"):
+        renewal.renew(volumes.manifests(), force=True)
+    assert renewal.issue(volumes.manifests()).certificate.origin == "authority"
+
+
+def test_where_one_is_to_be_imported_the_authoritys_serves_until_then(volumes: Volumes) -> None:
+    outcome = renewal.renew(volumes.manifests(certificate_source="import"))
+    assert outcome.certificate.origin == "authority"
+    assert outcome.warnings == ["no certificate was imported yet: invoke certs.import CERT KEY"]
+    with pytest.raises(Problem, match="certificate_source is import"):
+        renewal.issue(volumes.manifests(certificate_source="import"))
+
+
+def test_an_authority_that_cannot_be_read_is_told_and_not_replaced(volumes: Volumes) -> None:
+    volumes.ensure()
+    (volumes.authority / "ca.pem").write_text("nonsense")
+    with pytest.raises(Problem, match=r"ca\.pem is no key with its certificate. Restore it"):
+        renewal.issue(volumes.manifests())
+    assert (volumes.authority / "ca.pem").read_text() == "nonsense"

@@ -10,6 +10,7 @@ import yaml
 from podserve import manifests
 from podserve.errors import Problem
 from podserve.manifests import DIGEST_LABEL, KUBE, Manifests, defaults
+from podserve.settings import of_tasks
 from tests.unit.helpers import chosen, documents
 
 SERVICES = ("apache", "mail", "dns")
@@ -23,6 +24,8 @@ DIFFERENT = {
     "forwarders": "9.9.9.9",
     "dnssec": "yes",
 }
+TASKS_OWN = set(of_tasks())
+"""The settings that the services do not see."""
 
 
 def made(**given: object) -> Manifests:
@@ -39,6 +42,7 @@ def test_the_defaults_are_what_kube_holds() -> None:
         "pod": "podserve-simple",
         "bind": "0.0.0.0",
         **{name.lower(): value for name, value in config["data"].items()},
+        **of_tasks(),
     }
 
 
@@ -56,7 +60,7 @@ def test_the_domain_is_set_wherever_it_stands() -> None:
     assert "sethlakowske" not in str([own.pod, own.config, own.claims])
 
 
-@pytest.mark.parametrize("name", [name for name in defaults() if name not in {"pod", "bind"}])
+@pytest.mark.parametrize("name", [name for name in defaults() if name not in {"pod", "bind"} | TASKS_OWN])
 def test_a_setting_is_set_in_the_configmap(name: str) -> None:
     assert made(**{name: DIFFERENT[name]}).config["data"][name.upper()] == DIFFERENT[name]
 
@@ -128,9 +132,16 @@ def test_the_stamp_stays_while_nothing_changes() -> None:
     assert made().stamp("sha256:1", "sha256:2") == made().stamp("sha256:1", "sha256:2")
 
 
-@pytest.mark.parametrize("name", defaults())
+@pytest.mark.parametrize("name", [name for name in defaults() if name not in TASKS_OWN])
 def test_the_stamp_changes_with_every_setting(name: str) -> None:
     assert made(**{name: DIFFERENT[name]}).stamp("sha256:1") != made().stamp("sha256:1")
+
+
+def test_the_stamp_stays_whatever_the_certificate_is_to_be() -> None:
+    other = made(
+        certificate_source="acme", acme_email="you@example.org", key_type="ec384", certificate_names="a.example"
+    )
+    assert other.stamp("sha256:1") == made().stamp("sha256:1")
 
 
 @pytest.mark.parametrize("also", [(), ("sha256:2",), ("sha256:1", "sha256:2"), ("sha256:2", "sha256:1")])

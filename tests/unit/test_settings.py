@@ -21,11 +21,18 @@ GOOD = [
     *(("message_size_limit", text) for text in ("100000", "52428800", "9999999999")),
     *(("forwarders", text) for text in ("9.9.9.9", "8.8.8.8 8.8.4.4", "2001:db8::53 192.0.2.53")),
     *(("dnssec", text) for text in ("yes", "no")),
+    *(("certificate_source", text) for text in ("authority", "import")),
+    *(("certificate_names", text) for text in ("", "www.example.org", "www.example.org ftp.example.org")),
+    *(("acme_directory", text) for text in ("https://ca.example/directory", "https://127.0.0.1:14000/dir")),
+    *(("acme_email", text) for text in ("", "you@example.org", "you+acme@mail.example.org")),
+    *(("acme_root", text) for text in ("", "/etc/ssl/root.pem", "~/root.pem", "./root.pem")),
+    *(("key_type", text) for text in ("ec256", "ec384", "rsa2048", "rsa4096")),
 ]
+MAY_BE_EMPTY = {"mail_host", "certificate_names", "acme_email", "acme_root"}
 WITH_NO_MEANING = ["a\nb.example", "exämple.org", "a b", "a;b", "'", "${HOME}", "\x00", "-", "."]
 BAD = [
-    *((name, text) for name in defaults() if name != "mail_host" for text in ("", " ", "\n")),
-    *((name, text) for name in defaults() for text in WITH_NO_MEANING),
+    *((name, text) for name in defaults() if name not in MAY_BE_EMPTY for text in ("", " ", "\n")),
+    *((name, text) for name in defaults() if name != "acme_root" for text in WITH_NO_MEANING),
     *(("pod", text) for text in ("Pod", "-a", "a-", "a_b", "a.b", "a/b", "../a", "a" * 43)),
     *(("bind", text) for text in ("localhost", "192.0.2.10:80", "192.0.2", "192.0.2.256", "[::1]", "fe80::1%eth0")),
     *(("domain", text) for text in ("localhost", "Example.org", "example.org.", ".org", "a..b", "a_b.org", "-a.org")),
@@ -40,6 +47,15 @@ BAD = [
     *(("forwarders", text) for text in ("8.8.8.8:53", "8.8.8.8, 8.8.4.4", "dns.google", "8.8.8.8 nonsense")),
     *(("forwarders", text) for text in ("8.8.8", "fe80::1%eth0", "fe80::1%;};", "[2001:db8::1]")),
     *(("dnssec", text) for text in ("true", "Yes", "on", "1", "auto")),
+    *(("certificate_source", text) for text in ("Authority", "letsencrypt", "self-signed")),
+    *(("certificate_names", text) for text in ("*.example.org", "www.example.org, ftp.example.org", "192.0.2.1")),
+    *(
+        ("acme_directory", text)
+        for text in ("http://ca.example/directory", "ca.example", "https://a@b/", "https://a b")
+    ),
+    *(("acme_email", text) for text in ("you", "you@", "@example.org", "--help@example.org", "you@example.org x")),
+    *(("acme_root", text) for text in ("root.pem", "-----BEGIN CERTIFICATE-----")),
+    *(("key_type", text) for text in ("ed25519", "EC256", "rsa1024", "ecdsa")),
 ]
 
 
@@ -122,6 +138,19 @@ def test_variables_of_invoke_and_of_others_are_let_be(name: str) -> None:
 @pytest.mark.parametrize("name", ["run", "runners", "sudo", "tasks", "timeouts"])
 def test_invokes_own_configuration_is_let_be(name: str) -> None:
     assert chosen(**{name: {"echo": True}}) == chosen()
+
+
+def test_acme_needs_an_address_for_its_account() -> None:
+    (line,) = complaints({"certificate_source": "acme"})
+    assert line.startswith("acme_email is '': expected an address for the ACME account")
+    assert chosen(certificate_source="acme", acme_email="you@example.org").certificate_source == "acme"
+
+
+def test_the_certificate_is_for_each_name_once() -> None:
+    names = chosen(
+        domain="example.org", certificate_names="www.example.org example.org www.example.org"
+    ).certified_names
+    assert names == ("example.org", "mail.example.org", "www.example.org")
 
 
 def test_all_complaints_come_at_once() -> None:

@@ -1,19 +1,30 @@
 """The status: what is well, what is not, and both as JSON."""
 
 import dataclasses
+import datetime as dt
 import json
 
 import pytest
 
+from podserve.certificates.pairs import Certificate
 from podserve.endpoints import Answer
-from podserve.status import FEW_DAYS, Container, Status, Use
+from podserve.status import Container, Status, Use
+
+NOW = dt.datetime.now(dt.UTC)
+
+
+def certificate(days_left: int, origin: str = "authority") -> Certificate:
+    """Return a certificate of 90 days, that many of which are left."""
+    ends = NOW + dt.timedelta(days=days_left, hours=1)
+    return Certificate(origin, ("example.org",), "an authority", ends - dt.timedelta(days=90), ends, "1", "ab")
+
 
 WELL = Status(
     pod="podserve-simple",
     domain="example.org",
     containers=[Container("podserve-simple-mail", "running", healthy=True, restarts=0)],
-    endpoints=[Answer("smtp", "", 0.01)],
-    days_left=FEW_DAYS,
+    endpoints=[Answer("smtp", "", 0.01, "ab"), Answer("http", "", 0.01)],
+    certificate=certificate(15),
     queue=0,
     volumes=[Use("podserve-simple-mail", 2**30, 2**30)],
     health_checks_run=True,
@@ -31,8 +42,11 @@ def test_a_pod_that_is_well_has_no_problems() -> None:
         ({"containers": [Container("mail", "exited", healthy=False, restarts=1)]}, "container mail is exited"),
         ({"containers": [Container("mail", "running", healthy=False, restarts=0)]}, "container mail fails its health"),
         ({"endpoints": [Answer("smtp", "Connection refused", 0.01)]}, "smtp does not answer: Connection refused"),
-        ({"days_left": FEW_DAYS - 1}, "the certificate has 13 days left: invoke up renews it"),
-        ({"days_left": -1}, "the certificate has -1 days left"),
+        ({"endpoints": [Answer("smtp", "", 0.01, "cd")]}, "smtp serves another certificate than the volume holds"),
+        ({"certificate": certificate(14)}, "the certificate has 14 days left: invoke certs.renew"),
+        ({"certificate": certificate(14, "import")}, "the certificate has 14 days left: invoke certs.import CERT KEY"),
+        ({"certificate": certificate(-1)}, "the certificate has -1 days left"),
+        ({"certificate": None}, "there is no certificate: invoke up makes one"),
         ({"queue": -1}, "the mail queue cannot be read"),
         ({"volumes": [Use("mail", 2**30 + 1, 2**30)]}, "volume mail is full: 1073741825 of 1073741824 bytes"),
     ],
@@ -62,4 +76,9 @@ def test_what_is_no_problem_is_told_all_the_same(change: dict[str, object]) -> N
 def test_json_has_every_field_and_what_is_not_well() -> None:
     seen = dataclasses.replace(WELL, queue=-1)
     said = json.loads(seen.json())
-    assert said == {**dataclasses.asdict(seen), "ok": False, "problems": seen.problems}
+    for moment in ("starts", "ends"):
+        assert dt.datetime.fromisoformat(said["certificate"].pop(moment)) == getattr(seen.certificate, moment)
+    expected = {**dataclasses.asdict(seen), "days_left": 15, "ok": False, "problems": seen.problems}
+    del expected["certificate"]["starts"], expected["certificate"]["ends"]
+    expected["certificate"]["names"] = ["example.org"]
+    assert said == expected

@@ -26,7 +26,8 @@ def test_the_tasks_are_these() -> None:
     users = {"users.add", "users.list", "users.passwd", "users.remove"}
     repos = {"repos.add", "repos.list", "repos.publish", "repos.hide", "repos.remove"}
     host = {"doctor", "install", "uninstall"}
-    assert {"build", "up", "down", "restart", "status", "logs", *host, *users, *repos} <= set(TASKS)
+    certs = {"certs.show", "certs.issue", "certs.renew", "certs.import", "certs.ca"}
+    assert {"build", "up", "down", "restart", "status", "logs", *host, *users, *repos, *certs} <= set(TASKS)
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -1,0 +1,77 @@
+"""A pair from an ACME directory (RFC 8555), by lego in a container on the pod's own network."""
+
+import re
+from pathlib import Path
+
+from podserve import volumes
+from podserve.certificates import container
+from podserve.certificates.pairs import Pair, pem, read, read_certificates
+from podserve.commands import podman
+from podserve.errors import Problem
+from podserve.manifests import Manifests
+
+_FOLDER = "acme"
+"""On the authority's volume: the account with its key, and for a moment what was obtained."""
+
+
+def origin(directory: str) -> str:
+    """Return the origin of what an ACME directory issues."""
+    return f"acme {directory}"
+
+
+def obtain(manifests: Manifests, names: tuple[str, ...]) -> Pair:
+    """Return a new pair for `names` from the directory of the settings, which looks at port 80 of each of them.
+
+    lego joins the network of the pod, whose BIND resolves for it. Raises Problem, with lego's reason, when no pod runs
+    or the directory issues none.
+    """
+    settings = manifests.settings
+    infra = podman("pod", "inspect", "--format", "{{.InfraContainerID}}", settings.pod, check=False)
+    if not infra.ok:
+        raise Problem(f"there is no pod {settings.pod}, which the directory would look at. Start it: invoke up")
+    roots = read_certificates(Path(settings.acme_root).expanduser()) if settings.acme_root else ()
+    joined = f"container:{infra.stdout.strip()}"
+    authority, web = (manifests.volumes[content].name for content in ("authority", "web"))
+    mounts = {"/data/state/authority": authority, "/data/web/acme": str(volumes.folder(web) / "acme")}
+    asked = container.run(
+        "obtain", settings.acme_directory, settings.acme_email, settings.key_type, *names,
+        mounts=mounts, network=joined, stdin=pem(roots).decode("ascii"),
+    )  # fmt: skip
+    if not asked.ok:
+        raise Problem(
+            f"{settings.acme_directory} issued no certificate for {', '.join(names)}: "
+            f"{_reason(asked.stdout + asked.stderr)}"
+        )
+    there = volumes.folder(authority) / _FOLDER / "certificates" / names[0]
+    certificate, key = there.with_name(f"{names[0]}.crt"), there.with_name(f"{names[0]}.key")
+    try:
+        return read(certificate, key, origin(settings.acme_directory), roots)
+    finally:
+        # The key has one place, which is on the other volume.
+        for file in there.parent.glob(f"{names[0]}.*"):
+            file.unlink()
+
+
+_HINTS = {
+    "connection refused": "It does not answer: is acme_directory right, and does it run?",
+    "no such host": "Its name is not resolved by the pod's BIND: are acme_directory and forwarders right?",
+    "i/o timeout": "It does not answer: can this host reach it?",
+    "context deadline exceeded": "It does not answer in time: can this host reach it?",
+    "x509:": "It is not trusted: acme_root is to name the PEM file with its root",
+    "error:connection": "It must reach port 80 of each name from where it is: see DNS, bind and the firewall",
+    "error:dns": "It must find the address of each name: see the names' DNS records",
+    "error:unauthorized": "What it found at port 80 of a name is not this pod: see the names' DNS records",
+    "error:rejectedidentifier": "It does not issue for such a name: see domain, mail_host and certificate_names",
+    "error:ratelimited": "It has issued enough for a while: wait, or try its staging directory",
+}
+"""What to do, by a word of lego's or of RFC 8555, section 6.7."""
+
+
+def _reason(said: str) -> str:
+    """Return what lego says went wrong, on one line, and what may be done."""
+    # A line of lego's begins with the date, and INFO is not why.
+    lines = [re.sub(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d ", "", line).strip() for line in said.splitlines()]
+    told = [line for line in lines if line and not line.startswith("[INFO]")][-8:]
+    reason = " ".join(" ".join(told).split()) or "lego ended without a word; it may have taken too long"
+    hints = [hint for word, hint in _HINTS.items() if word in reason.lower()]
+    return ". ".join([reason, *hints[:1]])

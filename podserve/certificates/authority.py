@@ -1,0 +1,125 @@
+"""The pod's own private authority: made on its first use, kept on a volume that no service mounts."""
+
+import datetime as dt
+import os
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from podserve.certificates.pairs import Key, Pair, Secret, pem
+from podserve.errors import Problem
+
+ORIGIN = "authority"
+"""The origin of what it issues."""
+AUTHORITY_LIFETIME = dt.timedelta(days=3650)
+LIFETIME = dt.timedelta(days=397)
+"""The longest that browsers take (CA/Browser Forum Baseline Requirements, section 6.3.2: 398 days)."""
+_CLOCKS_APART = dt.timedelta(hours=1)
+_FILE = "ca.pem"
+"""Its key and its certificate, in one file, so that one never lies there without the other."""
+
+
+def issue(folder: Path, names: tuple[str, ...], key_type: str) -> Pair:
+    """Return a new pair for `names`, with a key of that type (`ec256`, `rsa2048`, …).
+
+    `folder` is the authority's volume. Raises Problem where what lies there cannot be read.
+    """
+    issuer, issuer_key = _authority(folder, names[0])
+    key = _new_key(key_type)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])] if len(names[0]) <= 64 else [])  # noqa: PLR2004  # X.520's upper bound
+    alternative = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
+    certificate = (
+        _builder(subject, issuer.subject, key, LIFETIME)
+        .add_extension(alternative, critical=not subject.rdns)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(authority=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
+        .sign(issuer_key, hashes.SHA256())
+    )
+    return Pair(ORIGIN, (certificate,), Secret(key), (issuer,))
+
+
+def _new_key(key_type: str) -> Key:
+    """Return a new key of a type by lego's name: `ec` or `rsa`, and its bits."""
+    if key_type.startswith("rsa"):
+        return rsa.generate_private_key(65537, int(key_type.removeprefix("rsa")))
+    return ec.generate_private_key({"ec256": ec.SECP256R1(), "ec384": ec.SECP384R1()}[key_type])
+
+
+def _builder(subject: x509.Name, issuer: x509.Name, key: Key, lifetime: dt.timedelta) -> x509.CertificateBuilder:
+    now = dt.datetime.now(dt.UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _CLOCKS_APART)
+        .not_valid_after(now + lifetime)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+
+
+def _usage(*, authority: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=authority,
+        crl_sign=authority,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _there(file: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey] | None:
+    if not file.exists():
+        return None
+    content = file.read_bytes()
+    try:
+        key = serialization.load_pem_private_key(content, None)
+        certificate = x509.load_pem_x509_certificate(content)
+    except ValueError as error:
+        raise Problem(f"{file} is no key with its certificate. Restore it from a backup; or remove it, and the "
+                      "authority is made anew (clients must import that)") from error  # fmt: skip
+    assert isinstance(key, ec.EllipticCurvePrivateKey)  # noqa: S101  # written below
+    return certificate, key
+
+
+def _authority(folder: Path, domain: str) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    """Return the pod's authority, made anew where there is none, or none that outlasts what it issues."""
+    there = _there(folder / _FILE)
+    if there and there[0].not_valid_after_utc - dt.datetime.now(dt.UTC) > LIFETIME:
+        return there
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"PodServe authority of {domain}"[:64])])
+    made = (
+        _builder(name, name, key, AUTHORITY_LIFETIME)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(authority=True), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    _write(folder / _FILE, Secret(key).pem + pem([made]))
+    return made, key
+
+
+def _write(file: Path, content: bytes) -> None:
+    """Write a file for its owner alone; a crash leaves the file as it was or as it is to be."""
+    new = file.with_suffix(".new")
+    new.unlink(missing_ok=True)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    new.rename(file)
+    folder = os.open(file.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,23 @@
+"""The one-shot container: its image has the ACME client and what writes the certificates volume."""
+
+from collections.abc import Mapping
+
+from podserve.commands import Result, podman
+
+IMAGE = "localhost/podserve-certificates:latest"
+LONGEST = 300
+"""Seconds after which Podman ends it: lego gives up on one challenge after 60."""
+
+
+def run(*argv: str, mounts: Mapping[str, str], network: str = "none", stdin: str = "") -> Result:
+    """Run a command in it, and return what it printed; the container is gone then.
+
+    `mounts` are volumes, or folders of this host, by where they are to be. Secrets go in by `stdin` alone: arguments
+    stand in process lists, and what is printed may be logged.
+    """
+    volumes = [word for where, what in mounts.items() for word in ("--volume", f"{what}:{where}")]
+    return podman(
+        "run", "--rm", "--interactive", "--network", network, "--timeout", str(LONGEST), "--log-driver", "none",
+        "--cap-drop", "all", "--security-opt", "no-new-privileges", "--read-only", *volumes, IMAGE, *argv,
+        stdin=stdin, check=False, timeout=LONGEST + 30,
+    )  # fmt: skip

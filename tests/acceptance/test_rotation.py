@@ -1,0 +1,212 @@
+"""Fifty certificates in a row: each served on every port at once, and nobody loses anything over it."""
+
+import contextlib
+import hashlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from imapclient.exceptions import IMAPClientError
+
+from podserve import endpoints
+from podserve.certificates import authority, store
+from podserve.certificates.clients import looking_context
+from podserve.certificates.pairs import Certificate
+from podserve.commands import podman
+from podserve.waiting import NotYet, wait_until
+from tests.acceptance.mail import STRANGER, arrived
+from tests.acceptance.own_pod import OwnPod
+from tests.acceptance.server import Account, letter, token
+
+SWAPS = 50
+SIZE = 200 * 2**20
+"""Bytes of the download."""
+SOON = 5.0
+"""Seconds within which a new certificate is on every port."""
+PAUSE = 0.05
+"""Seconds between two visits to a port."""
+MOMENT = 0.1
+"""Seconds for which a connection may be refused."""
+
+
+@dataclass
+class Visitor:
+    """A client that comes to one port again and again: what it was shown last, and when it was sent away."""
+
+    port: str
+    shown: str = ""
+    visits: int = 0
+    refused: list[str] = field(default_factory=list)
+    longest: float = 0.0
+    """Seconds between the first visit that was refused and the next that was not, at most."""
+
+    def come(self, own: OwnPod, end: threading.Event) -> None:
+        """Come until the end."""
+        context, since = looking_context(own.manifests.settings.domain), None
+        while not end.is_set():
+            begin = time.monotonic()
+            answer = endpoints.attempt(own.manifests, context, self.port)
+            self.visits += 1
+            if answer.ok:
+                self.shown = answer.fingerprint
+                self.longest = max(self.longest, begin - since if since else 0)
+                since = None
+            else:
+                self.refused.append(answer.error)
+                since = since or begin
+                continue
+            end.wait(PAUSE)
+
+
+def swap(own: OwnPod) -> Certificate:
+    """Put a new pair on the volume, and no more."""
+    pair = authority.issue(own.folder("authority"), own.manifests.settings.certified_names, "ec256")
+    return store.take(own.manifests, pair)
+
+
+def log_in_again_and_again(own: OwnPod, account: Account, end: threading.Event) -> tuple[int, list[str]]:
+    """Log in until the end; return how often that was, and what was said when it was refused."""
+    logins, refused = 0, []
+    while not end.is_set():
+        logins += 1
+        try:
+            with own.server.imap(account):
+                pass
+        except (IMAPClientError, OSError) as error:
+            refused.append(repr(error))
+    return logins, refused
+
+
+@contextlib.contextmanager
+def large_file(own: OwnPod) -> Iterator[tuple[str, str]]:
+    """Yield the name of a file of the site, and its SHA-256."""
+    file = own.folder("web") / "site" / f"{token()}.bin"
+    block = os.urandom(2**20)
+    whole = hashlib.sha256()
+    with file.open("wb") as stream:
+        for _ in range(SIZE // len(block)):
+            stream.write(block)
+            whole.update(block)
+    try:
+        yield file.name, whole.hexdigest()
+    finally:
+        file.unlink()
+
+
+def download(own: OwnPod, name: str, end: threading.Event) -> tuple[int, str]:
+    """Fetch a file, slowly until the end and quickly after; return its length and its SHA-256."""
+    whole, length = hashlib.sha256(), 0
+    with own.server.http() as client, client.stream("GET", f"/{name}") as response:
+        assert response.status_code == 200
+        for piece in response.iter_bytes(2**20):
+            whole.update(piece)
+            length += len(piece)
+            end.wait(0.5)
+    return length, whole.hexdigest()
+
+
+@pytest.mark.timeout(180)
+def test_fifty_certificates_in_a_row_drop_nobody(own: OwnPod) -> None:
+    account, end = own.new_account(), threading.Event()
+    visitors = [Visitor(port) for port in endpoints.TLS]
+    slowest = 0.0
+    with (
+        large_file(own) as (name, digest),
+        own.server.imap(account) as waiting,
+        own.server.smtp() as sender,
+        ThreadPoolExecutor(len(visitors) + 2) as pool,
+    ):
+        before = waiting.select_folder("INBOX")[b"EXISTS"]
+        waiting.idle()
+        first, second = token(), token()
+        sender.send_message(letter(STRANGER, account.address, first))
+        coming: list[Future[None]] = [pool.submit(visitor.come, own, end) for visitor in visitors]
+        logging_in = pool.submit(log_in_again_and_again, own, account, end)
+        downloading = pool.submit(download, own, name, end)
+        try:
+            for _ in range(SWAPS):
+                new = swap(own)
+                begin = time.monotonic()
+
+                def everywhere(new: Certificate = new) -> None:
+                    behind = [visitor.port for visitor in visitors if visitor.shown != new.fingerprint]
+                    if behind:
+                        raise NotYet(f"not yet on {', '.join(behind)}")
+
+                wait_until(everywhere, SOON, "the new certificate on every port")
+                slowest = max(slowest, time.monotonic() - begin)
+            assert not downloading.done(), "the download was to last as long as the swaps"
+        finally:
+            end.set()
+        for visit in coming:
+            visit.result()
+        sender.send_message(letter(STRANGER, account.address, second))
+        assert downloading.result() == (SIZE, digest)
+
+        def told() -> None:
+            if (before + 2, b"EXISTS") not in waiting.idle_check(timeout=1):
+                raise NotYet("not told of the second message")
+
+        wait_until(told, 10, "word of mail that came after the last certificate")
+        waiting.idle_done()
+        logins, lost = logging_in.result()
+    for subject in (first, second):
+        assert arrived(own.server, account, subject)
+    for visitor in visitors:
+        print(f"{visitor.port}: {visitor.visits} visits, for {visitor.longest:.3f} s refused: {visitor.refused}")
+    print(f"{logins} logins, refused: {lost}; the slowest certificate was on every port after {slowest:.2f} s")
+    assert max(visitor.longest for visitor in visitors) <= MOMENT, visitors
+    assert sum(len(visitor.refused) for visitor in visitors) <= SWAPS / 10, visitors
+    assert len(lost) <= 1, lost
+    assert not [line for line in own.logs().splitlines() if "PRIVATE KEY" in line]
+
+
+def watch(own: OwnPod, service: str) -> dict[str, int]:
+    """Return the number, on this host, of a container's on-change for certificates, and that of its inotifywait."""
+
+    def check() -> dict[str, int]:
+        lines = podman("top", own.container(service), "hpid", "comm", "args").stdout.splitlines()
+        numbers = [line.split()[:2] for line in lines if "/data/state/certificates" in line]
+        loops = [int(number) for number, name in numbers if name == "on-change"]
+        children = [Path(f"/proc/{loop}/task/{loop}/children").read_text().split() for loop in loops]
+        if len(children) != 1 or len(children[0]) != 1:
+            raise NotYet(f"{numbers}")
+        return {"on-change": loops[0], "inotifywait": int(children[0][0])}
+
+    return wait_until(check, SOON, f"one watch in {service}")
+
+
+def test_many_certificates_at_once_end_with_the_last_one_served(own: OwnPod) -> None:
+    for _ in range(4):
+        last = swap(own)
+
+    def served() -> None:
+        answers = endpoints.attempt_all(own.manifests, looking_context(own.manifests.settings.domain), endpoints.TLS)
+        wrong = [answer for answer in answers if answer.fingerprint != last.fingerprint]
+        if wrong:
+            raise NotYet(str(wrong))
+
+    wait_until(served, SOON, "the last certificate on every port")
+
+
+@pytest.mark.parametrize("service", ["apache", "mail"])
+@pytest.mark.parametrize("name", ["on-change", "inotifywait"])
+def test_a_watch_that_is_killed_is_back_and_misses_nothing(own: OwnPod, service: str, name: str) -> None:
+    before = watch(own, service)
+    os.kill(before[name], signal.SIGKILL)
+    last = swap(own)
+    port = {"apache": "https", "mail": "imaps"}[service]
+
+    def served() -> None:
+        answer = endpoints.attempt(own.manifests, looking_context(own.manifests.settings.domain), port)
+        if answer.fingerprint != last.fingerprint:
+            raise NotYet(answer.error or answer.fingerprint)
+
+    wait_until(served, SOON, "the new certificate, by a watch that was just killed")
+    assert not set(watch(own, service).values()) & set(before.values())
