@@ -7,6 +7,7 @@ from pathlib import Path
 
 from invoke import Collection, Context, Exit, task
 from rich.console import Console
+from rich.filesize import decimal
 
 from podserve import (
     accounts,
@@ -24,6 +25,7 @@ from podserve import (
     systemd,
     volumes,
 )
+from podserve.backup import archive, keeping
 from podserve.certificates import renewal, store
 from podserve.commands import become
 
@@ -72,11 +74,17 @@ def build(c: Context, image: list[str], base: str = "", no_cache: bool = False) 
         print("images: built")
 
 
-def _prepare(pod_manifests: manifests.Manifests, console: Console) -> None:
-    """Look at the host and build what is out of date, once; then go on where volumes can be reached."""
+def _prepare(pod_manifests: manifests.Manifests, console: Console, *, keep: bool = False) -> None:
+    """Look at the host and build what is out of date, once; then go on where volumes can be reached.
+
+    With `keep`, the images before stay as `:previous`.
+    """
     if not host.entered():
         doctor.require(pod_manifests)
-        images.build(console=console)
+        if keep:
+            images.renew(pod_manifests.images, console)
+        else:
+            images.build(console=console)
         host.enter()
 
 
@@ -98,6 +106,56 @@ def down(c: Context, volumes: bool = False, yes: bool = False) -> None:  # noqa:
         _confirm(f"Remove all mail, files, accounts and certificates of {chosen.pod}?", chosen.pod)
     removed = pod.down(chosen, with_volumes=volumes)
     print("removed: " + ", ".join(removed) if removed else f"there is no pod {chosen.pod}: nothing to remove")
+
+
+@task(help={"back": "to the images before the last upgrade; the next `up` builds this checkout's again"})
+def upgrade(c: Context, back: bool = False) -> None:  # noqa: FBT001,FBT002
+    """Build, keep the images before as :previous, and replace the containers; the volumes stay."""
+    pod_manifests, console = _documents(c), Console()
+    with pod.alone(pod_manifests.settings):
+        if back:
+            host.enter()
+            images.exchange(pod_manifests.images)
+        else:
+            _prepare(pod_manifests, console, keep=True)
+        outcome = pod.up(pod_manifests.settings)
+    report.started(pod_manifests, outcome, console)
+
+
+@task(
+    help={
+        "to": "the file, or - for standard output (otherwise podserve-DOMAIN-TIME.tar.zst in this folder)",
+        "verify": "do not make one, but check this one, all of it",
+    }
+)
+def backup(c: Context, to: str = "", verify: str = "") -> None:
+    """Write all that the pod keeps into one archive, while it serves and mail keeps arriving."""
+    if verify:
+        with report.bytes_read("verify", Console(stderr=True)) as (progress, total):
+            total(keeping.length(Path(verify)))
+            header, size = archive.verify(Path(verify), progress)
+        print(f"{verify} is whole: {decimal(size)} of {header.settings['domain']}, made {header.made}")
+        return
+    pod_manifests = _manifests(c)
+    name = to or keeping.file_name(pod_manifests)
+    with report.bytes_read("backup", Console(stderr=True)) as (progress, total):
+        keeping.backup(pod_manifests, name, progress, total)
+    if name != keeping.STANDARD_OUTPUT:
+        print(f"{name}: {decimal(keeping.length(Path(name)))}. It holds private keys and all mail: keep it so")
+
+
+@task(help={"file": "an archive that invoke backup made", "yes": "replace all that the pod keeps now"})
+def restore(c: Context, file: str, yes: bool = False) -> None:  # noqa: FBT001,FBT002
+    """Put back what an archive holds, after all of it was verified, and bring the pod up."""
+    pod_manifests, console = _documents(c), Console()
+    with pod.alone(pod_manifests.settings):
+        _prepare(pod_manifests, console)
+        with report.bytes_read("restore", Console(stderr=True)) as (progress, total):
+            total(2 * keeping.length(Path(file)))
+            header = keeping.restore(pod_manifests, Path(file), progress, replace=yes)
+        outcome = pod.up(pod_manifests.settings)
+    report.started(pod_manifests, outcome, console)
+    print(f"\nRestored as it was at {header.made}")
 
 
 @task
@@ -310,6 +368,20 @@ users = Collection("users", users_add, users_list, users_passwd, users_remove)
 repos = Collection("repos", repos_add, repos_list, repos_publish, repos_hide, repos_remove)
 certs = Collection("certs", certs_show, certs_issue, certs_renew, certs_import, certs_ca)
 namespace = Collection(
-    show_doctor, build, up, down, install, uninstall, restart, show_status, logs, users, repos, certs
+    show_doctor,
+    build,
+    up,
+    down,
+    install,
+    uninstall,
+    upgrade,
+    backup,
+    restore,
+    restart,
+    show_status,
+    logs,
+    users,
+    repos,
+    certs,
 )
 namespace.configure({**manifests.defaults(), "mail_host": ""})  # not given: mail.DOMAIN

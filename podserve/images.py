@@ -63,6 +63,36 @@ def _show(progress: Progress, bars: dict[str, TaskID], line: str) -> None:
         progress.update(bars[image], description=text[:60])
 
 
+def renew(names: Sequence[str], console: Console) -> None:
+    """Build what is out of date; where that changes any of these images, keep those before it as `:previous`."""
+    before = _present(names)
+    build(console=console)
+    if before and before != _present(names):
+        for name, identifier in before.items():
+            podman("tag", identifier, _previous(name))
+
+
+def exchange(names: Sequence[str]) -> None:
+    """Exchange these images and those kept as `:previous`. Raises Problem where none were kept."""
+    kept, now = _present([_previous(name) for name in names]), _present(names)
+    if missing := [name for name in names if _previous(name) not in kept]:
+        raise Problem(f"there is nothing to go back to: no image {_previous(missing[0])}, which invoke upgrade keeps")
+    for name in names:
+        podman("tag", kept[_previous(name)], name)
+        if name in now:
+            podman("tag", now[name], _previous(name))
+
+
+def _previous(name: str) -> str:
+    return f"{name.rpartition(':')[0]}:previous"
+
+
+def _present(names: Sequence[str]) -> dict[str, str]:
+    """Return the id of each of these images that there is."""
+    found = {name: podman("image", "inspect", "--format", "{{.Id}}", name, check=False) for name in names}
+    return {name: told.stdout.strip() for name, told in found.items() if told.ok}
+
+
 def identifiers(images: Sequence[str]) -> list[str]:
     """Return the images' ids, in the same order. Raises Problem when one does not exist."""
     return podman("image", "inspect", "--format", "{{.Id}}", *images).stdout.split()

@@ -1,8 +1,20 @@
 """What tasks show on a terminal."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
 from rich.console import Console
 from rich.filesize import decimal
 from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 
 from podserve.certificates import renewal
@@ -34,6 +46,15 @@ def _table(*columns: str, title: str = "") -> Table:
     for column in table.columns:
         column.overflow = "fold"
     return table
+
+
+@contextmanager
+def bytes_read(what: str, console: Console) -> Iterator[tuple[Callable[[int], object], Callable[[int], object]]]:
+    """Yield two functions: one to tell how many bytes were read since the last time, and one how many there are."""
+    columns = TextColumn(what), BarColumn(24), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("", total=None)
+        yield partial(progress.advance, bar), lambda total: progress.update(bar, total=total)
 
 
 def started(manifests: Manifests, outcome: Outcome, console: Console) -> None:

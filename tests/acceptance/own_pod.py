@@ -222,9 +222,12 @@ def stranger_to(pod_under_test: OwnPod) -> Iterator[Vantage]:
 
 
 @contextmanager
-def own_pod() -> Iterator[OwnPod]:
-    """Yield a running pod of one's own; afterwards nothing of it is left, also when interrupted."""
-    name = f"podserve-test-{os.getpid()}"
+def own_pod(purpose: str = "") -> Iterator[OwnPod]:
+    """Yield a running pod of one's own; afterwards nothing of it is left, also when interrupted.
+
+    `purpose` ends its name, where a run has more than one.
+    """
+    name = f"podserve-test-{os.getpid()}{purpose}"
     chosen = settings.load({"pod": name}, defaults(), {})
     ports = sorted({port.number for port in Manifests(chosen).ports.values()})
     chosen = settings.load({"pod": name, "bind": free_address(ports)}, defaults(), {})

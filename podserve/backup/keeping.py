@@ -1,0 +1,131 @@
+"""Backup and restore of a pod: what is put into an archive, and where it comes back to."""
+
+import datetime as dt
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from podserve import network, pod, volumes
+from podserve.backup import archive, snapshot
+from podserve.backup.archive import FORMAT, Header, Progress
+from podserve.errors import Problem
+from podserve.manifests import Manifests
+
+STANDARD_OUTPUT = "-"
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC).replace(microsecond=0)
+
+
+def file_name(manifests: Manifests) -> str:
+    """Return the name of a backup that is made now."""
+    return f"podserve-{manifests.settings.domain}-{_now():%Y%m%dT%H%M%SZ}.tar.zst"
+
+
+@contextmanager
+def _destination(name: str) -> Iterator[BinaryIO]:
+    """Yield what to write to. A file is its owner's alone, appears when it is whole, and replaces none."""
+    if name == STANDARD_OUTPUT:
+        if sys.stdout.isatty():
+            raise Problem("an archive is nothing for a terminal: invoke backup --to - | age -p > FILE, or --to FILE")
+        yield sys.stdout.buffer
+        return
+    file, part = Path(name), Path(f"{name}.part")
+    if file.exists():
+        raise Problem(f"{file} exists already, and is kept: give another name, or remove it")
+    try:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
+            os.fchmod(out.fileno(), 0o600)
+            yield out
+            out.flush()
+            os.fsync(out.fileno())
+        part.rename(file)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def length(file: Path) -> int:
+    """Return the bytes of an archive. Raises Problem where there is none."""
+    try:
+        return file.stat().st_size
+    except OSError as error:
+        raise Problem(f"{file} cannot be read: {error.strerror}") from error
+
+
+def size(folder: Path) -> int:
+    """Return the bytes of all files of a folder."""
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def backup(manifests: Manifests, name: str, progress: Progress, total: Progress) -> None:
+    """Write an archive of all that the pod owns to a file, or for `-` to standard output, while it goes on.
+
+    `total` is told the bytes there are, and `progress` those that were read. Raises Problem; then no file is left.
+    """
+    if missing := {volume.name for volume in manifests.volumes.values()} - volumes.existing():
+        raise Problem(f"there is nothing to back up: no volume {', '.join(sorted(missing))}. Make the pod: invoke up")
+    settings = {key: value for key, value in vars(manifests.settings).items() if isinstance(value, str)}
+    try:
+        with _destination(name) as out, snapshot.taken(manifests) as folder:
+            total(size(folder))
+            archive.write(folder, Header(FORMAT, _now().isoformat(), settings), out, progress)
+    except OSError as error:
+        raise Problem(f"the backup to {name} failed, and is not there: {error.strerror or error}") from error
+
+
+def _require_empty(manifests: Manifests) -> None:
+    there = volumes.existing() & {volume.name for volume in manifests.volumes.values()}
+    full = [name for name, folder in volumes.folders(sorted(there)).items() if any(folder.iterdir())] if there else []
+    if full:
+        raise Problem(
+            f"{manifests.settings.pod} is not empty ({', '.join(full)}): restoring replaces all that it keeps. "
+            "Keep that first: invoke backup. Then say --yes"
+        )
+
+
+def _put(manifests: Manifests, restored: Path) -> None:
+    """Replace what the volumes hold by what was unpacked beside them."""
+    for content, volume in manifests.volumes.items():
+        source, folder = restored / content, volumes.folder(volume.name)
+        if not source.is_dir():
+            continue
+        for old in folder.iterdir():
+            shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
+        there = source.stat()
+        os.chown(folder, there.st_uid, there.st_gid)
+        folder.chmod(there.st_mode & 0o7777)
+        for new in source.iterdir():
+            shutil.move(new, folder / new.name)
+    os.sync()
+
+
+def restore(manifests: Manifests, file: Path, progress: Progress, *, replace: bool) -> Header:
+    """Put back what an archive holds, the pod being down; return what the archive is of.
+
+    The whole archive is verified first, then unpacked beside the volumes: until all of it is there, nothing is touched.
+    Raises Problem where it is no good, of another domain, or would, without `replace`, replace what the pod keeps.
+    """
+    settings = manifests.settings
+    header, needed = archive.verify(file, progress)
+    if header.settings["domain"] != settings.domain:
+        raise Problem(
+            f"{file} is of {header.settings['domain']}, and this pod serves {settings.domain}: set domain "
+            "(invoke.yaml) to what it was, and restore again"
+        )
+    with pod.alone(settings):
+        if not replace:
+            _require_empty(manifests)
+        with snapshot.scratch(manifests, "restore") as folder:
+            if shutil.disk_usage(folder).free < needed:
+                raise Problem(f"the disk of {folder} is too full: {needed} bytes are to be unpacked there")
+            archive.extract(file, folder, progress)
+            pod.down(settings)
+            network.ensure(settings)
+            volumes.ensure(manifests)
+            _put(manifests, folder)
+    return header

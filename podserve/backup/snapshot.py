@@ -1,0 +1,82 @@
+"""What the volumes held in one moment, while the pod goes on: hard links, and copies of what is written in place."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from podserve import pod, volumes
+from podserve.commands import podman, run
+from podserve.manifests import Manifests
+
+_REPLACED = {"dav", "home", "site"}
+"""Folders of the web volume whose files mod_dav never changes: it writes another, and renames it."""
+
+
+@contextmanager
+def scratch(manifests: Manifests, purpose: str) -> Iterator[Path]:
+    """Yield the folder of an empty volume, removed afterwards: on the file system that the pod's volumes are on."""
+    name = f"{manifests.settings.pod}-{purpose}"
+    volumes.remove([name])
+    podman("volume", "create", name)
+    try:
+        yield volumes.folder(name)
+    finally:
+        volumes.remove([name])
+
+
+@contextmanager
+def _still(manifests: Manifests) -> Iterator[None]:
+    """Let no process of the pod run meanwhile: clients wait, and nothing is half-written by two programs."""
+    name = manifests.settings.pod
+    if not pod.exists(manifests.settings):
+        yield
+        return
+    podman("pod", "pause", name)
+    try:
+        yield
+    finally:
+        podman("pod", "unpause", name)
+
+
+def _is_written_in_place(content: str, file: Path) -> bool:
+    """Return whether a file of a volume may change. Mail (Maildir), what WebDAV stores and git's objects never do."""
+    match content:
+        case "mail":
+            return file.parent.name not in {"cur", "new"}
+        case "web" if file.parts[0] in _REPLACED:
+            return ".DAV" in file.parts
+        case "web" if file.parts[0] == "git":
+            return "objects" not in file.parts
+        case _:
+            return True
+
+
+def _part(file: Path) -> None:
+    """Give a hard link content of its own."""
+    apart, there = file.with_name(f"{file.name}.apart"), file.stat()
+    shutil.copy2(file, apart)
+    os.chown(apart, there.st_uid, there.st_gid)
+    apart.rename(file)
+
+
+def _link(content: str, volume: Path, folder: Path) -> None:
+    same_disk = volume.stat().st_dev == folder.parent.stat().st_dev
+    run(["cp", "--archive", *(["--link"] if same_disk else []), f"{volume}/.", str(folder)], timeout=3600)
+    for place, _, names in os.walk(folder) if same_disk else ():
+        for file in (Path(place, name) for name in names):
+            regular = file.is_file() and not file.is_symlink()
+            if regular and _is_written_in_place(content, file.relative_to(folder)):
+                _part(file)
+
+
+@contextmanager
+def taken(manifests: Manifests) -> Iterator[Path]:
+    """Yield a folder with a folder for each volume (web, mail, …), as all were in the same moment."""
+    there = {content: volumes.folder(volume.name) for content, volume in manifests.volumes.items()}
+    with scratch(manifests, "backup") as folder:
+        with _still(manifests):
+            for content, volume in there.items():
+                _link(content, volume, folder / content)
+        yield folder
