@@ -23,7 +23,7 @@ def identifier(name: str) -> str:
 @pytest.fixture
 def name(own: OwnPod) -> Iterator[str]:
     """The name of an image of the test's own, which is the old one."""
-    made = f"localhost/{token()}"
+    made = f"localhost/{own.name}-{token()}"
     podman("tag", OLD, f"{made}:latest")
     yield f"{made}:latest"
     podman("untag", NEW, f"{made}:latest", f"{made}:previous", check=False)
