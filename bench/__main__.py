@@ -2,6 +2,7 @@
 
 import argparse
 import signal
+import sys
 from collections.abc import Collection, Iterator
 
 from rich.console import Console
@@ -56,15 +57,16 @@ def main() -> None:
     """Measure and show."""
     parser = argparse.ArgumentParser(prog="nox -s bench --", description=__doc__)
     parser.add_argument("section", nargs="*", help=f"{', '.join(SECTIONS)} (otherwise: all)")
-    parser.add_argument("--record", action="store_true", help=f"write the run into {DOCUMENT.relative_to(ROOT)}")
+    parser.add_argument(
+        "--record", action="store_true", help=f"keep the run in {DOCUMENT.relative_to(ROOT)}, in place of the last"
+    )
     given = parser.parse_args()
     if unknown := set(given.section) - set(SECTIONS):
         parser.error(f"no section {', '.join(sorted(unknown))}: expected some of {', '.join(SECTIONS)}")
-    if given.record and given.section:
-        parser.error("--record is for a run of all sections")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
-    console = Console()
+    # A log is as wide as the table.
+    console = Console() if sys.stdout.isatty() else Console(width=180)
     on, figures = report.machine(), []
     try:
         for figure in _figures(given.section or SECTIONS):
