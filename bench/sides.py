@@ -73,7 +73,7 @@ def pod_of(own: OwnPod) -> Side:
 
 
 def _control_group(side: str) -> str:
-    """Return the option for a control group of the twin's own beside the pod's, so that a busy machine is fair to both."""
+    """Return the option for one control group beside the pod's: the kernel shares a busy machine out among such."""
     if podman("info", "--format", "{{.Host.CgroupManager}}").stdout.strip() == "systemd":
         return f"--cgroup-parent=machine-{side.replace('-', '_')}.slice"
     return f"--cgroup-parent=/libpod_parent/{side}"
