@@ -67,17 +67,20 @@ def main() -> None:
         signal.signal(number, signal.default_int_handler)
     # A log is as wide as the table.
     console = Console() if sys.stdout.isatty() else Console(width=180)
-    on, figures = report.machine(), []
+    on, figures, failed = report.machine(), [], ""
     try:
         for figure in _figures(given.section or SECTIONS):
             figures.append(figure)
             console.print(" · ".join([figure.section, *report.row(figure)]), highlight=False)
     except Problem as problem:
-        raise SystemExit(str(problem)) from problem
+        # What was measured until then may have taken minutes: it is shown all the same.
+        failed = str(problem)
     console.print()
     report.table(figures, console)
     report.save(figures, on, ARTEFACTS)
     console.print("\nartefacts/bench.json, artefacts/bench.svg", highlight=False)
+    if failed:
+        raise SystemExit(failed)
     if given.record:
         report.write(report.markdown(figures, on), DOCUMENT, BEGIN, END)
         report.plot(figures, PLOT)
