@@ -9,7 +9,7 @@ import ctypes
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -128,6 +128,11 @@ def native_twin(own: OwnPod, name: str = "native", *services: str, **mounts: Pat
         for container in (*(f"{side}-{service}" for service in own.manifests.containers), side):
             podman("rm", "--force", "--time", "0", "--volumes", container, check=False)
         volumes.remove([f"{side}-web", f"{side}-mail"])
+        # Podman leaves a control group that it was given; systemd removes its own.
+        for place in Path("/sys/fs/cgroup").glob(f"**/libpod_parent/{side}"):
+            for left in (*place.glob("*/"), place):
+                with suppress(OSError):
+                    left.rmdir()
 
 
 def _answers(own: OwnPod, services: set[str], side: Side) -> None:
