@@ -2,6 +2,7 @@
 
 import argparse
 import signal
+import sys
 from collections.abc import Collection, Iterator
 
 from rich.console import Console
@@ -56,26 +57,30 @@ def main() -> None:
     """Measure and show."""
     parser = argparse.ArgumentParser(prog="nox -s bench --", description=__doc__)
     parser.add_argument("section", nargs="*", help=f"{', '.join(SECTIONS)} (otherwise: all)")
-    parser.add_argument("--record", action="store_true", help=f"write the run into {DOCUMENT.relative_to(ROOT)}")
+    parser.add_argument(
+        "--record", action="store_true", help=f"keep the run in {DOCUMENT.relative_to(ROOT)}, in place of the last"
+    )
     given = parser.parse_args()
     if unknown := set(given.section) - set(SECTIONS):
         parser.error(f"no section {', '.join(sorted(unknown))}: expected some of {', '.join(SECTIONS)}")
-    if given.record and given.section:
-        parser.error("--record is for a run of all sections")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
-    console = Console()
-    on, figures = report.machine(), []
+    # A log is as wide as the table.
+    console = Console() if sys.stdout.isatty() else Console(width=180)
+    on, figures, failed = report.machine(), [], ""
     try:
         for figure in _figures(given.section or SECTIONS):
             figures.append(figure)
             console.print(" · ".join([figure.section, *report.row(figure)]), highlight=False)
     except Problem as problem:
-        raise SystemExit(str(problem)) from problem
+        # What was measured until then may have taken minutes: it is shown all the same.
+        failed = str(problem)
     console.print()
     report.table(figures, console)
     report.save(figures, on, ARTEFACTS)
     console.print("\nartefacts/bench.json, artefacts/bench.svg", highlight=False)
+    if failed:
+        raise SystemExit(failed)
     if given.record:
         report.write(report.markdown(figures, on), DOCUMENT, BEGIN, END)
         report.plot(figures, PLOT)

@@ -20,7 +20,7 @@ def _fetch(side: Side, account: Account) -> float:
     with side.server.imap(account) as client:
         client.select_folder("INBOX", readonly=True)
         begin = time.perf_counter()
-        found = client.fetch("1:*", ["BODY.PEEK[]"])
+        found = client.fetch(client.search(), ["BODY.PEEK[]"])
         if len(found) < _MESSAGES:
             raise Problem(f"{len(found)} messages of {_MESSAGES} were fetched")
         return len(found) / (time.perf_counter() - begin)

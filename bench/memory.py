@@ -1,6 +1,7 @@
 """What the pod takes while nothing happens: memory and processor."""
 
 import resource
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from bench.figures import Figure, Goal
 from bench.running import ROUNDS, in_turn
 from bench.sides import Side, pod_of
 from podserve.commands import podman
+from tests.acceptance import git
 from tests.acceptance.own_pod import OwnPod
 
 SECTION = "memory"
@@ -95,7 +97,9 @@ def _busy(side: Side, own: OwnPod) -> None:
     """Give every service something to do."""
     load.resolve(side, load.cached_names())
     load.request(side, "/podserve/icon.svg", 2000, "--h1")
-    load.request(side, "/git/", 24, "--h1")
+    with tempfile.TemporaryDirectory() as folder:
+        repository = git.make(own, Path(folder) / "work", public=True)
+    load.request(side, f"/git/{repository.name}", 24, "--h1")
     load.deliver(side, own.postmaster.address)
     load.log_in(side, own.postmaster, workers=4, duration=1)
 

@@ -127,9 +127,9 @@ _LONGEST_BAR = 2.0
 
 
 def plot(figures: Sequence[Figure], file: Path) -> None:
-    """Draw how near each figure is to what it is to reach: a bar that comes to the line has reached it."""
+    """Draw how near each figure is to what it is to reach: a bar of half the width is just that."""
     console = Console(file=io.StringIO(), record=True, width=130, force_terminal=True, color_system="truecolor")
-    drawn = Table("Figure", "By what it is to reach: 1 and more is reached", "", "", box=None, pad_edge=False)
+    drawn = Table("Figure", "By what it is to reach: half is just that", "", "", box=None, pad_edge=False)
     for figure in figures:
         share = _share(figure)
         if share is None or figure.goal is None:

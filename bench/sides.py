@@ -9,7 +9,7 @@ import ctypes
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -72,6 +72,13 @@ def pod_of(own: OwnPod) -> Side:
     return Side("pod", own.server, network, own.folder("web"), own.folder("mail"), own.manifests.containers)
 
 
+def _control_group(side: str) -> str:
+    """Return the option for one control group beside the pod's: the kernel shares a busy machine out among such."""
+    if podman("info", "--format", "{{.Host.CgroupManager}}").stdout.strip() == "systemd":
+        return f"--cgroup-parent=machine-{side.replace('-', '_')}.slice"
+    return f"--cgroup-parent=/libpod_parent/{side}"
+
+
 def _start(own: OwnPod, side: str, service: str, *options: str) -> str:
     """Start one of the twin's containers, in the network of the container `side`, and return its name."""
     name, spec = f"{side}-{service}", own.manifests.pod["spec"]
@@ -103,9 +110,10 @@ def native_twin(own: OwnPod, name: str = "native", *services: str, **mounts: Pat
                "--add-host", f"{domain}:127.0.0.1", "--add-host", f"{mail_host}:127.0.0.1", "--dns", "127.0.0.1",
                "localhost/podserve-base:latest", "sleep", "infinity")  # fmt: skip
         process = podman("container", "inspect", "--format", "{{.State.Pid}}", side).stdout.strip()
+        group = _control_group(side)
         over = [w for n, p in mounts.items() for w in ("--volume", f"{p}:/etc/apache2/podserve/{n}.conf:ro")]
         containers = {
-            service: _start(own, side, service, *(over if service == "apache" else ()))
+            service: _start(own, side, service, group, *(over if service == "apache" else ()))
             for service in services or own.manifests.containers
         }
         folders = {kind: volumes.folder(f"{side}-{kind}") for kind, service in (("web", "apache"), ("mail", "mail"))
@@ -120,6 +128,11 @@ def native_twin(own: OwnPod, name: str = "native", *services: str, **mounts: Pat
         for container in (*(f"{side}-{service}" for service in own.manifests.containers), side):
             podman("rm", "--force", "--time", "0", "--volumes", container, check=False)
         volumes.remove([f"{side}-web", f"{side}-mail"])
+        # Podman leaves a control group that it was given; systemd removes its own.
+        for place in Path("/sys/fs/cgroup").glob(f"**/libpod_parent/{side}"):
+            for left in (*place.glob("*/"), place):
+                with suppress(OSError):
+                    left.rmdir()
 
 
 def _answers(own: OwnPod, services: set[str], side: Side) -> None:

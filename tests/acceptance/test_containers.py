@@ -270,6 +270,17 @@ def test_a_bad_setting_ends_the_start_with_the_daemons_own_words(
     assert said in started.stdout + started.stderr
 
 
+def test_postfix_takes_its_settings_at_once_when_they_are_written(own: OwnPod) -> None:
+    settings = [f"--env={name}={value}" for name, value in own.manifests.config["data"].items()]
+    # A program of Postfix's waits until main.cf is older than a second, so that it is not read half written.
+    script = "mkdir /run/postfix && mail-settings && date +%s%N && postmap -q key 'inline:{key=value}' && date +%s%N"
+    ran = podman("run", "--rm", "--network", "none", "--entrypoint", "sh", *settings, "localhost/podserve-mail:latest",
+                 "-c", script)  # fmt: skip
+    before, value, after = ran.stdout.split()
+    assert value == "value"
+    assert (int(after) - int(before)) / 1e9 < 1
+
+
 @pytest.mark.parametrize("name", ["master", "dovecot"])
 def test_a_killed_daemon_is_back_within_a_second(own: OwnPod, alice: Account, name: str) -> None:
     killed = next(process for process in processes(own, "mail") if process.name == name)

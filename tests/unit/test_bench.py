@@ -27,8 +27,8 @@ def test_the_median_is_the_middle_run_and_no_stray_one_moves_it() -> None:
 
 def test_a_ratio_is_that_of_runs_of_the_same_round() -> None:
     # The machine was ten times as slow in the second round, for both: that is no difference between them.
-    assert Figure("", "", "s", [10, 1, 10], "native", [20, 2, 20]).ratio == 0.5
-    assert Figure("", "", "s", [5, 7, 6], "floor", [1, 2, 3]).beyond == 4
+    assert Figure("", "", "s", [10, 1, 9], "native", [20, 2, 10]).ratio == 0.5
+    assert Figure("", "", "s", [5, 7, 20], "floor", [1, 2, 19]).beyond == 4
 
 
 def test_a_figure_without_an_alternative_has_no_ratio() -> None:
