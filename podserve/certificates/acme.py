@@ -71,6 +71,8 @@ def _reason(said: str) -> str:
     # A line of lego's begins with the date, and INFO is not why.
     lines = [re.sub(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d ", "", line).strip() for line in said.splitlines()]
     told = [line for line in lines if line and not line.startswith("[INFO]")][-8:]
-    reason = " ".join(" ".join(told).split()) or "lego ended without a word; it may have taken too long"
+    # It may praise a new account first.
+    first = next((number for number, line in enumerate(told) if line.startswith("Could not")), 0)
+    reason = " ".join(" ".join(told[first:]).split()) or "lego ended without a word; it may have taken too long"
     hints = [hint for word, hint in _HINTS.items() if word in reason.lower()]
     return ". ".join([reason, *hints[:1]])

@@ -44,24 +44,22 @@ class Directory:
             "INVOKE_ACME_ROOT": str(self.folder / "roots.pem"),
         }
 
-    def start(
-        self, hardships: Mapping[str, str] | None = None, *, lifetime: int = 90 * 86400, refused: tuple[str, ...] = ()
-    ) -> None:
+    def start(self, hardships: Mapping[str, str] | None = None, *, lifetime: int = 90 * 86400) -> None:
         """Start it, in place of one that runs otherwise: it then has another root, and knows no account.
 
-        What it issues lasts `lifetime` seconds; it issues nothing for the names that are `refused`. Its own hardships
-        are variables of its environment (https://github.com/letsencrypt/pebble#readme).
+        What it issues lasts `lifetime` seconds. Its own hardships are variables of its environment
+        (https://github.com/letsencrypt/pebble#readme).
         """
-        wanted = (hardships, lifetime, refused)
+        wanted = (hardships, lifetime)
         if self.running != wanted:
             self.stop()
-            self._start(hardships or {}, lifetime, refused)
+            self._start(hardships or {}, lifetime)
             self.running = wanted
         self.lead_names_to(self.own.address)
         root = wait_until(self._root, 10, "Pebble to answer")
         (self.folder / "roots.pem").write_text((self.folder / "ca.crt").read_text() + root)
 
-    def _start(self, hardships: Mapping[str, str], lifetime: int, refused: tuple[str, ...]) -> None:
+    def _start(self, hardships: Mapping[str, str], lifetime: int) -> None:
         config = {
             "listenAddress": f"0.0.0.0:{PORT}",
             "managementListenAddress": f"0.0.0.0:{MANAGEMENT}",
@@ -71,7 +69,6 @@ class Directory:
             "tlsPort": 443,
             "ocspResponderURL": "",
             "certificateValidityPeriod": lifetime,
-            "domainBlocklist": list(refused),
             "retryAfter": {"authz": 1, "order": 1},
         }
         (self.folder / "config.json").write_text(json.dumps({"pebble": config}))
