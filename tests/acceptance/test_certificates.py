@@ -143,7 +143,7 @@ def test_what_cannot_be_served_is_refused_and_what_was_served_stays(own: OwnPod,
 
 
 def test_a_port_that_serves_another_certificate_is_told(own: OwnPod, brought: Brought) -> None:
-    """The link is changed in place, as no task does it: no watch sees that, and mail goes on with what it has."""
+    """The watch of mail is stopped, so that mail goes on with what it has."""
     folder = own.folder("certificates")
     before = (folder / "current").readlink()
     own.exec("mail", "s6-svc", "-d", "-wD", "-T", "5000", "/run/s6/certificates")
@@ -189,14 +189,13 @@ def test_a_pair_that_does_not_fit_is_not_read_by_a_service(own: OwnPod, brought:
 
 
 def test_no_process_list_and_no_container_left_over_shows_a_key(own: OwnPod) -> None:
-    """What is run is noted by the kernel's own list, while a pair goes to the volume."""
+    """The kernel's own list of processes is looked at again and again while a pair goes to the volume."""
     seen: list[bytes] = []
 
     def look() -> None:
-        for file in Path("/proc").glob("[0-9]*/*"):
-            if file.name in {"cmdline", "environ"}:
-                with contextlib.suppress(OSError):
-                    seen.append(file.read_bytes())
+        for process in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                seen.extend((process / name).read_bytes() for name in ("cmdline", "environ"))
 
     with ThreadPoolExecutor(1) as pool:
         issuing = pool.submit(own.invoke, "certs.issue")
