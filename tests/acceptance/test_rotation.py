@@ -95,7 +95,7 @@ def large_file(own: OwnPod) -> Iterator[tuple[str, str]]:
         for _ in range(SIZE // len(block)):
             stream.write(block)
             whole.update(block)
-        # Else the first certificate's own sync would write it, and all else on that disk wait for 2 s.
+        # So that what is synced with the first certificate is not this.
         stream.flush()
         os.fsync(stream.fileno())
     try:
@@ -173,8 +173,9 @@ def test_fifty_certificates_in_a_row_drop_nobody(own: OwnPod) -> None:
     print(f"{logins} logins, refused: {lost}; the slowest certificate was on every port after {slowest:.2f} s")
     assert max(visitor.longest for visitor in visitors) <= MOMENT, visitors
     assert sum(len(visitor.refused) for visitor in visitors) <= SWAPS / 10, visitors
-    # A connection that Apache took as it started anew: once in thousands its handshake is not answered.
-    assert sum(len(visitor.unanswered) for visitor in visitors) <= 2, visitors
+    # In each run on a busy machine one HTTPS handshake, in the first seconds, took longer than it was waited for. Why, is
+    # not known; 39 graceful restarts under 21175 connections, without mail's share of the load, showed none.
+    assert sum(len(visitor.unanswered) for visitor in visitors) <= 1, visitors
     assert len(lost) <= 1, lost
     assert not [line for line in own.logs().splitlines() if "PRIVATE KEY" in line]
 
