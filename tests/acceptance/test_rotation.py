@@ -173,8 +173,8 @@ def test_fifty_certificates_in_a_row_drop_nobody(own: OwnPod) -> None:
     print(f"{logins} logins, refused: {lost}; the slowest certificate was on every port after {slowest:.2f} s")
     assert max(visitor.longest for visitor in visitors) <= MOMENT, visitors
     assert sum(len(visitor.refused) for visitor in visitors) <= SWAPS / 10, visitors
-    # In each run on a busy machine one HTTPS handshake, in the first seconds, took longer than it was waited for. Why, is
-    # not known; 39 graceful restarts under 21175 connections, without mail's share of the load, showed none.
+    # In each run on a busy machine one HTTPS handshake, in the first seconds, took longer than it was waited for: why,
+    # is not known. 39 graceful restarts under 21175 connections, without mail's share of the load, showed none.
     assert sum(len(visitor.unanswered) for visitor in visitors) <= 1, visitors
     assert len(lost) <= 1, lost
     assert not [line for line in own.logs().splitlines() if "PRIVATE KEY" in line]
