@@ -35,7 +35,8 @@ def lint(session: nox.Session) -> None:
     session.run("shellcheck", *SHELL, *_scripts(session))
     session.run("yamllint", "--strict", ".")
     images = ("base", "apache", "mail", "dns", "certificates")
-    session.run("hadolint", *(f"docker/{image}/Containerfile" for image in images))
+    session.run("hadolint", *(f"docker/{image}/Containerfile" for image in images),
+                "tests/acceptance/directory/Containerfile")  # fmt: skip
     for file in ("volumes", "config", "podserve"):
         session.run("kubernetes-validate", "--strict", f"kube/{file}.yaml")
 
@@ -60,6 +61,7 @@ def acceptance(session: nox.Session) -> None:
         session.run(*pytest)
         return
     session.run("invoke", "build")
+    session.run(sys.executable, "-m", "tests.acceptance.pebble")
     # A network namespace of its own: every port is free there whatever this host serves, and no way leads out of it.
     session.run("unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh", *pytest, external=True)
 

@@ -22,20 +22,18 @@ def origin(directory: str) -> str:
 def obtain(manifests: Manifests, names: tuple[str, ...]) -> Pair:
     """Return a new pair for `names` from the directory of the settings, which looks at port 80 of each of them.
 
-    lego joins the network of the pod, whose BIND resolves for it. Raises Problem, with lego's reason, when no pod runs
+    lego joins the pod, whose BIND resolves for it. Raises Problem, with lego's reason, when no pod runs
     or the directory issues none.
     """
     settings = manifests.settings
-    infra = podman("pod", "inspect", "--format", "{{.InfraContainerID}}", settings.pod, check=False)
-    if not infra.ok:
+    if not podman("pod", "exists", settings.pod, check=False).ok:
         raise Problem(f"there is no pod {settings.pod}, which the directory would look at. Start it: invoke up")
     roots = read_certificates(Path(settings.acme_root).expanduser()) if settings.acme_root else ()
-    joined = f"container:{infra.stdout.strip()}"
     authority, web = (manifests.volumes[content].name for content in ("authority", "web"))
     mounts = {"/data/state/authority": authority, "/data/web/acme": str(volumes.folder(web) / "acme")}
     asked = container.run(
         "obtain", settings.acme_directory, settings.acme_email, settings.key_type, *names,
-        mounts=mounts, network=joined, stdin=pem(roots).decode("ascii"),
+        mounts=mounts, pod=settings.pod, stdin=pem(roots).decode("ascii"),
     )  # fmt: skip
     if not asked.ok:
         raise Problem(
@@ -53,18 +51,19 @@ def obtain(manifests: Manifests, names: tuple[str, ...]) -> Pair:
 
 
 _HINTS = {
-    "connection refused": "It does not answer: is acme_directory right, and does it run?",
-    "no such host": "Its name is not resolved by the pod's BIND: are acme_directory and forwarders right?",
-    "i/o timeout": "It does not answer: can this host reach it?",
-    "context deadline exceeded": "It does not answer in time: can this host reach it?",
-    "x509:": "It is not trusted: acme_root is to name the PEM file with its root",
     "error:connection": "It must reach port 80 of each name from where it is: see DNS, bind and the firewall",
     "error:dns": "It must find the address of each name: see the names' DNS records",
     "error:unauthorized": "What it found at port 80 of a name is not this pod: see the names' DNS records",
     "error:rejectedidentifier": "It does not issue for such a name: see domain, mail_host and certificate_names",
     "error:ratelimited": "It has issued enough for a while: wait, or try its staging directory",
+    "connection refused": "It does not answer: is acme_directory right, and does it run?",
+    "no route to host": "It does not answer: is acme_directory right, and does it run?",
+    "no such host": "Its name is not resolved by the pod's BIND: are acme_directory and forwarders right?",
+    "i/o timeout": "It does not answer: can this host reach it?",
+    "context deadline exceeded": "It does not answer in time: can this host reach it?",
+    "x509:": "It is not trusted: acme_root is to name the PEM file with its root",
 }
-"""What to do, by a word of lego's or of RFC 8555, section 6.7."""
+"""What to do, by a word of RFC 8555, section 6.7, or of lego's; the first that is found counts."""
 
 
 def _reason(said: str) -> str:
@@ -72,6 +71,8 @@ def _reason(said: str) -> str:
     # A line of lego's begins with the date, and INFO is not why.
     lines = [re.sub(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d ", "", line).strip() for line in said.splitlines()]
     told = [line for line in lines if line and not line.startswith("[INFO]")][-8:]
-    reason = " ".join(" ".join(told).split()) or "lego ended without a word; it may have taken too long"
+    # It may praise a new account first.
+    first = next((number for number, line in enumerate(told) if line.startswith("Could not")), 0)
+    reason = " ".join(" ".join(told[first:]).split()) or "lego ended without a word; it may have taken too long"
     hints = [hint for word, hint in _HINTS.items() if word in reason.lower()]
     return ". ".join([reason, *hints[:1]])

@@ -9,15 +9,16 @@ LONGEST = 300
 """Seconds after which Podman ends it: lego gives up on one challenge after 60."""
 
 
-def run(*argv: str, mounts: Mapping[str, str], network: str = "none", stdin: str = "") -> Result:
+def run(*argv: str, mounts: Mapping[str, str], pod: str = "", stdin: str = "") -> Result:
     """Run a command in it, and return what it printed; the container is gone then.
 
-    `mounts` are volumes, or folders of this host, by where they are to be. Secrets go in by `stdin` alone: arguments
-    stand in process lists, and what is printed may be logged.
+    `mounts` are volumes, or folders of this host, by where they are to be. It joins `pod`, or has no network. Secrets
+    go in by `stdin` alone: arguments stand in process lists, and what is printed may be logged.
     """
+    joined = ["--pod", pod] if pod else ["--network", "none"]
     volumes = [word for where, what in mounts.items() for word in ("--volume", f"{what}:{where}")]
     return podman(
-        "run", "--rm", "--interactive", "--network", network, "--timeout", str(LONGEST), "--log-driver", "none",
-        "--cap-drop", "all", "--security-opt", "no-new-privileges", "--read-only", *volumes, IMAGE, *argv,
+        "run", "--rm", "--interactive", *joined, "--timeout", str(LONGEST), "--log-driver", "none", "--cap-drop", "all",
+        "--security-opt", "no-new-privileges", "--read-only", *volumes, IMAGE, *argv,
         stdin=stdin, check=False, timeout=LONGEST + 30,
     )  # fmt: skip

@@ -5,10 +5,15 @@ import os
 import re
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import dns.message
+import dns.query
 
 from podserve import network, pod, settings, volumes
 from podserve.accounts import random_password
@@ -71,6 +76,7 @@ class OwnPod:
     postmaster: Account
     upstreams: tuple[Upstream, ...]
     first_up: Result
+    names: Path
     accounts: list[Account] = field(default_factory=list)
 
     @property
@@ -99,6 +105,25 @@ class OwnPod:
             "container", "inspect", "--format", "{{json .NetworkSettings.Networks}}", document["InfraContainerID"]
         )
         return str(json.loads(networks.stdout)[self.name]["IPAddress"])
+
+    def address_of(self, container: str) -> str:
+        """Return the address of another container on its network."""
+        return _address(container, self.name)
+
+    def name_addresses(self, addresses: Mapping[str, str]) -> None:
+        """Have the upstream DNS servers answer with these addresses, by name, and none that they were told before."""
+        _write_names(self.names, addresses)
+        for upstream in self.upstreams:
+            podman("kill", "--signal", "HUP", upstream.container)
+
+        def known() -> None:
+            for upstream in self.upstreams:
+                for name, address in addresses.items():
+                    answer = dns.query.udp(dns.message.make_query(name, "A"), upstream.address, timeout=2)
+                    if address not in str(answer.answer):
+                        raise NotYet(f"{upstream.container} does not know {name}")
+
+        wait_until(known, 5, "the upstream DNS servers to know new names")
 
     def invoke(self, *argv: str, stdin: str = "", check: bool = True, **environment: str) -> Result:
         """Run an Invoke task on this pod; `environment` adds to its INVOKE_ variables."""
@@ -176,8 +201,16 @@ def _address(container: str, network: str) -> str:
     return str(json.loads(found.stdout)[network]["IPAddress"])
 
 
-def _upstream(name: str, network: str) -> Upstream:
+def _write_names(file: Path, addresses: Mapping[str, str]) -> None:
+    """Write the zone of what tests name themselves: nothing of it is kept in a cache."""
+    records = [f"{name}. A {address}" for name, address in addresses.items()]
+    file.write_text("\n".join([f"$TTL 0\n@ SOA ns.invalid. hostmaster.invalid. {int(time.time())} 3600 600 86400 0",
+                               "@ NS ns.invalid.", *records, ""]))  # fmt: skip
+
+
+def _upstream(name: str, network: str, names: Path) -> Upstream:
     podman("run", "--detach", "--name", name, "--network", network, "--volume", f"{HERE / 'upstream'}:/upstream:ro",
+           "--volume", f"{names}:/names.zone:ro",
            "--entrypoint", "named", "localhost/podserve-dns:latest", "-g", "-c", "/upstream/named.conf")  # fmt: skip
     return Upstream(name, _address(name, network))
 
@@ -232,16 +265,21 @@ def own_pod(purpose: str = "") -> Iterator[OwnPod]:
     ports = sorted({port.number for port in Manifests(chosen).ports.values()})
     chosen = settings.load({"pod": name, "bind": free_address(ports)}, defaults(), {})
     upstreams: list[Upstream] = []
+    scratch = tempfile.TemporaryDirectory()
+    names = Path(scratch.name) / "names.zone"
+    _write_names(names, {})
     try:
         run([sys.executable, "-m", "invoke", "build"], env=_environment(chosen), timeout=900)
         network.ensure(chosen)
-        upstreams += [_upstream(f"{name}-upstream-{number}", name) for number in (1, 2)]
+        upstreams += [_upstream(f"{name}-upstream-{number}", name, names) for number in (1, 2)]
         chosen = settings.load({**vars(chosen), "forwarders": " ".join(u.address for u in upstreams)}, defaults(), {})
         first_up = run([sys.executable, "-m", "invoke", "up"], env=_environment(chosen), timeout=300)
         password = re.search(r"with the password (\S+)", first_up.stdout)
         assert password, first_up
-        yield OwnPod(Manifests(chosen), Account(chosen.postmaster_address, password[1]), tuple(upstreams), first_up)
+        postmaster = Account(chosen.postmaster_address, password[1])
+        yield OwnPod(Manifests(chosen), postmaster, tuple(upstreams), first_up, names)
     finally:
+        scratch.cleanup()
         if upstreams:
             podman("rm", "--force", "--time", "0", *(u.container for u in upstreams), check=False)
         run([sys.executable, "-m", "invoke", "down", "--volumes", "--yes"], env=_environment(chosen), check=False)

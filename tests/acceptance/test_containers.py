@@ -48,7 +48,7 @@ MOUNTS = {
 }
 """Where each container has its claims, and whether it may write there."""
 AS_ROOT = {
-    "apache": {"apache2"},
+    "apache": {"apache2", "on-change", "inotifywait"},
     "mail": {"s6-svscan", "s6-supervise", "on-change", "inotifywait", "master", "dovecot", "anvil", "log", "config"},
     "dns": set(),
 }
@@ -143,7 +143,7 @@ def test_the_key_is_readable_by_root_alone(own: OwnPod, service: str, user: str)
 
 def test_no_key_and_no_account_is_in_an_image(own: OwnPod) -> None:
     secrets = r"PRIVATE KEY-----$|:\$2[aby]\$[0-9]"
-    for image in ("base", *SERVICES):
+    for image in ("base", "certificates", *SERVICES):
         name = f"localhost/podserve-{image}:latest"
         search = (
             "grep",
@@ -182,7 +182,7 @@ def test_versions_are_the_ones_the_project_is_written_for(own: OwnPod) -> None:
 
 def test_images_carry_oci_labels(own: OwnPod) -> None:
     del own
-    for image in ("base", *SERVICES):
+    for image in ("base", "certificates", *SERVICES):
         found = podman("image", "inspect", "--format", "{{json .Config.Labels}}", f"localhost/podserve-{image}:latest")
         labels = json.loads(found.stdout)
         for name in ("version", "revision", "source", "created"):

@@ -1,0 +1,171 @@
+"""Certificates from an ACME directory: issued, renewed when due; when that fails, what was served is served on."""
+
+import datetime as dt
+import stat
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from podserve import endpoints
+from podserve.certificates import store
+from podserve.certificates.clients import client_context, looking_context
+from podserve.certificates.pairs import Certificate
+from podserve.commands import Result
+from podserve.waiting import NotYet, wait_until
+from tests.acceptance.own_pod import OwnPod
+from tests.acceptance.pebble import NAME, Directory, directory
+
+
+@pytest.fixture(scope="module")
+def made(own: OwnPod, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Directory]:
+    """The directory; afterwards the certificate is the authority's again."""
+    with directory(own, tmp_path_factory.mktemp("pebble")) as there:
+        yield there
+    own.invoke("certs.issue")
+
+
+@pytest.fixture
+def pebble(made: Directory) -> Directory:
+    """It, without a hardship."""
+    made.start()
+    return made
+
+
+def invoke(own: OwnPod, pebble: Directory, *argv: str, check: bool = True, **more: str) -> Result:
+    """Run a task on the pod whose certificate the directory is to issue; `more` adds to the INVOKE_ variables."""
+    return own.invoke(*argv, stdin="", check=check, **{**pebble.settings, **more})
+
+
+def current(own: OwnPod) -> Certificate:
+    """Return the certificate of the volume."""
+    there = store.current(own.folder("certificates"))
+    assert there
+    return there
+
+
+def served(own: OwnPod) -> set[str]:
+    """Return the fingerprints of what the six ports serve."""
+    context = looking_context(own.manifests.settings.domain)
+    answers = endpoints.attempt_all(own.manifests, context, endpoints.TLS)
+    assert all(answer.ok for answer in answers), answers
+    return {answer.fingerprint for answer in answers}
+
+
+def refused(own: OwnPod, pebble: Directory, *told: str, **more: str) -> Result:
+    """Have a certificate issued, which is refused with these words; the one before it is served on all six ports."""
+    before = current(own)
+    ended = invoke(own, pebble, "certs.issue", check=False, **more)
+    assert ended.code == 1, ended
+    assert "Traceback" not in ended.stderr
+    for words in told:
+        assert words in ended.stderr
+    assert current(own) == before
+    assert served(own) == {before.fingerprint}
+    return ended
+
+
+def www(own: OwnPod) -> dict[str, str]:
+    """Return the setting of one more name: one that the directory has not looked at yet."""
+    return {"INVOKE_CERTIFICATE_NAMES": f"www.{own.manifests.settings.domain}"}
+
+
+def test_a_certificate_is_issued_from_nothing_and_served_everywhere(own: OwnPod, pebble: Directory) -> None:
+    issued = invoke(own, pebble, "certs.issue")
+    assert "a new certificate is served: acme https://" in issued.stdout
+    assert "Warning" not in issued.stdout
+    there, chosen = current(own), own.manifests.settings
+    assert set(there.names) == {chosen.domain, chosen.mail_host}
+    assert "Pebble Intermediate CA" in there.issuer
+    assert served(own) == {there.fingerprint}
+    roots = pebble.folder / "roots.pem"
+    for name in there.names:
+        answers = endpoints.attempt_all(own.manifests, client_context(name, roots), endpoints.TLS)
+        assert all(answer.ok for answer in answers), answers
+    assert own.invoke("certs.ca").stdout in roots.read_text()
+
+
+def test_what_is_not_due_is_not_renewed_and_what_is_forced_is(own: OwnPod, pebble: Directory) -> None:
+    invoke(own, pebble, "certs.issue")
+    before = current(own)
+    for task in ("certs.renew", "up"):
+        assert "changed" in invoke(own, pebble, task).stdout
+        assert current(own) == before
+    assert "a new certificate" in invoke(own, pebble, "certs.renew", "--force").stdout
+    assert current(own).serial != before.serial
+
+
+def test_no_key_is_in_a_log_or_left_where_it_was_made(own: OwnPod, pebble: Directory) -> None:
+    issued = invoke(own, pebble, "certs.issue")
+    secret = (own.folder("certificates") / "current" / "tls.key").read_text().splitlines()[1]
+    assert secret not in issued.stdout + issued.stderr + own.logs()
+    left = [file for file in own.folder("authority").rglob("*") if file.is_file()]
+    assert not [file for file in left if secret in file.read_text()]
+    keys = [file for file in left if file.suffix in {".key", ".pem"}]
+    assert len(keys) == 2, "the account's and the authority's"
+    assert {stat.S_IMODE(file.stat().st_mode) for file in keys} == {0o600}
+
+
+def test_port_80_out_of_reach_is_told(own: OwnPod, pebble: Directory) -> None:
+    pebble.lead_names_to(own.upstreams[0].address)
+    refused(own, pebble, "issued no certificate", "It must reach port 80 of each name", **www(own))
+
+
+def test_an_order_that_is_refused_is_told(own: OwnPod, pebble: Directory) -> None:
+    # The network's gateway is this host, on which another web server answers for the pod's names.
+    gateway = f"{own.address.rpartition('.')[0]}.1"
+    pebble.lead_names_to(gateway)
+    with ThreadingHTTPServer((gateway, 80), BaseHTTPRequestHandler) as other, ThreadPoolExecutor(1) as pool:
+        pool.submit(other.serve_forever)
+        try:
+            refused(own, pebble, "issued no certificate", "port 80 of a name is not this pod", **www(own))
+        finally:
+            other.shutdown()
+
+
+def test_a_directory_that_is_not_trusted_is_told(own: OwnPod, pebble: Directory) -> None:
+    (pebble.folder / "roots.pem").write_text((own.folder("certificates") / "current" / "tls.crt").read_text())
+    refused(own, pebble, "It is not trusted: acme_root is to name the PEM file")
+
+
+def test_a_directory_that_is_down_is_told_and_up_serves_on(own: OwnPod, pebble: Directory) -> None:
+    pebble.stop()
+    # Its host is still there, so that it is refused at once and not waited for.
+    own.name_addresses({NAME: own.upstreams[0].address})
+    refused(own, pebble, "It does not answer", NAME)
+    before = current(own)
+    up = invoke(own, pebble, "up", check=True, **www(own))
+    assert "Warning" in up.stdout
+    assert "is still served" in " ".join(up.stdout.split())
+    assert current(own) == before
+    assert served(own) == {before.fingerprint}
+
+
+def test_what_is_due_is_renewed_though_half_of_the_nonces_are_rejected(own: OwnPod, made: Directory) -> None:
+    made.start({"PEBBLE_WFE_NONCEREJECT": "50"}, lifetime=20)
+    invoke(own, made, "certs.issue")
+    before = current(own)
+    assert before.ends - before.starts < dt.timedelta(seconds=21)
+
+    def due() -> None:
+        if not before.due:
+            raise NotYet("a third of its lifetime is left")
+
+    wait_until(due, 20, "the certificate to be due")
+    renewed = invoke(own, made, "certs.renew")
+    assert "a new certificate" in renewed.stdout
+    assert current(own).serial != before.serial
+    assert served(own) == {current(own).fingerprint}
+
+
+def test_a_directory_with_another_root_that_takes_its_time_issues_with_a_warning(own: OwnPod, made: Directory) -> None:
+    roots = (made.folder / "roots.pem").read_text()
+    hardship = {"PEBBLE_VA_NOSLEEP": "0", "PEBBLE_VA_SLEEPTIME": "2", "PEBBLE_CHAIN_LENGTH": "3"}
+    made.start(hardship)
+    (made.folder / "roots.pem").write_text(roots)
+    before = current(own)
+    renewed = invoke(own, made, "certs.renew", "--force")
+    assert "no root that this host knows verifies the certificate" in " ".join(renewed.stdout.split())
+    assert current(own).serial != before.serial
+    assert served(own) == {current(own).fingerprint}

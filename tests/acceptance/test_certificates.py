@@ -1,0 +1,207 @@
+"""The certificate that the pod serves: shown, imported, refused, kept; and when it isn't the volume's, told."""
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.serialization import Encoding, PrivateFormat
+
+from podserve import endpoints
+from podserve.certificates import authority, pairs, store
+from podserve.certificates.clients import looking_context
+from podserve.certificates.pairs import Pair
+from podserve.commands import podman
+from podserve.waiting import NotYet, wait_until
+from tests.acceptance.own_pod import OwnPod
+
+
+class Brought:
+    """A pair that somebody made elsewhere, in two files."""
+
+    def __init__(self, folder: Path, *names: str) -> None:
+        """Make it, and an authority that nobody knows."""
+        self.folder = folder
+        self.cert, self.key = folder / "cert.pem", folder / "key.pem"
+        self.pair = self.another(*names)
+        self.cert.write_bytes(pairs.pem([*self.pair.chain, *self.pair.roots]))
+        self.key.write_bytes(self.pair.key.pem)
+
+    def another(self, *names: str) -> Pair:
+        """Return another pair of the same authority."""
+        return authority.issue(self.folder, names, "ec256")
+
+
+@pytest.fixture
+def brought(own: OwnPod, tmp_path: Path) -> Brought:
+    """A pair for the pod's names."""
+    return Brought(tmp_path, *own.manifests.settings.certified_names)
+
+
+@pytest.fixture
+def own_again(own: OwnPod) -> Iterator[None]:
+    """Afterwards the certificate is the authority's again."""
+    yield
+    own.invoke("certs.issue")
+
+
+def answers(own: OwnPod) -> dict[str, str]:
+    """Return what each port serves, by its fingerprint."""
+    context = looking_context(own.manifests.settings.domain)
+    seen = endpoints.attempt_all(own.manifests, context, endpoints.TLS)
+    assert all(answer.ok for answer in seen), seen
+    return {answer.port: answer.fingerprint for answer in seen}
+
+
+def current(own: OwnPod) -> pairs.Certificate:
+    """Return the certificate of the volume."""
+    there = store.current(own.folder("certificates"))
+    assert there
+    return there
+
+
+def test_the_certificate_is_shown_with_what_each_port_serves(own: OwnPod) -> None:
+    shown, there = own.invoke("certs.show").stdout, current(own)
+    for word in (*there.names, there.issuer, there.fingerprint, f"{there.days_left} days left", "authority"):
+        assert word in shown
+    assert shown.count("this one") == len(endpoints.TLS)
+
+
+def test_the_authority_that_is_printed_is_the_one_that_the_site_offers(own: OwnPod) -> None:
+    with own.server.http() as client:
+        offered = client.get("/ca.crt")
+        assert "/ca.crt" in client.get("/").text
+    assert own.invoke("certs.ca").stdout == offered.text
+
+
+def test_a_renewal_before_its_time_changes_nothing(own: OwnPod) -> None:
+    before = current(own)
+    assert "nothing was changed" in own.invoke("certs.renew").stdout
+    assert current(own) == before
+
+
+@pytest.mark.usefixtures("own_again")
+def test_an_imported_pair_is_served_everywhere_and_up_does_not_replace_it(own: OwnPod, brought: Brought) -> None:
+    imported = own.invoke("certs.import", str(brought.cert), str(brought.key))
+    assert "no root that this host knows verifies the certificate" in " ".join(imported.stdout.split())
+    assert set(answers(own).values()) == {brought.pair.certificate.fingerprint}
+    assert own.invoke("certs.ca").stdout == pairs.pem(brought.pair.roots).decode()
+    assert "nothing was changed" in own.invoke("up").stdout
+    assert "nothing was changed" in own.invoke("certs.renew").stdout
+    refused = own.invoke("certs.renew", "--force", check=False)
+    assert refused.code == 1
+    assert "the certificate was imported" in refused.stderr
+    assert set(answers(own).values()) == {brought.pair.certificate.fingerprint}
+    secret = brought.key.read_text().splitlines()[1]
+    assert secret not in imported.stdout + imported.stderr + own.logs()
+
+
+def _encrypt(brought: Brought) -> None:
+    secret = serialization.BestAvailableEncryption(b"secret")
+    brought.key.write_bytes(brought.pair.key.private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, secret))
+
+
+def _swap(brought: Brought) -> None:
+    brought.cert, brought.key = brought.key, brought.cert
+
+
+BAD: dict[str, tuple[Callable[[Brought], object], str]] = {
+    "no file": (lambda b: b.cert.unlink(), "cannot be read"),
+    "a directory": (lambda b: setattr(b, "cert", b.folder), "is a directory"),
+    "an empty file": (lambda b: b.key.write_text(""), "is empty"),
+    "swapped": (_swap, "The order is CERT KEY"),
+    "DER": (lambda b: b.cert.write_bytes(b.pair.chain[0].public_bytes(Encoding.DER)), "no certificate in PEM"),
+    "truncated": (lambda b: b.cert.write_bytes(b.cert.read_bytes()[:300]), "is cut off"),
+    "a truncated key": (lambda b: b.key.write_bytes(b.key.read_bytes()[:100]), "it may be cut off"),
+    "another's key": (lambda b: b.key.write_bytes(b.another("example.org").key.pem), "is not that of the certificate"),
+    "an encrypted key": (_encrypt, "is encrypted"),
+    "an authority": (
+        lambda b: b.cert.write_bytes(pairs.pem([*b.pair.roots, *b.pair.chain])),
+        "the chain is not in order",
+    ),
+    "other names": (
+        lambda b: Brought(b.folder, "example.org", "mail.example.org"),
+        "the certificate is for example.org",
+    ),
+    "neither": (lambda b: b.cert.write_text("Dear sir,\n"), "no certificate in PEM"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_what_cannot_be_served_is_refused_and_what_was_served_stays(own: OwnPod, brought: Brought, what: str) -> None:
+    before, (spoil, told) = (current(own), (own.folder("certificates") / "current").readlink()), BAD[what]
+    spoil(brought)
+    refused = own.invoke("certs.import", str(brought.cert), str(brought.key), check=False)
+    assert refused.code == 1
+    assert told in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert (current(own), (own.folder("certificates") / "current").readlink()) == before
+    assert set(answers(own).values()) == {before[0].fingerprint}
+
+
+def test_a_port_that_serves_another_certificate_is_told(own: OwnPod, brought: Brought) -> None:
+    """The watch of mail is stopped, so that mail goes on with what it has."""
+    folder = own.folder("certificates")
+    before = (folder / "current").readlink()
+    own.exec("mail", "s6-svc", "-d", "-wD", "-T", "5000", "/run/s6/certificates")
+    try:
+        store.take(own.manifests, brought.pair)
+        seen = own.invoke("status", "--json", check=False)
+        assert seen.code == 1
+        told = json.loads(seen.stdout)["problems"]
+        for port in ("smtp", "submission", "imap", "imaps", "pop3s"):
+            assert f"{port} serves another certificate than the volume holds: invoke restart" in told
+        assert own.invoke("certs.show").stdout.count("this one") <= 1
+    finally:
+        (folder / ".current").symlink_to(before)
+        (folder / ".current").rename(folder / "current")
+        own.exec("mail", "s6-svc", "-u", "/run/s6/certificates")
+
+    def well() -> None:
+        if set(answers(own).values()) != {current(own).fingerprint}:
+            raise NotYet("not everywhere")
+
+    wait_until(well, 5, "the certificate of the volume on every port")
+
+
+def test_a_pair_that_does_not_fit_is_not_read_by_a_service(own: OwnPod, brought: Brought) -> None:
+    """Somebody puts a pair on the volume by hand, without its key."""
+    folder, served = own.folder("certificates"), answers(own)
+    before, bad = (folder / "current").readlink(), folder / "by-hand"
+    bad.mkdir()
+    (bad / "tls.crt").write_bytes(brought.cert.read_bytes())
+    (bad / "tls.key").write_bytes(brought.another("example.org").key.pem)
+    try:
+        (folder / ".current").symlink_to("by-hand")
+        (folder / ".current").rename(folder / "current")
+        for service in ("apache", "mail"):
+            own.wait_for_log(service, "does not fit its certificate: not served", since=0)
+        assert answers(own) == served
+    finally:
+        (folder / ".current").symlink_to(before)
+        (folder / ".current").rename(folder / "current")
+        for file in bad.iterdir():
+            file.unlink()
+        bad.rmdir()
+
+
+def test_no_process_list_and_no_container_left_over_shows_a_key(own: OwnPod) -> None:
+    """The kernel's own list of processes is looked at again and again while a pair goes to the volume."""
+    seen: list[bytes] = []
+
+    def look() -> None:
+        for process in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                seen.extend((process / name).read_bytes() for name in ("cmdline", "environ"))
+
+    with ThreadPoolExecutor(1) as pool:
+        issuing = pool.submit(own.invoke, "certs.issue")
+        while not issuing.done():
+            look()
+    assert b"take-pair" in b"".join(seen), "the moment was seen"
+    secret = (own.folder("certificates") / "current" / "tls.key").read_bytes().splitlines()[1]
+    assert secret not in b"".join(seen)
+    assert "podserve-certificates" not in podman("ps", "--all", "--format", "{{.Image}}").stdout
