@@ -44,7 +44,7 @@ class Outcome:
 
 def expect(result: Result) -> str:
     """Return what a command printed. Raises AssertionError, with its last lines, when it failed."""
-    said = (result.stdout + result.stderr).splitlines()[-40:]
+    said = (result.stdout + result.stderr).splitlines()[-400:]
     assert result.ok, "\n".join([f"exit code {result.code}", *said])
     return result.stdout
 
@@ -78,7 +78,7 @@ def outside(host: Machine, process: str) -> str:
         (account,) = re.findall(r"^(guest@\S+) can log in", expect(added), re.MULTILINE)
         fetch = "import httpx, sys; print(httpx.get(f'https://{sys.argv[1]}/ca.crt', verify=False).text)"
         authority.write_text(run([*_enter(process), "-c", fetch, host.address]).stdout)
-        words = ["-m", "pytest", "-q", "tests/acceptance", "--target", host.address, "--user", account,
+        words = ["-m", "pytest", "-q", "--timeout=600", "tests/acceptance", "--target", host.address, "--user", account,
                  "--password-file", str(secret), "--ca", str(authority)]  # fmt: skip
         return expect(run([*_enter(process), *words], check=False, timeout=900))
 
