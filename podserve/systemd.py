@@ -30,8 +30,9 @@ DisableDNS=true
 POD = """\
 [Unit]
 Description=PodServe {pod}: web, mail and DNS for {domain}
-Wants=network-online.target
-After=network-online.target
+{network_online}
+# A network that comes late is tried for until it is there.
+StartLimitIntervalSec=0
 
 [Kube]
 Yaml={folder}/podserve.yaml
@@ -48,6 +49,14 @@ TimeoutStartSec={timeout}
 [Install]
 WantedBy={target}
 """
+NETWORK_ONLINE = """\
+Wants=network-online.target
+After=network-online.target"""
+NO_WAITING = """
+[Quadlet]
+# Quadlet would wait 90 s for the system's network-online.target, which on many hosts nothing ever starts.
+DefaultDependencies=false"""
+"""What a user's unit has in place of it: systemd's user manager knows nothing of the network."""
 RENEWAL = """\
 [Unit]
 Description=Certificates of {pod}, renewed when they are due
@@ -128,6 +137,7 @@ def write(manifests: Manifests, folder: Path) -> None:
     words = {"pod": settings.pod, "domain": settings.domain, "folder": folder, "root": ROOT, "timeout": START_TIMEOUT,
              "target": "default.target" if host.rootless() else "multi-user.target"}  # fmt: skip
     # A bridge has a unit of its own; what rootless pods have is made with them.
+    words["network_online"] = "" if host.rootless() else NETWORK_ONLINE
     words["network"] = network.mode(settings) if host.rootless() else f"{settings.pod}.network"
     texts = POD, "" if host.rootless() else NETWORK, RENEWAL, TIMER
     variables = {POD: _variables(engine), RENEWAL: _variables({**engine, **chosen})}
@@ -135,7 +145,8 @@ def write(manifests: Manifests, folder: Path) -> None:
         if not text:
             continue
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text.format(environment=variables.get(text, ""), **words))
+        end = NO_WAITING if text is POD and host.rootless() else ""
+        file.write_text(text.format(environment=variables.get(text, ""), **words) + end)
     _systemctl("daemon-reload")
 
 

@@ -85,7 +85,6 @@ class Machine:
         if AUTHORITIES.exists():
             variables["PIP_CERT"] = "/authorities.crt"
         variables["INVOKE_FORWARDERS"] = self.upstream
-        words = [f"{name}={value}" for name, value in variables.items()]
         # What podman exec starts is in this machine's cgroups: systemd's view, and its namespaces, are entered here.
         enter = ["nsenter", "-t", "1", "-m", "-C", "-n", "-i", "-u", "--"] if self.kind.systemd else []
         if self.kind.user != "root" and not as_root:
@@ -93,6 +92,7 @@ class Machine:
             variables |= {"HOME": self.home, "USER": self.kind.user, "XDG_RUNTIME_DIR": runtime}
             variables["DBUS_SESSION_BUS_ADDRESS"] = f"unix:path={runtime}/bus"
             enter += ["runuser", "-u", self.kind.user, "--"]
+        words = [f"{name}={value}" for name, value in variables.items()]
         script = f"cd {self.home}/podserve && {{ {script}\n}} 2>&1"
         return podman("exec", self.name, *enter, "env", *words, "sh", "-c", script, check=False, timeout=timeout)
 

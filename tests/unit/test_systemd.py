@@ -58,13 +58,17 @@ def test_the_units_play_what_the_pod_applies_after_the_network(called: list[str]
     assert called == ["systemctl daemon-reload"]
 
 
-def test_a_users_units_need_no_bridge(called: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_users_units_need_no_bridge_and_wait_for_nothing(
+    called: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(host, "rootless", lambda: True)
     monkeypatch.setattr(host, "podman", lambda: GOOD)
     systemd.write(Manifests(chosen()), Path("/state/played"))
     played = unit(tmp_path / "containers/systemd/podserve-simple.kube")
     assert played["Kube"]["Network"] == "pasta"
     assert played["Install"]["WantedBy"] == "default.target"
+    assert played["Quadlet"]["DefaultDependencies"] == "false"
+    assert "After" not in played["Unit"]
     assert not (tmp_path / "containers/systemd/podserve-simple.network").exists()
     assert called == ["systemctl --user daemon-reload"]
 
