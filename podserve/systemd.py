@@ -26,6 +26,7 @@ Description=Network of the pod {pod}
 NetworkName={pod}
 # Podman's own DNS would hold port 53 of the gateway's address.
 DisableDNS=true
+IPv6={ipv6}
 """
 POD = """\
 [Unit]
@@ -138,6 +139,7 @@ def write(manifests: Manifests, folder: Path) -> None:
              "target": "default.target" if host.rootless() else "multi-user.target"}  # fmt: skip
     # A bridge has a unit of its own; what rootless pods have is made with them.
     words["network_online"] = "" if host.rootless() else NETWORK_ONLINE
+    words["ipv6"] = str(host.has_ipv6()).lower()
     words["network"] = network.mode(settings) if host.rootless() else f"{settings.pod}.network"
     texts = POD, "" if host.rootless() else NETWORK, RENEWAL, TIMER
     variables = {POD: _variables(engine), RENEWAL: _variables({**engine, **chosen})}

@@ -18,7 +18,7 @@ from podserve.commands import ROOT, Result, run
 from podserve.errors import Problem, explain_interruptions
 from podserve.manifests import defaults
 from podserve.waiting import NotYet, wait_until
-from tests.hosts.machine import KINDS, NETWORK, Kind, Machine, address, machine, surroundings
+from tests.hosts.machine import KINDS, NETWORK, Kind, Machine, addresses, machine, surroundings
 
 Step = Callable[[Machine], str]
 """What is done on a host; returns what was printed, and raises AssertionError or Problem when it failed."""
@@ -77,9 +77,15 @@ def outside(host: Machine, process: str) -> str:
         added = host.run(f"echo {password} | ./bootstrap invoke users.add guest --password-stdin")
         (account,) = re.findall(r"^(guest@\S+) can log in", expect(added), re.MULTILINE)
         fetch = "import httpx, sys; print(httpx.get(f'https://{sys.argv[1]}/ca.crt', verify=False).text)"
-        authority.write_text(run([*_enter(process), "-c", fetch, host.address]).stdout)
-        words = ["-m", "pytest", "-q", "--timeout=600", "tests/acceptance", "--target", host.address, "--user", account,
-                 "--password-file", str(secret), "--ca", str(authority)]  # fmt: skip
+        authority.write_text(run([*_enter(process), "-c", fetch, host.addresses[0]]).stdout)
+        options = {
+            "target": host.addresses[0],
+            "user": account,
+            "password-file": secret,
+            "ca": authority,
+            "timeout": 600,
+        }
+        words = ["-m", "pytest", "-q", "tests/acceptance", *(f"--{name}={value}" for name, value in options.items())]
         return expect(run([*_enter(process), *words], check=False, timeout=900))
 
 
@@ -196,16 +202,18 @@ def _changed(host: Machine, name: str, before: dict[str, int]) -> None:
 
 
 def stranger(host: Machine, process: str) -> str:
-    """Be a client outside the host: served, refused relay and recursion, and seen with its own address by all four."""
-    own = address(f"{NETWORK}-stranger")
-    tried = run(
-        [*_enter(process), "-m", "tests.hosts.stranger", host.address, defaults()["domain"]], check=False, timeout=120
-    )
-    assert tried.ok, tried
+    """Be a client outside the host: served, refused relay and recursion, and seen by its own addresses by all four."""
+    asked = list(zip(host.addresses, addresses(f"{NETWORK}-stranger"), strict=True))
+    for there, _ in asked:
+        tried = run(
+            [*_enter(process), "-m", "tests.hosts.stranger", there, defaults()["domain"]], check=False, timeout=120
+        )
+        assert tried.ok, tried
     logged = expect(host.run("./bootstrap invoke logs"))
-    seen = {"Apache": f"{own} - -", "Postfix": f"[{own}]", "Dovecot": f"rip={own}", "BIND": f"{own}#"}
-    missing = [daemon for daemon, text in seen.items() if text not in logged]
-    assert not missing, f"{own} is not in the logs of {', '.join(missing)}"
+    for _, own in asked:
+        seen = {"Apache": f"{own} - -", "Postfix": f"[{own}]", "Dovecot": f"rip={own}", "BIND": f"{own}#"}
+        missing = [daemon for daemon, text in seen.items() if text not in logged]
+        assert not missing, f"{own} is not in the logs of {', '.join(missing)}"
     return logged
 
 

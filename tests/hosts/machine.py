@@ -12,8 +12,8 @@ from podserve.waiting import NotYet, wait_until
 
 HERE = Path(__file__).parent
 NETWORK = "podserve-hosts"
-SUBNET = "198.51.100.0/24"
-"""What joins the hosts, their upstream and their stranger: not a private range (RFC 5737), so that he is one."""
+SUBNETS = "198.51.100.0/24", "2001:db8::/64"
+"""What joins the hosts, their upstream and their stranger: not private (RFC 5737, RFC 3849), so that he is one."""
 AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 """This machine's, which pip on a host must trust where a proxy stands between it and the package index."""
 PASSED_ON = ("http_proxy", "https_proxy", "no_proxy", "PIP_INDEX_URL", "PIP_TRUSTED_HOST")
@@ -70,9 +70,9 @@ class Machine:
     upstream: str
 
     @property
-    def address(self) -> str:
-        """Its address among the hosts."""
-        return address(self.name)
+    def addresses(self) -> list[str]:
+        """Its addresses among the hosts: IPv4 and IPv6."""
+        return addresses(self.name)
 
     @property
     def home(self) -> str:
@@ -137,10 +137,11 @@ class Machine:
         assert started.ok, started
 
 
-def address(container: str) -> str:
-    """Return a container's address among the hosts."""
-    template = f'{{{{(index .NetworkSettings.Networks "{NETWORK}").IPAddress}}}}'
-    return podman("container", "inspect", "--format", template, container).stdout.strip()
+def addresses(container: str) -> list[str]:
+    """Return a container's addresses among the hosts: IPv4 and IPv6."""
+    network = f'(index .NetworkSettings.Networks "{NETWORK}")'
+    template = f"{{{{{network}.IPAddress}}}} {{{{{network}.GlobalIPv6Address}}}}"
+    return podman("container", "inspect", "--format", template, container).stdout.split()
 
 
 @contextmanager
@@ -149,14 +150,17 @@ def surroundings() -> Iterator[tuple[str, str]]:
     names = f"{NETWORK}-upstream", f"{NETWORK}-stranger"
     podman("rm", "--force", "--ignore", "--time", "0", *names)
     if not podman("network", "exists", NETWORK, check=False).ok:
-        podman("network", "create", "--disable-dns", "--subnet", SUBNET, NETWORK)
+        podman("network", "create", "--disable-dns", "--ipv6", *(f"--subnet={subnet}" for subnet in SUBNETS), NETWORK)
     try:
         podman("run", "--detach", "--name", names[0], "--network", NETWORK, "--volume",
                f"{ROOT / 'tests/acceptance/upstream'}:/upstream:ro", "--entrypoint", "named",
                "localhost/podserve-dns:latest", "-g", "-c", "/upstream/named.conf")  # fmt: skip
         podman("run", "--detach", "--name", names[1], "--network", NETWORK, "localhost/podserve-base:latest", "sleep",
                "infinity")  # fmt: skip
-        yield address(names[0]), podman("container", "inspect", "--format", "{{.State.Pid}}", names[1]).stdout.strip()
+        yield (
+            addresses(names[0])[0],
+            podman("container", "inspect", "--format", "{{.State.Pid}}", names[1]).stdout.strip(),
+        )
     finally:
         podman("rm", "--force", "--time", "0", *names, check=False)
         podman("network", "rm", NETWORK, check=False)

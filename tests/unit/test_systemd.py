@@ -54,7 +54,8 @@ def test_the_units_play_what_the_pod_applies_after_the_network(called: list[str]
     assert played["Service"]["Environment"] == '"CONTAINERS_CONF=/here/100%%.conf"'
     assert played["Install"]["WantedBy"] == "multi-user.target"
     network = unit(tmp_path / "containers/systemd/podserve-simple.network")
-    assert network["Network"] == {"NetworkName": "podserve-simple", "DisableDNS": "true"}
+    ipv6 = str(host.has_ipv6()).lower()
+    assert network["Network"] == {"NetworkName": "podserve-simple", "DisableDNS": "true", "IPv6": ipv6}
     assert called == ["systemctl daemon-reload"]
 
 
