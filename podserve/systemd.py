@@ -39,7 +39,7 @@ StartLimitIntervalSec=0
 Yaml={folder}/podserve.yaml
 ConfigMap={folder}/config.yaml
 Network={network}
-LogDriver=journald
+{log_driver}
 
 [Service]
 {environment}
@@ -139,6 +139,8 @@ def write(manifests: Manifests, folder: Path) -> None:
              "target": "default.target" if host.rootless() else "multi-user.target"}  # fmt: skip
     # A bridge has a unit of its own; what rootless pods have is made with them.
     words["network_online"] = "" if host.rootless() else NETWORK_ONLINE
+    # A user may not read the journal everywhere: there Podman decides.
+    words["log_driver"] = "" if host.rootless() else "LogDriver=journald"
     words["ipv6"] = str(host.has_ipv6()).lower()
     words["network"] = network.mode(settings) if host.rootless() else f"{settings.pod}.network"
     texts = POD, "" if host.rootless() else NETWORK, RENEWAL, TIMER
@@ -197,8 +199,12 @@ def state(settings: Settings) -> str:
     return _systemctl("is-active", f"{settings.pod}.service", check=False).strip()
 
 
+def journalled(settings: Settings) -> bool:
+    """Return whether the journal has what the containers log."""
+    return installed(settings) and not host.rootless()
+
+
 def journal(containers: list[str], *, follow: bool) -> list[str]:
     """Return the command that shows what these containers have logged, also before the last start."""
     words = [f"CONTAINER_NAME={name}" for name in containers]
-    mode = ["--user"] if host.rootless() else []
-    return ["journalctl", *mode, "--no-hostname", "--output=short-iso", *(["--follow"] if follow else []), *words]
+    return ["journalctl", "--no-hostname", "--output=short-iso", *(["--follow"] if follow else []), *words]

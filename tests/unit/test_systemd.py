@@ -44,6 +44,7 @@ def test_the_units_play_what_the_pod_applies_after_the_network(called: list[str]
     assert not systemd.installed(settings)
     systemd.write(Manifests(settings), Path("/state/played"))
     assert systemd.installed(settings)
+    assert systemd.journalled(settings)
     played = unit(tmp_path / "containers/systemd/podserve-simple.kube")
     assert played["Kube"]["Yaml"] == "/state/played/podserve.yaml"
     assert played["Kube"]["ConfigMap"] == "/state/played/config.yaml"
@@ -70,6 +71,9 @@ def test_a_users_units_need_no_bridge_and_wait_for_nothing(
     assert played["Install"]["WantedBy"] == "default.target"
     assert played["Quadlet"]["DefaultDependencies"] == "false"
     assert "After" not in played["Unit"]
+    assert "LogDriver" not in played["Kube"]
+    assert systemd.installed(chosen())
+    assert not systemd.journalled(chosen())
     assert not (tmp_path / "containers/systemd/podserve-simple.network").exists()
     assert called == ["systemctl --user daemon-reload"]
 
