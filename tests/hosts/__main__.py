@@ -74,7 +74,7 @@ def outside(host: Machine, process: str) -> str:
     with tempfile.TemporaryDirectory() as folder:
         secret, authority = Path(folder) / "password", Path(folder) / "ca.crt"
         secret.write_text(f"{password}\n")
-        added = host.run(f"echo {password} | ./bootstrap invoke users.add guest --password-stdin")
+        added = host.run("./bootstrap invoke users.add guest --password-stdin", stdin=f"{password}\n")
         (account,) = re.findall(r"^(guest@\S+) can log in", expect(added), re.MULTILINE)
         fetch = "import httpx, sys; print(httpx.get(f'https://{sys.argv[1]}/ca.crt', verify=False).text)"
         authority.write_text(run([*_enter(process), "-c", fetch, host.addresses[0]]).stdout)
@@ -138,12 +138,13 @@ def service(host: Machine) -> str:
     script = """
 set -e
 in_service() { SYSTEMCTL is-active -q podserve-simple; }
+no() { if "$@"; then return 1; fi; }
 ./bootstrap invoke up | grep 'nothing was changed'; in_service
 ./bootstrap invoke restart; in_service
 ./bootstrap invoke logs --service mail | grep -c postfix
-./bootstrap invoke down; ! in_service; ! podman pod exists podserve-simple
+./bootstrap invoke down; no in_service; no podman pod exists podserve-simple
 ./bootstrap invoke up | grep 'is up'; in_service
-./bootstrap invoke uninstall; ! in_service
+./bootstrap invoke uninstall; no in_service
 folders="/etc/containers /etc/systemd/system $HOME/.config/containers $HOME/.config/systemd"
 test -z "$(find $folders -name 'podserve-simple*' 2>/dev/null)"
 ./bootstrap invoke status
@@ -153,7 +154,8 @@ test -z "$(find $folders -name 'podserve-simple*' 2>/dev/null)"
     return expect(host.run(script.replace("SYSTEMCTL", _systemctl(host)), timeout=400))
 
 
-def _containers(host: Machine, service: str) -> dict[str, int]:
+def _state(host: Machine, service: str) -> dict[str, int]:
+    """Return the process id of a service's container, and how often Podman has restarted it."""
     told = host.run(f"podman container inspect podserve-simple-{service}", timeout=60)
     state = json.loads(expect(told))[0]
     return {"process": state["State"]["Pid"], "restarts": state["RestartCount"]}
@@ -172,22 +174,23 @@ done
 
 
 def liveness(host: Machine) -> str:
-    """Stop a process of each daemon: it is replaced in time, and only once."""
+    """Stop all processes of each daemon: they are replaced in time, and only once."""
     told = []
     for name, program in WEDGEABLE:
-        before = _containers(host, name)
+        before = _state(host, name)
         expect(host.run(WEDGE % (before["process"], program), as_root=True))
         begin = time.monotonic()
 
         def replaced(name: str = name, before: dict[str, int] = before) -> None:
-            now = _containers(host, name)
+            now = _state(host, name)
             if now["process"] in {0, before["process"]}:
                 raise NotYet("it still hangs")
 
         wait_until(replaced, WEDGED, f"{program} to be replaced")
         told.append(f"{program}: replaced after {time.monotonic() - begin:.0f} s")
         _answers(host)
-        after = _containers(host, name)
+        after = _state(host, name)
+        assert after["restarts"] == before["restarts"] + 1, f"{program} was replaced more than once"
         try:
             wait_until(lambda name=name, after=after: _changed(host, name, after), LATER, "nothing")  # type: ignore[misc]
         except Problem:
@@ -197,7 +200,7 @@ def liveness(host: Machine) -> str:
 
 
 def _changed(host: Machine, name: str, before: dict[str, int]) -> None:
-    if _containers(host, name) == before:
+    if _state(host, name) == before:
         raise NotYet("as before")
 
 

@@ -79,7 +79,7 @@ class Machine:
         """The folder of the one whose pod it is."""
         return "/root" if self.kind.user == "root" else f"/home/{self.kind.user}"
 
-    def run(self, script: str, timeout: float = PATIENCE, *, as_root: bool = False) -> Result:
+    def run(self, script: str, timeout: float = PATIENCE, *, stdin: str = "", as_root: bool = False) -> Result:
         """Run a shell's script on the host, in the checkout, as the one whose pod it is would in a login there."""
         variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         if AUTHORITIES.exists():
@@ -94,7 +94,8 @@ class Machine:
             enter += ["runuser", "-u", self.kind.user, "--"]
         words = [f"{name}={value}" for name, value in variables.items()]
         script = f"cd {self.home}/podserve && {{ {script}\n}} 2>&1"
-        return podman("exec", self.name, *enter, "env", *words, "sh", "-c", script, check=False, timeout=timeout)
+        argv = ["exec", "--interactive", self.name, *enter, "env", *words, "sh", "-c", script]
+        return podman(*argv, stdin=stdin, check=False, timeout=timeout)
 
     def switch_off_and_on(self) -> None:
         """Stop the host as its power button does, and start it again; return when its init has started it."""
