@@ -145,7 +145,7 @@ no() { if "$@"; then return 1; fi; }
 ./bootstrap invoke down; no in_service; no podman pod exists podserve-simple
 ./bootstrap invoke up | grep 'is up'; in_service
 ./bootstrap invoke uninstall; no in_service
-folders="/etc/containers /etc/systemd/system $HOME/.config/containers $HOME/.config/systemd"
+folders="/etc/containers/systemd /etc/systemd/system $HOME/.config/containers $HOME/.config/systemd"
 test -z "$(find $folders -name 'podserve-simple*' 2>/dev/null)"
 ./bootstrap invoke status
 ./bootstrap invoke up | grep 'nothing was changed'
