@@ -63,6 +63,11 @@ def up(host: Machine) -> str:
     raise AssertionError(said[-2000:])
 
 
+def doctor(host: Machine) -> str:
+    """Hear that nothing stands in the way."""
+    return expect(host.run("./bootstrap invoke doctor"))
+
+
 def acceptance(host: Machine) -> str:
     """Prove it, in full."""
     return expect(host.run("./bootstrap nox -s acceptance"))
@@ -223,6 +228,7 @@ def stranger(host: Machine, process: str) -> str:
 def steps(kind: Kind, process: str) -> Iterator[tuple[str, Step]]:
     """Yield what is done on a kind of host, in order, and what that is called."""
     yield "up", up
+    yield "doctor", doctor
     yield "stranger", lambda host: stranger(host, process)
     if kind.user != "root":
         yield "outside", lambda host: outside(host, process)
