@@ -1,5 +1,6 @@
 """PodServe's checks: `nox` runs them all, what follows `--` goes to pytest."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -60,6 +61,8 @@ def acceptance(session: nox.Session) -> None:
     if any(word.startswith("--target") for word in session.posargs):
         session.run(*pytest)
         return
+    if os.geteuid() != 0:
+        session.error("a network namespace of its own needs root; a server that runs can be tried by anybody: --target")
     session.run("invoke", "build")
     session.run(sys.executable, "-m", "tests.acceptance.pebble")
     # A network namespace of its own: every port is free there whatever this host serves, and no way leads out of it.

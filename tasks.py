@@ -204,7 +204,7 @@ def logs(c: Context, service: str = "", follow: bool = False) -> None:  # noqa: 
     options, names = ["--follow"] if follow else [], pod_manifests.containers
     if service and service not in names:
         raise errors.Problem(f"there is no service {service!r}: expected one of {', '.join(names)}")
-    if systemd.installed(pod_manifests.settings):
+    if systemd.journalled(pod_manifests.settings):
         become(*systemd.journal([names[service]] if service else list(names.values()), follow=follow))
     if not service:
         become("podman", "pod", "logs", "--names", *options, pod_manifests.settings.pod)

@@ -131,6 +131,12 @@ def addresses() -> set[str]:
     return {address["local"] for link in told for address in link.get("addr_info", [])}
 
 
+def has_ipv6() -> bool:
+    """Return whether this host has an IPv6 address by which others may reach it (scope 00 in if_inet6)."""
+    file = Path("/proc/net/if_inet6")
+    return file.exists() and any(line.split()[3] == "00" for line in file.read_text().splitlines())
+
+
 def looked_up(name: str) -> set[str]:
     """Return the addresses that this host's resolver has for a name; empty when it has none, or takes over 4 s."""
     try:

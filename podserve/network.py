@@ -31,10 +31,10 @@ def missing(told: host.Podman) -> str:
 def ensure(settings: Settings) -> None:
     """Make the pod's bridge, named as the pod, if there is none and it needs one.
 
-    Without Podman's own DNS, which would hold port 53 of the gateway's address.
+    Without Podman's own DNS, which would hold port 53 of the gateway's address; with IPv6 where the host has it.
     """
     if not host.rootless() and not podman("network", "exists", settings.pod, check=False).ok:
-        podman("network", "create", "--disable-dns", settings.pod)
+        podman("network", "create", "--disable-dns", *(["--ipv6"] if host.has_ipv6() else []), settings.pod)
 
 
 def remove(settings: Settings) -> bool:

@@ -26,18 +26,20 @@ Description=Network of the pod {pod}
 NetworkName={pod}
 # Podman's own DNS would hold port 53 of the gateway's address.
 DisableDNS=true
+IPv6={ipv6}
 """
 POD = """\
 [Unit]
 Description=PodServe {pod}: web, mail and DNS for {domain}
-Wants=network-online.target
-After=network-online.target
+{network_online}
+# A network that comes late is tried for until it is there.
+StartLimitIntervalSec=0
 
 [Kube]
 Yaml={folder}/podserve.yaml
 ConfigMap={folder}/config.yaml
 Network={network}
-LogDriver=journald
+{log_driver}
 
 [Service]
 {environment}
@@ -48,6 +50,14 @@ TimeoutStartSec={timeout}
 [Install]
 WantedBy={target}
 """
+NETWORK_ONLINE = """\
+Wants=network-online.target
+After=network-online.target"""
+NO_WAITING = """
+[Quadlet]
+# Quadlet would wait 90 s for the system's network-online.target, which on many hosts nothing ever starts.
+DefaultDependencies=false"""
+"""What a user's unit has in place of it: systemd's user manager knows nothing of the network."""
 RENEWAL = """\
 [Unit]
 Description=Certificates of {pod}, renewed when they are due
@@ -128,6 +138,10 @@ def write(manifests: Manifests, folder: Path) -> None:
     words = {"pod": settings.pod, "domain": settings.domain, "folder": folder, "root": ROOT, "timeout": START_TIMEOUT,
              "target": "default.target" if host.rootless() else "multi-user.target"}  # fmt: skip
     # A bridge has a unit of its own; what rootless pods have is made with them.
+    words["network_online"] = "" if host.rootless() else NETWORK_ONLINE
+    # A user may not read the journal everywhere: there Podman decides.
+    words["log_driver"] = "" if host.rootless() else "LogDriver=journald"
+    words["ipv6"] = str(host.has_ipv6()).lower()
     words["network"] = network.mode(settings) if host.rootless() else f"{settings.pod}.network"
     texts = POD, "" if host.rootless() else NETWORK, RENEWAL, TIMER
     variables = {POD: _variables(engine), RENEWAL: _variables({**engine, **chosen})}
@@ -135,7 +149,8 @@ def write(manifests: Manifests, folder: Path) -> None:
         if not text:
             continue
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text.format(environment=variables.get(text, ""), **words))
+        end = NO_WAITING if text is POD and host.rootless() else ""
+        file.write_text(text.format(environment=variables.get(text, ""), **words) + end)
     _systemctl("daemon-reload")
 
 
@@ -184,8 +199,12 @@ def state(settings: Settings) -> str:
     return _systemctl("is-active", f"{settings.pod}.service", check=False).strip()
 
 
+def journalled(settings: Settings) -> bool:
+    """Return whether the journal has what the containers log."""
+    return installed(settings) and not host.rootless()
+
+
 def journal(containers: list[str], *, follow: bool) -> list[str]:
     """Return the command that shows what these containers have logged, also before the last start."""
     words = [f"CONTAINER_NAME={name}" for name in containers]
-    mode = ["--user"] if host.rootless() else []
-    return ["journalctl", *mode, "--no-hostname", "--output=short-iso", *(["--follow"] if follow else []), *words]
+    return ["journalctl", "--no-hostname", "--output=short-iso", *(["--follow"] if follow else []), *words]

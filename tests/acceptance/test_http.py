@@ -83,7 +83,7 @@ def test_a_certificate_challenge_is_answered_on_plain_http(own: OwnPod, server: 
 def test_a_challenge_that_is_not_there_is_not_found(server: Server) -> None:
     with server.http(port=80) as client:
         assert client.get(f"/.well-known/acme-challenge/{token()}").status_code == 404
-        assert client.get("/.well-known/acme-challenge/").status_code == 403
+        assert client.get("/.well-known/acme-challenge/").status_code in {403, 404}  # where there was one ever, or none
 
 
 @pytest.mark.parametrize("path", ["/", "/webdav/", "/.well-known/acme-challenge/x"])

@@ -12,8 +12,8 @@ from podserve.waiting import NotYet, wait_until
 
 HERE = Path(__file__).parent
 NETWORK = "podserve-hosts"
-SUBNET = "198.51.100.0/24"
-"""What joins the hosts, their upstream and their stranger: not a private range (RFC 5737), so that he is one."""
+SUBNETS = "198.51.100.0/24", "2001:db8::/64"
+"""What joins the hosts, their upstream and their stranger: not private (RFC 5737, RFC 3849), so that he is one."""
 AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 """This machine's, which pip on a host must trust where a proxy stands between it and the package index."""
 PASSED_ON = ("http_proxy", "https_proxy", "no_proxy", "PIP_INDEX_URL", "PIP_TRUSTED_HOST")
@@ -70,22 +70,21 @@ class Machine:
     upstream: str
 
     @property
-    def address(self) -> str:
-        """Its address among the hosts."""
-        return address(self.name)
+    def addresses(self) -> list[str]:
+        """Its addresses among the hosts: IPv4 and IPv6."""
+        return addresses(self.name)
 
     @property
     def home(self) -> str:
         """The folder of the one whose pod it is."""
         return "/root" if self.kind.user == "root" else f"/home/{self.kind.user}"
 
-    def run(self, script: str, timeout: float = PATIENCE, *, as_root: bool = False) -> Result:
+    def run(self, script: str, timeout: float = PATIENCE, *, stdin: str = "", as_root: bool = False) -> Result:
         """Run a shell's script on the host, in the checkout, as the one whose pod it is would in a login there."""
         variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         if AUTHORITIES.exists():
             variables["PIP_CERT"] = "/authorities.crt"
         variables["INVOKE_FORWARDERS"] = self.upstream
-        words = [f"{name}={value}" for name, value in variables.items()]
         # What podman exec starts is in this machine's cgroups: systemd's view, and its namespaces, are entered here.
         enter = ["nsenter", "-t", "1", "-m", "-C", "-n", "-i", "-u", "--"] if self.kind.systemd else []
         if self.kind.user != "root" and not as_root:
@@ -93,8 +92,10 @@ class Machine:
             variables |= {"HOME": self.home, "USER": self.kind.user, "XDG_RUNTIME_DIR": runtime}
             variables["DBUS_SESSION_BUS_ADDRESS"] = f"unix:path={runtime}/bus"
             enter += ["runuser", "-u", self.kind.user, "--"]
+        words = [f"{name}={value}" for name, value in variables.items()]
         script = f"cd {self.home}/podserve && {{ {script}\n}} 2>&1"
-        return podman("exec", self.name, *enter, "env", *words, "sh", "-c", script, check=False, timeout=timeout)
+        argv = ["exec", "--interactive", self.name, *enter, "env", *words, "sh", "-c", script]
+        return podman(*argv, stdin=stdin, check=False, timeout=timeout)
 
     def switch_off_and_on(self) -> None:
         """Stop the host as its power button does, and start it again; return when its init has started it."""
@@ -137,10 +138,11 @@ class Machine:
         assert started.ok, started
 
 
-def address(container: str) -> str:
-    """Return a container's address among the hosts."""
-    template = f'{{{{(index .NetworkSettings.Networks "{NETWORK}").IPAddress}}}}'
-    return podman("container", "inspect", "--format", template, container).stdout.strip()
+def addresses(container: str) -> list[str]:
+    """Return a container's addresses among the hosts: IPv4 and IPv6."""
+    network = f'(index .NetworkSettings.Networks "{NETWORK}")'
+    template = f"{{{{{network}.IPAddress}}}} {{{{{network}.GlobalIPv6Address}}}}"
+    return podman("container", "inspect", "--format", template, container).stdout.split()
 
 
 @contextmanager
@@ -149,14 +151,17 @@ def surroundings() -> Iterator[tuple[str, str]]:
     names = f"{NETWORK}-upstream", f"{NETWORK}-stranger"
     podman("rm", "--force", "--ignore", "--time", "0", *names)
     if not podman("network", "exists", NETWORK, check=False).ok:
-        podman("network", "create", "--disable-dns", "--subnet", SUBNET, NETWORK)
+        podman("network", "create", "--disable-dns", "--ipv6", *(f"--subnet={subnet}" for subnet in SUBNETS), NETWORK)
     try:
         podman("run", "--detach", "--name", names[0], "--network", NETWORK, "--volume",
                f"{ROOT / 'tests/acceptance/upstream'}:/upstream:ro", "--entrypoint", "named",
                "localhost/podserve-dns:latest", "-g", "-c", "/upstream/named.conf")  # fmt: skip
         podman("run", "--detach", "--name", names[1], "--network", NETWORK, "localhost/podserve-base:latest", "sleep",
                "infinity")  # fmt: skip
-        yield address(names[0]), podman("container", "inspect", "--format", "{{.State.Pid}}", names[1]).stdout.strip()
+        yield (
+            addresses(names[0])[0],
+            podman("container", "inspect", "--format", "{{.State.Pid}}", names[1]).stdout.strip(),
+        )
     finally:
         podman("rm", "--force", "--time", "0", *names, check=False)
         podman("network", "rm", NETWORK, check=False)

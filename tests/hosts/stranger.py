@@ -17,7 +17,7 @@ from tests.acceptance.server import PATIENCE
 def main(host: str, domain: str) -> None:
     """Try all four daemons; raise AssertionError where one does what it must not."""
     trusting = ssl._create_unverified_context()  # noqa: S323,SLF001  # who it is does not matter here
-    site = http.client.HTTPSConnection(host, timeout=PATIENCE, context=trusting)
+    site = http.client.HTTPSConnection(host, 443, timeout=PATIENCE, context=trusting)
     site.request("GET", "/", headers={"Host": domain})
     assert site.getresponse().status == 200
 

@@ -119,7 +119,7 @@ def test_a_user_without_subordinate_ids_is_told_how_to_get_them(
 
 @pytest.mark.parametrize(
     ("free", "exists", "state"),
-    [(2**30, False, "problem"), (2**30, True, "warning"), (2**20, True, "problem"), (3 * 2**30, False, "warning"),
+    [(2**29, False, "problem"), (2**30, True, "warning"), (2**20, True, "problem"), (3 * 2**30, False, "warning"),
      (2**40, False, "ok"), (2**40, True, "ok")],
 )  # fmt: skip
 def test_free_space_is_judged_by_what_the_pod_needs(

@@ -1,5 +1,8 @@
 """What a person did wrong is told in one line, without a traceback; what is a mistake of ours keeps its traceback."""
 
+import errno
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -63,6 +66,25 @@ def test_a_configuration_file_that_can_be_read_is_not_told_of(
     file.write_text(content)
     read(file)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("_hook")
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_told_in_a_line(capsys: pytest.CaptureFixture[str], number: int) -> None:
+    error = OSError(number, os.strerror(number), "/data/passwd.new")
+    sys.excepthook(type(error), error, None)
+    said = capsys.readouterr().err
+    assert said.startswith("podserve: ")
+    assert "'/data/passwd.new'. Make room (df -h, podman system prune), then run the same command again" in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_task_that_is_told_to_end_says_so(fake_podman: FakePodman, number: signal.Signals) -> None:
+    (fake_podman.folder / "podman").write_text(f"#!/bin/sh\nkill -{number.value} $PPID\nexec sleep 60\n")
+    ended = fake_podman.invoke_here("doctor")
+    told = "podserve: interrupted. Run the same command again: it goes on from what is there\n"
+    assert (ended.code, ended.stdout, ended.stderr) == (1, "", told)
 
 
 @pytest.mark.usefixtures("_hook")

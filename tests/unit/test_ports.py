@@ -53,3 +53,19 @@ def test_an_address_that_is_not_of_this_host_is_told_once() -> None:
     (obstacle,) = ports.taken(on_ports(bind="192.0.2.1"))
     assert obstacle.said == "bind is 192.0.2.1, which is no address of this host"
     assert obstacle.fix.startswith("ip -brief address")
+
+
+@pytest.mark.parametrize(
+    ("unit", "by", "fix"),
+    [
+        ("exim4.service", "exim4", "systemctl disable --now exim4.service"),
+        ("systemd-resolved.service", "systemd-resolved", "set bind in invoke.yaml to the address to serve on"),
+    ],
+)
+def test_a_service_that_holds_a_port_is_told_with_how_to_live_with_it(
+    taken: tuple[str, int], monkeypatch: pytest.MonkeyPatch, unit: str, by: str, fix: str
+) -> None:
+    monkeypatch.setattr(ports, "_unit_of", lambda _: unit)
+    (obstacle,) = ports.taken(on_ports(taken[1]))
+    assert f" by {by} (process " in obstacle.said
+    assert obstacle.fix.startswith(fix)

@@ -44,6 +44,7 @@ def test_the_units_play_what_the_pod_applies_after_the_network(called: list[str]
     assert not systemd.installed(settings)
     systemd.write(Manifests(settings), Path("/state/played"))
     assert systemd.installed(settings)
+    assert systemd.journalled(settings)
     played = unit(tmp_path / "containers/systemd/podserve-simple.kube")
     assert played["Kube"]["Yaml"] == "/state/played/podserve.yaml"
     assert played["Kube"]["ConfigMap"] == "/state/played/config.yaml"
@@ -54,17 +55,25 @@ def test_the_units_play_what_the_pod_applies_after_the_network(called: list[str]
     assert played["Service"]["Environment"] == '"CONTAINERS_CONF=/here/100%%.conf"'
     assert played["Install"]["WantedBy"] == "multi-user.target"
     network = unit(tmp_path / "containers/systemd/podserve-simple.network")
-    assert network["Network"] == {"NetworkName": "podserve-simple", "DisableDNS": "true"}
+    ipv6 = str(host.has_ipv6()).lower()
+    assert network["Network"] == {"NetworkName": "podserve-simple", "DisableDNS": "true", "IPv6": ipv6}
     assert called == ["systemctl daemon-reload"]
 
 
-def test_a_users_units_need_no_bridge(called: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_users_units_need_no_bridge_and_wait_for_nothing(
+    called: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(host, "rootless", lambda: True)
     monkeypatch.setattr(host, "podman", lambda: GOOD)
     systemd.write(Manifests(chosen()), Path("/state/played"))
     played = unit(tmp_path / "containers/systemd/podserve-simple.kube")
     assert played["Kube"]["Network"] == "pasta"
     assert played["Install"]["WantedBy"] == "default.target"
+    assert played["Quadlet"]["DefaultDependencies"] == "false"
+    assert "After" not in played["Unit"]
+    assert "LogDriver" not in played["Kube"]
+    assert systemd.installed(chosen())
+    assert not systemd.journalled(chosen())
     assert not (tmp_path / "containers/systemd/podserve-simple.network").exists()
     assert called == ["systemctl --user daemon-reload"]
 

@@ -1,0 +1,57 @@
+"""The host: who has the pod, and where a task goes on."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from podserve import host
+
+MARK = "_CONTAINERS_USERNS_CONFIGURED"
+
+
+@pytest.fixture(autouse=True)
+def _outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Be outside of any user namespace of Podman's."""
+    monkeypatch.delenv(MARK, raising=False)
+    monkeypatch.delenv("_CONTAINERS_ROOTLESS_UID", raising=False)
+
+
+@pytest.fixture
+def became(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What this process would have become."""
+    words: list[str] = []
+    monkeypatch.setattr(host, "become", lambda *argv: words.extend(argv))
+    monkeypatch.setattr(sys, "argv", ["/x/invoke", "users.add", "alice"])
+    return words
+
+
+def test_a_users_task_begins_anew_where_the_volumes_can_be_reached(
+    became: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert host.rootless()
+    host.enter()
+    assert became == ["podman", "unshare", sys.executable, "-m", "invoke", "users.add", "alice"]
+
+
+def test_a_users_task_begins_anew_once(became: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setenv(MARK, "done")
+    monkeypatch.setenv("_CONTAINERS_ROOTLESS_UID", "1000")
+    host.enter()
+    assert (host.rootless(), host.entered(), host.user(), became) == (True, True, 1000, [])
+
+
+def test_roots_task_stays_where_it_is(became: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    host.enter()
+    assert (host.rootless(), host.entered(), became) == (False, False, [])
+
+
+def test_ids_are_counted_over_all_lines_of_a_user(tmp_path: Path) -> None:
+    file = tmp_path / "subgid"
+    file.write_text(f"{os.getuid()}:100000:1000\nothers:200000:65536\n{os.getuid()}:300000:2000\n# no:such:line\n")
+    assert host.subordinate_ids(file) == 3000
+    assert host.subordinate_ids(tmp_path / "missing") == 0

@@ -1,0 +1,53 @@
+"""The network: one that keeps the clients' addresses, whoever has the pod."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from podserve import host, network
+from podserve.commands import Result
+from tests.unit.helpers import chosen
+
+GOOD = host.Podman((5, 4, 2), "netavark", "crun", "v2", Path("/"))
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What Podman was asked; there is no network yet."""
+    calls: list[str] = []
+
+    def podman(*argv: str, **_: object) -> Result:
+        calls.append(" ".join(argv))
+        return Result(argv, int("exists" in argv), "", "")
+
+    monkeypatch.setattr(network, "podman", podman)
+    monkeypatch.setattr(host, "podman", lambda: GOOD)
+    return calls
+
+
+@pytest.mark.parametrize(("ipv6", "words"), [(True, "--disable-dns --ipv6"), (False, "--disable-dns")])
+def test_roots_pod_has_a_bridge_of_its_own_with_ipv6_where_the_host_has_it(
+    called: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    ipv6: bool,  # noqa: FBT001
+    words: str,
+) -> None:
+    monkeypatch.setattr(host, "rootless", lambda: False)
+    monkeypatch.setattr(host, "has_ipv6", lambda: ipv6)
+    assert network.mode(chosen()) == "podserve-simple"
+    network.ensure(chosen())
+    assert called == ["network exists podserve-simple", f"network create {words} podserve-simple"]
+
+
+@pytest.mark.parametrize(
+    ("version", "mode"), [((5, 4, 2), "pasta"), ((4, 9, 3), "slirp4netns:port_handler=slirp4netns")]
+)
+def test_a_users_pod_has_a_mode_that_keeps_addresses_and_no_bridge(
+    called: list[str], monkeypatch: pytest.MonkeyPatch, version: tuple[int, ...], mode: str
+) -> None:
+    monkeypatch.setattr(host, "rootless", lambda: True)
+    monkeypatch.setattr(host, "podman", lambda: replace(GOOD, version=version))
+    assert network.mode(chosen()) == mode
+    network.ensure(chosen())
+    assert called == []
