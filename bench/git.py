@@ -60,6 +60,7 @@ def measure(own: OwnPod, pod: Side, native: Side) -> Iterator[Figure]:
             for page, path in (("list", "/git/"), ("summary", "/git/bench.git")):
 
                 def act(side: Side, path: str = path) -> float:
+                    load.request(side, path, load.CLIENTS, "--h1")  # a persistent process is persistent from its second
                     return load.request(side, path, _PAGES, "--h1")
 
                 taken, natively, plainly = in_turn(*(side.measured(act) for side in (pod, native, cgi)))

@@ -1,6 +1,7 @@
 """GitWeb at /git/: repositories read in a browser; the private ones, and that there are any, by those who log in."""
 
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html import unescape
@@ -66,6 +67,28 @@ def test_the_list_shows_a_stranger_the_public_repositories_alone(
     assert page.status_code == 200
     assert public.name in page.text
     assert repository.name not in page.text
+
+
+@pytest.mark.parametrize("branch", ["main", "feature/of/mine"])
+def test_the_list_tells_at_once_when_something_was_pushed(
+    own: OwnPod, alice: Account, tmp_path: Path, branch: str
+) -> None:
+    old = Git(own.server, environment={"GIT_COMMITTER_DATE": f"{int(time.time()) - 3600 * 24 * 1000} +0000"})
+    old.commit(tmp_path / "work", "Old", {"file.txt": b"old"})
+    name = f"{token()}.git"
+    serve(tmp_path / "work", own.folder("web") / "git" / name)
+    git = Git(own.server, alice)
+
+    def changed(client: httpx.Client) -> set[str]:
+        """Return what the processes of GitWeb, four at most, tell of the last change."""
+        row = rf'href="/git/{name}">(?:(?!</tr>).)*<td class="age\d">([^<]*)</td>'
+        return {re.findall(row, client.get("/git/").text, re.DOTALL)[0] for _ in range(8)}
+
+    with own.server.http(alice) as client:
+        assert changed(client) == {"2 years ago"}
+        git.commit(tmp_path / "work", "New", {"file.txt": b"new"})
+        git.run("-C", str(tmp_path / "work"), "push", "--quiet", git.url(name), f"HEAD:refs/heads/{branch}")
+        assert all(re.search(r"sec ago|right now", age) for age in changed(client))
 
 
 def test_a_commit_is_shown_with_its_message_and_what_it_changed(
