@@ -134,6 +134,18 @@ class OwnPod:
         """Return Podman's name for a service's container (apache, mail, dns)."""
         return self.manifests.containers[service]
 
+    def processes(self, service: str) -> list[Path]:
+        """Return the processes of a service's container, as folders of this host's /proc."""
+        leader = podman("container", "inspect", "--format", "{{.State.Pid}}", self.container(service)).stdout.strip()
+        space, found = Path(f"/proc/{leader}/ns/pid").readlink(), []
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                if (process / "ns" / "pid").readlink() == space:
+                    found.append(process)
+            except OSError:
+                continue  # it has ended meanwhile
+        return found
+
     def exec(self, service: str, *argv: str, stdin: str = "", check: bool = True) -> Result:
         """Run a command in a service's container."""
         return podman("exec", "--interactive", self.container(service), *argv, stdin=stdin, check=check)

@@ -86,11 +86,19 @@ class Process:
 
 
 def processes(own: OwnPod, service: str) -> list[Process]:
-    """Return the processes of a service's container. One that has just died has no number (Podman 5.4.2: ?)."""
-    lines = podman("top", own.container(service), "user", "comm", "hpid").stdout.splitlines()[1:]
-    return [
-        Process(user, name, int(number)) for user, name, number in (line.split() for line in lines) if number != "?"
-    ]
+    """Return the processes of a service's container."""
+    users = {
+        line.split(":")[2]: line.split(":")[0] for line in own.exec(service, "cat", "/etc/passwd").stdout.splitlines()
+    }
+    found = []
+    for process in own.processes(service):
+        try:
+            status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
+        except OSError:
+            continue  # it has ended meanwhile
+        found.append(Process(users[status["Uid"].split()[1]], status["Name"].strip(), int(process.name)))
+    assert found
+    return found
 
 
 def test_workers_run_unprivileged(own: OwnPod, service: str) -> None:

@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from html import unescape
 from html.parser import HTMLParser
@@ -69,6 +70,24 @@ def test_the_list_shows_a_stranger_the_public_repositories_alone(
     assert repository.name not in page.text
 
 
+def test_many_pages_in_a_row_are_all_served(own: OwnPod, public: Repository) -> None:
+    with own.server.http() as client:
+        assert {client.get(f"/git/{public.name}/tree").status_code for _ in range(450)} == {200}
+
+
+def test_eight_readers_at_once_are_all_served_without_a_wait(own: OwnPod, public: Repository) -> None:
+    def read(_: int) -> list[float]:
+        with own.server.http() as client:
+            pages = [client.get(f"/git/{public.name}") for _ in range(10)]
+        assert {page.status_code for page in pages} == {200}
+        return sorted(page.elapsed.total_seconds() for page in pages)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(read, range(8)))  # processes are started one after the other
+        typical = [times[5] for times in pool.map(read, range(8))]
+    assert max(typical) < 0.8  # mod_fcgid's wait is a second
+
+
 @pytest.mark.parametrize("branch", ["main", "feature/of/mine"])
 def test_the_list_tells_at_once_when_something_was_pushed(
     own: OwnPod, alice: Account, tmp_path: Path, branch: str
@@ -80,7 +99,7 @@ def test_the_list_tells_at_once_when_something_was_pushed(
     git = Git(own.server, alice)
 
     def changed(client: httpx.Client) -> set[str]:
-        """Return what the processes of GitWeb, four at most, tell of the last change."""
+        """Return what the processes of GitWeb tell of the last change."""
         row = rf'href="/git/{name}">(?:(?!</tr>).)*<td class="age\d">([^<]*)</td>'
         return {re.findall(row, client.get("/git/").text, re.DOTALL)[0] for _ in range(8)}
 
@@ -602,4 +621,4 @@ def test_one_process_answers_many_requests_errors_among_them(own: OwnPod, alice:
         assert {client.get("/git/?a=nonsense").status_code for _ in range(5)} == {400}
         assert {stranger.get(f"/git/?p={token()}").status_code for _ in range(5)} == {401}
     assert first
-    assert _gitweb_processes(own) == first
+    assert _gitweb_processes(own) <= first
