@@ -82,7 +82,7 @@ def _prepare(pod_manifests: manifests.Manifests, console: Console, *, keep: bool
     if not host.entered():
         doctor.require(pod_manifests)
         if keep:
-            images.renew(pod_manifests.images, console)
+            images.renew(dict(zip(pod_manifests.images, pod_manifests.containers.values(), strict=True)), console)
         else:
             images.build(console=console)
         host.enter()

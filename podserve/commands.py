@@ -5,6 +5,7 @@ import functools
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,7 @@ def environment() -> Mapping[str, str]:
     if not found.ok:
         raise Problem(found.stderr.strip())
     if found.stderr:
-        print(found.stderr.strip())
+        print(found.stderr.strip(), file=sys.stderr)  # standard output may be a backup's
     conf = found.stdout.strip()
     return {**os.environ, **({"CONTAINERS_CONF": conf} if conf else {})}
 

@@ -29,13 +29,17 @@ class Interrupted(Problem):
         super().__init__("interrupted. Run the same command again: it goes on from what is there")
 
 
+INTERRUPTIONS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+"""Ctrl-C, `kill`, and a terminal that is closed."""
+
+
 def explain_interruptions() -> None:
-    """Raise Interrupted for Ctrl-C and SIGTERM from now on: Invoke itself would end without a word."""
+    """Raise Interrupted for INTERRUPTIONS from now on: Invoke itself would end without a word, and undo nothing."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise Interrupted
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in INTERRUPTIONS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as a shell's background job is given it
             signal.signal(number, interrupt)
 

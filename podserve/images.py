@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
@@ -63,11 +63,16 @@ def _show(progress: Progress, bars: dict[str, TaskID], line: str) -> None:
         progress.update(bars[image], description=text[:60])
 
 
-def renew(names: Sequence[str], console: Console) -> None:
-    """Build what is out of date; where that changes any of these images, keep those before it as `:previous`."""
-    before = _present(names)
+def renew(names: Mapping[str, str], console: Console) -> None:
+    """Build what is out of date; where that changes any of these images, keep those before as `:previous`.
+
+    `names` are containers' names by those of their images: what runs is what was before, whatever has been built since.
+    """
+    running = {name: podman("container", "inspect", "--format", "{{.Image}}", container, check=False)
+               for name, container in names.items()}  # fmt: skip
+    before = _present(list(names)) | {name: told.stdout.strip() for name, told in running.items() if told.ok}
     build(console=console)
-    if before and before != _present(names):
+    if before and before != _present(list(names)):
         for name, identifier in before.items():
             podman("tag", identifier, _previous(name))
 

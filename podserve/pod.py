@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,7 +56,7 @@ def alone(settings: Settings) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(f"another task is at work on {settings.pod}: waiting for it to end")
+            print(f"another task is at work on {settings.pod}: waiting for it to end", file=sys.stderr)
             fcntl.flock(lock, fcntl.LOCK_EX)
         _alone.add(settings.pod)
         try:

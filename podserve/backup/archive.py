@@ -26,6 +26,8 @@ FORMAT = 1
 """The one that is written, and the newest that is read."""
 _FIRST, _LAST, _BODY = "podserve.json", "manifest.json", "volumes"
 _CHUNK = 2**20
+_PIECE = 2**12
+"""Compressed bytes that are looked at in one go: of zstd's best case, a byte for each 32 kB, they make 128 MB."""
 Progress = Callable[[int], object]
 """Gets the number of bytes that were read since it was called last."""
 
@@ -62,23 +64,23 @@ class _Whole(io.RawIOBase):
     """The decompressed content of an archive, to its end: one that was cut off, or goes on, raises Problem."""
 
     def __init__(self, file: BinaryIO, progress: Progress) -> None:
-        self._file, self._progress, self._left = file, progress, b""
+        self._file, self._progress, self._left, self._at = file, progress, b"", 0
         self._frame = zstandard.ZstdDecompressor().decompressobj()
 
     def readable(self) -> bool:
         return True
 
     def read(self, size: int = -1) -> bytes:
-        while (size < 0 or len(self._left) < size) and (chunk := self._file.read(_CHUNK)):
+        while (size < 0 or len(self._left) - self._at < size) and (chunk := self._file.read(_PIECE)):
             if self._frame.eof:
                 raise Problem("it goes on after its end")
             self._progress(len(chunk))
-            self._left += self._frame.decompress(chunk)
+            self._left, self._at = self._left[self._at :] + self._frame.decompress(chunk), 0
             if self._frame.unused_data:
                 raise Problem("it goes on after its end")
-        size = len(self._left) if size < 0 else size
-        given, self._left = self._left[:size], self._left[size:]
-        return given
+        begin = self._at
+        self._at = len(self._left) if size < 0 else min(begin + size, len(self._left))
+        return self._left[begin : self._at]
 
     def finish(self) -> None:
         """Read to the end. Raises Problem when that is missing."""
@@ -95,8 +97,12 @@ def _add_json(tar: tarfile.TarFile, name: str, content: object) -> None:
     tar.addfile(info, io.BytesIO(encoded))
 
 
+def _fail(error: OSError) -> None:
+    raise error
+
+
 def _paths(folder: Path) -> Iterator[Path]:
-    for place, folders, files in os.walk(folder):
+    for place, folders, files in os.walk(folder, onerror=_fail):
         folders.sort()
         yield Path(place)
         links = [name for name in folders if Path(place, name).is_symlink()]
@@ -133,13 +139,18 @@ def _header(tar: tarfile.TarFile, members: Iterator[tarfile.TarInfo]) -> Header:
     if not content:
         raise Problem("it is none of PodServe's")
     told = json.load(content)
+    if not isinstance(told["settings"]["domain"], str):
+        raise Problem("it is none of PodServe's")
     if told["format"] > FORMAT:
         raise Problem(f"a newer PodServe made it (format {told['format']}; this one reads {FORMAT}): update this one")
     return Header(**told)
 
 
 class _Inside:
-    """Judges each member before it is unpacked: none may lie, or lead, outside of the folder."""
+    """Judges each member before it is unpacked: it must lie in a volume's folder, and behind no link.
+
+    A link may lead anywhere: it is put back as it was, and nothing is unpacked through it.
+    """
 
     def __init__(self) -> None:
         self._links: set[PurePosixPath] = set()
@@ -147,12 +158,13 @@ class _Inside:
     def require(self, member: tarfile.TarInfo) -> None:
         path, target = PurePosixPath(member.name), PurePosixPath(member.linkname)
         led = any(parent in self._links for parent in (path, *path.parents))
-        good = not path.is_absolute() and path.parts[0] == _BODY and ".." not in path.parts and not led
+        good = not path.is_absolute() and path.parts[:1] == (_BODY,) and ".." not in path.parts and not led
         if member.issym():
             self._links.add(path)
-        if member.issym() or member.islnk():
-            good = good and not target.is_absolute() and ".." not in target.parts
-            led = member.islnk() and any(parent in self._links for parent in (target, *target.parents))
+            good = good and len(path.parts) > 2  # noqa: PLR2004  # volumes/CONTENT is a folder
+        if member.islnk():
+            good = good and target.parts[:1] == (_BODY,) and ".." not in target.parts
+            led = led or any(parent in self._links for parent in (target, *target.parents))
         if not good or led or not (member.isreg() or member.isdir() or member.issym() or member.islnk()):
             raise Problem(f"it holds {member.name!r}, which leads out of it")
 
@@ -163,11 +175,11 @@ def _opened(file: Path, progress: Progress) -> Iterator[tuple[tarfile.TarFile, _
     try:
         with file.open("rb") as compressed:
             whole = _Whole(compressed, progress)
-            with tarfile.open(fileobj=whole, mode="r|") as tar:
+            with tarfile.open(fileobj=whole, mode="r|", bufsize=_CHUNK) as tar:
                 yield tar, whole
     except OSError as error:
         raise Problem(f"{file} cannot be read: {error.strerror or error}") from error
-    except (tarfile.TarError, zstandard.ZstdError, ValueError, KeyError, TypeError) as error:
+    except (tarfile.TarError, zstandard.ZstdError, ValueError, LookupError, TypeError) as error:
         raise Problem(f"{file} is no whole archive of PodServe's ({error}). Nothing was changed") from error
     except Problem as problem:
         raise Problem(f"{file} is no good archive: {problem.message}. Nothing was changed") from problem

@@ -71,7 +71,7 @@ def backup(manifests: Manifests, name: str, progress: Progress, total: Progress)
         raise Problem(f"there is nothing to back up: no volume {', '.join(sorted(missing))}. Make the pod: invoke up")
     settings = {key: value for key, value in vars(manifests.settings).items() if isinstance(value, str)}
     try:
-        with _destination(name) as out, snapshot.taken(manifests) as folder:
+        with pod.alone(manifests.settings), _destination(name) as out, snapshot.taken(manifests) as folder:
             total(size(folder))
             archive.write(folder, Header(FORMAT, _now().isoformat(), settings), out, progress)
     except OSError as error:

@@ -2,12 +2,16 @@
 
 import os
 import shutil
+import signal
+import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from podserve import pod, volumes
 from podserve.commands import podman, run
+from podserve.errors import INTERRUPTIONS, Problem
 from podserve.manifests import Manifests
 
 _REPLACED = {"dav", "home", "site"}
@@ -20,10 +24,26 @@ def scratch(manifests: Manifests, purpose: str) -> Iterator[Path]:
     name = f"{manifests.settings.pod}-{purpose}"
     volumes.remove([name])
     podman("volume", "create", name)
+    folder = volumes.folder(name)
     try:
-        yield volumes.folder(name)
+        yield folder
     finally:
-        volumes.remove([name])
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            volumes.remove([name])
+        except Problem as problem:  # what was done with it is done, and the next one begins by removing it
+            print(f"volume {name} is left over: {problem.message}", file=sys.stderr)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let nobody interrupt what goes on, nor the programs that it runs."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in INTERRUPTIONS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
@@ -33,11 +53,12 @@ def _still(manifests: Manifests) -> Iterator[None]:
     if not pod.exists(manifests.settings):
         yield
         return
-    podman("pod", "pause", name)
     try:
+        podman("pod", "pause", name)
         yield
     finally:
-        podman("pod", "unpause", name)
+        with _uninterrupted():
+            podman("pod", "unpause", name)
 
 
 def _is_written_in_place(content: str, file: Path) -> bool:
@@ -55,13 +76,17 @@ def _is_written_in_place(content: str, file: Path) -> bool:
 
 def _part(file: Path) -> None:
     """Give a hard link content of its own."""
-    apart, there = file.with_name(f"{file.name}.apart"), file.stat()
+    there = file.stat()
+    # A new file of a name that no other has: any that is here already may be a link to one of the pod's.
+    descriptor, apart = tempfile.mkstemp(dir=file.parent, prefix=".")
+    os.close(descriptor)
     shutil.copy2(file, apart)
     os.chown(apart, there.st_uid, there.st_gid)
-    apart.rename(file)
+    Path(apart).rename(file)
 
 
-def _link(content: str, volume: Path, folder: Path) -> None:
+def link(content: str, volume: Path, folder: Path) -> None:
+    """Put what a volume holds into a new folder: links to what never changes, and copies of the rest."""
     same_disk = volume.stat().st_dev == folder.parent.stat().st_dev
     run(["cp", "--archive", *(["--link"] if same_disk else []), f"{volume}/.", str(folder)], timeout=3600)
     for place, _, names in os.walk(folder) if same_disk else ():
@@ -78,5 +103,5 @@ def taken(manifests: Manifests) -> Iterator[Path]:
     with scratch(manifests, "backup") as folder:
         with _still(manifests):
             for content, volume in there.items():
-                _link(content, volume, folder / content)
+                link(content, volume, folder / content)
         yield folder

@@ -35,15 +35,24 @@ def test_an_upgrade_keeps_the_image_before_and_the_way_back_exchanges_them(
 ) -> None:
     previous = name.replace("latest", "previous")
     monkeypatch.setattr(images, "build", lambda **_: podman("tag", NEW, name))
-    images.renew([name], Console())
+    images.renew({name: "no-such-container"}, Console())
     assert (identifier(name), identifier(previous)) == (identifier(NEW), identifier(OLD))
     images.exchange([name])
     assert (identifier(name), identifier(previous)) == (identifier(OLD), identifier(NEW))
 
 
+def test_an_upgrade_keeps_what_runs_though_another_was_built_since(
+    own: OwnPod, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = podman("container", "inspect", "--format", "{{.Image}}", own.container("mail")).stdout.strip()
+    monkeypatch.setattr(images, "build", lambda **_: podman("tag", NEW, name))
+    images.renew({name: own.container("mail")}, Console())
+    assert identifier(name.replace("latest", "previous")) == running
+
+
 def test_an_upgrade_that_changes_nothing_keeps_what_was_kept(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "build", lambda **_: None)
-    images.renew([name], Console())
+    images.renew({name: "no-such-container"}, Console())
     with pytest.raises(Problem, match="nothing to go back to"):
         images.exchange([name])
 

@@ -38,6 +38,9 @@ def kept(tmp_path: Path) -> Path:
     (web / b"\xff\xfe".decode(errors="surrogateescape")).write_text("no UTF-8")
     (folder / "certificates" / "abc").mkdir(parents=True)
     (folder / "certificates" / "current").symlink_to("abc")
+    (web / "elsewhere").symlink_to("../../mail")
+    (web / "nowhere").symlink_to("/no/such/file")
+    (web / "zeros").write_bytes(bytes(20_000_000))
     os.mkfifo(folder / "mail" / "pickup")
     (folder / "accounts").mkdir(mode=0o750)
     return folder
@@ -159,9 +162,16 @@ EVIL: dict[str, Callable[[], list[tuple[tarfile.TarInfo, bytes]]]] = {
     "an absolute name": lambda: [plain("/etc/cron.d/evil")],
     "a name that climbs": lambda: [plain("volumes/../../evil")],
     "a name beside the volumes": lambda: [plain("evil")],
-    "an absolute link": lambda: [link("volumes/web/l", "/etc")],
-    "a link that climbs": lambda: [link("volumes/web/l", "../../..")],
+    "a link for a volume": lambda: [link("volumes/web", "/etc")],
+    "a link for all volumes": lambda: [link("volumes", "/etc")],
+    "a file behind a link that climbs": lambda: [link("volumes/web/l", "../../.."), plain("volumes/web/l/evil")],
+    "no name": lambda: [plain("")],
     "a file behind a link": lambda: [link("volumes/web/l", "mail"), plain("volumes/web/l/evil")],
+    "a hard link behind a link": lambda: [
+        link("volumes/web/l", "/etc"),
+        link("volumes/web/h", "volumes/web/l/passwd", tarfile.LNKTYPE),
+    ],
+    "a hard link elsewhere": lambda: [link("volumes/web/l", "/etc/passwd", tarfile.LNKTYPE)],
     "a hard link that climbs": lambda: [link("volumes/web/l", "../../etc/passwd", tarfile.LNKTYPE)],
     "a device": lambda: [link("volumes/web/disk", "", tarfile.BLKTYPE)],
 }

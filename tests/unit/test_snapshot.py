@@ -1,0 +1,58 @@
+"""The snapshot of a volume: it stays as it was, whatever is written afterwards, and changes nothing of the pod's."""
+
+from pathlib import Path
+
+import pytest
+
+from podserve.backup import snapshot
+
+LONG = "n" * 255
+
+
+def written(folder: Path, files: dict[str, str]) -> None:
+    """Write files by their paths."""
+    for path, content in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(content)
+
+
+def read(folder: Path) -> dict[str, str]:
+    """Return the content of all files, by their paths."""
+    return {str(file.relative_to(folder)): file.read_text() for file in folder.rglob("*") if file.is_file()}
+
+
+IN_PLACE = {
+    "web": ["git/a.git/refs/heads/main", "git/a.git/refs/heads/main.apart", f"git/a.git/refs/heads/{LONG}",
+            "git/a.git/packed-refs", "dav/.DAV/file", ".lock/DavLock"],
+    "mail": ["example.org/ada/Maildir/dovecot-uidlist", "example.org/ada/Maildir/dovecot.index.log",
+             ".postfix/deferred/A"],
+    "accounts": ["passwd"],
+}  # fmt: skip
+NEVER = {
+    "web": ["dav/file", "home/ada/file", "site/index.html", "git/a.git/objects/ab/cd"],
+    "mail": ["example.org/ada/Maildir/cur/1:2,S", "example.org/ada/Maildir/.Sent/new/2"],
+    "accounts": [],
+}
+
+
+@pytest.mark.parametrize("content", IN_PLACE)
+def test_it_stays_as_it_was_whatever_is_written_in_place(tmp_path: Path, content: str) -> None:
+    volume, folder = tmp_path / "volume", tmp_path / "snapshot"
+    volume.mkdir()
+    files = {path: f"before: {path}" for path in IN_PLACE[content] + NEVER[content]}
+    written(volume, files)
+    snapshot.link(content, volume, folder)
+    assert read(volume) == files
+    for path in IN_PLACE[content]:
+        with (volume / path).open("r+") as file:
+            file.write("AFTER")
+    assert read(folder) == files
+
+
+@pytest.mark.parametrize("content", NEVER)
+def test_what_is_never_written_in_place_takes_no_space(tmp_path: Path, content: str) -> None:
+    volume, folder = tmp_path / "volume", tmp_path / "snapshot"
+    volume.mkdir()
+    written(volume, dict.fromkeys(NEVER[content], "x"))
+    snapshot.link(content, volume, folder)
+    assert all((volume / path).samefile(folder / path) for path in NEVER[content])
