@@ -15,7 +15,9 @@ def run(*argv: str, mounts: Mapping[str, str], pod: str = "", stdin: str = "") -
     `mounts` are volumes, or folders of this host, by where they are to be. It joins `pod`, or has no network. Secrets
     go in by `stdin` alone: arguments stand in process lists, and what is printed may be logged.
     """
-    joined = ["--pod", pod] if pod else ["--network", "none"]
+    # Podman 4.3.1 takes the lines of a container that ends out of the hosts file that it shares with the pod, and the
+    # pod's own names with them.
+    joined = ["--pod", pod, "--no-hosts"] if pod else ["--network", "none"]
     volumes = [word for where, what in mounts.items() for word in ("--volume", f"{what}:{where}")]
     return podman(
         "run", "--rm", "--interactive", *joined, "--timeout", str(LONGEST), "--log-driver", "none", "--cap-drop", "all",

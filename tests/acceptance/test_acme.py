@@ -83,6 +83,8 @@ def test_a_certificate_is_issued_from_nothing_and_served_everywhere(own: OwnPod,
     for name in there.names:
         answers = endpoints.attempt_all(own.manifests, client_context(name, roots), endpoints.TLS)
         assert all(answer.ok for answer in answers), answers
+        # What joined the pod for it has left no trace.
+        assert own.exec("mail", "getent", "hosts", name).stdout.startswith("127.0.0.1")
     assert own.invoke("certs.ca").stdout in roots.read_text()
 
 
