@@ -62,11 +62,18 @@ class Figure:
         return statistics.median(own - other for own, other in zip(self.runs, self.beside, strict=True))
 
     @property
+    def judged(self) -> float | None:
+        """What the goal is of, or None without a goal, or where there is nothing beside it."""
+        if self.goal is None:
+            return None
+        return {"median": self.median, "ratio": self.ratio, "beyond": self.beyond}[self.goal.of]
+
+    @property
     def reached(self) -> bool | None:
         """Whether the goal is reached, or None where there is none."""
         if self.goal is None:
             return None
-        value = {"median": self.median, "ratio": self.ratio, "beyond": self.beyond}[self.goal.of]
+        value = self.judged
         if value is None:
             raise ValueError(f"{self.name}: the goal is a {self.goal.of}, and there is nothing beside it")
         return value >= self.goal.limit if self.goal.least else value <= self.goal.limit

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from bench.sides import Side
 from podserve import commands
-from podserve.commands import podman
 from podserve.errors import Problem
 from podserve.waiting import NotYet, wait_until
+from tests.acceptance.own_pod import first_process
 from tests.acceptance.server import Account
 
 DURATION = 1
@@ -88,7 +88,7 @@ def deliver(side: Side, recipient: str, messages: int = MESSAGES) -> float:
     """Return how many messages a second come from port 25 into a mailbox."""
     new = side.mailbox(recipient) / "new"
     before = len(list(new.glob("*"))) if new.exists() else 0
-    process = podman("container", "inspect", "--format", "{{.State.Pid}}", side.containers["mail"]).stdout.strip()
+    process = first_process(side.containers["mail"])
     begin = time.perf_counter()
     # Postfix's own program, which the mail image has.
     _run("nsenter", f"--mount=/proc/{process}/ns/mnt", "smtp-source", "-s", str(SENDERS), "-m", str(messages),

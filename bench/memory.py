@@ -12,7 +12,7 @@ from bench.running import ROUNDS, in_turn
 from bench.sides import Side, pod_of
 from podserve.commands import podman
 from tests.acceptance import git
-from tests.acceptance.own_pod import OwnPod
+from tests.acceptance.own_pod import OwnPod, first_process
 
 SECTION = "memory"
 MB = 1e6
@@ -20,25 +20,10 @@ _WINDOW = 3.0
 """Seconds between two probes (periodSeconds of kube/podserve.yaml)."""
 
 
-def _processes(container: str) -> list[Path]:
-    """Return /proc's folders of a container's processes: those that share its namespace of process ids."""
-    first = podman("container", "inspect", "--format", "{{.State.Pid}}", container).stdout.strip()
-    space = Path(f"/proc/{first}/ns/pid").readlink()
-    found = []
-    for link in Path("/proc").glob("[0-9]*/ns/pid"):
-        try:
-            same = link.readlink() == space
-        except OSError:  # ended meanwhile
-            continue
-        if same:
-            found.append(link.parents[1])
-    return found
-
-
-def _pss(container: str) -> float:
-    """Return a container's proportional share of memory, in MB."""
+def _pss(own: OwnPod, service: str) -> float:
+    """Return the proportional share of memory of a service's container, in MB."""
     total = 0
-    for process in _processes(container):
+    for process in own.processes(service):
         try:
             rollup = (process / "smaps_rollup").read_text()
         except OSError:
@@ -49,8 +34,9 @@ def _pss(container: str) -> float:
 
 def _usage(container: str) -> float:
     """Return the processor time a container has used (s), by its control group."""
-    first = podman("container", "inspect", "--format", "{{.State.Pid}}", container).stdout.strip()
-    groups = dict(line.split(":", 2)[1:] for line in Path(f"/proc/{first}/cgroup").read_text().splitlines())
+    groups = dict(
+        line.split(":", 2)[1:] for line in Path(f"/proc/{first_process(container)}/cgroup").read_text().splitlines()
+    )
     if "" in groups and (two := Path("/sys/fs/cgroup" + groups[""], "cpu.stat")).exists():
         words = two.read_text().split()
         return int(words[words.index("usage_usec") + 1]) / 1e6
@@ -59,7 +45,7 @@ def _usage(container: str) -> float:
 
 
 def _all_pss(own: OwnPod) -> dict[str, float]:
-    return {service: _pss(container) for service, container in own.manifests.containers.items()}
+    return {service: _pss(own, service) for service in own.manifests.containers}
 
 
 def _memory(own: OwnPod, when: str, goal: Goal | None) -> Iterator[Figure]:

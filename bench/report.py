@@ -145,11 +145,8 @@ def plot(figures: Sequence[Figure], file: Path) -> None:
 
 def _share(figure: Figure) -> float | None:
     """Return a figure as a share of its goal: the larger the better, 1 is the goal itself; None without a goal."""
-    goal = figure.goal
-    if goal is None:
-        return None
-    value = {"median": figure.median, "ratio": figure.ratio, "beyond": figure.beyond}[goal.of]
-    if value is None:
+    goal, value = figure.goal, figure.judged
+    if goal is None or value is None:
         return None
     if goal.least:
         return value / goal.limit

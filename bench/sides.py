@@ -18,7 +18,7 @@ from typing import TypeVar
 from podserve import endpoints, volumes
 from podserve.commands import podman, run
 from podserve.waiting import NotYet, wait_until
-from tests.acceptance.own_pod import OwnPod
+from tests.acceptance.own_pod import OwnPod, first_process
 from tests.acceptance.server import Server
 
 T = TypeVar("T")
@@ -109,7 +109,7 @@ def native_twin(own: OwnPod, name: str = "native", *services: str, **mounts: Pat
         podman("run", "--detach", "--name", side, "--network", own.name, "--hostname", domain,
                "--add-host", f"{domain}:127.0.0.1", "--add-host", f"{mail_host}:127.0.0.1", "--dns", "127.0.0.1",
                "localhost/podserve-base:latest", "sleep", "infinity")  # fmt: skip
-        process = podman("container", "inspect", "--format", "{{.State.Pid}}", side).stdout.strip()
+        process = first_process(side)
         group = _control_group(side)
         over = [w for n, p in mounts.items() for w in ("--volume", f"{p}:/etc/apache2/podserve/{n}.conf:ro")]
         containers = {

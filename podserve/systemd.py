@@ -8,7 +8,7 @@ import pwd
 from pathlib import Path
 
 from podserve import host, network
-from podserve.commands import ROOT, environment, run
+from podserve.commands import ROOT, Result, environment, run
 from podserve.errors import Problem
 from podserve.manifests import Manifests
 from podserve.settings import Settings
@@ -117,9 +117,9 @@ def require_systemd(settings: Settings) -> None:
     )
 
 
-def _systemctl(*words: str, check: bool = True) -> str:
+def _systemctl(*words: str, check: bool = True) -> Result:
     mode = ["--user"] if host.rootless() else []
-    return run(["systemctl", *mode, *words], check=check, timeout=START_TIMEOUT + 30).stdout
+    return run(["systemctl", *mode, *words], check=check, timeout=START_TIMEOUT + 30)
 
 
 def _variables(given: dict[str, str]) -> str:
@@ -178,14 +178,12 @@ def remove(settings: Settings) -> list[str]:
 
 def start(settings: Settings) -> None:
     """Start the service anew; return when the pod is played. Raises Problem with what the journal says otherwise."""
-    # After failures in a row systemd would not try again.
-    _systemctl("reset-failed", f"{settings.pod}.service", check=False)
-    mode = ["--user"] if host.rootless() else []
     unit = f"{settings.pod}.service"
-    if not run(["systemctl", *mode, "restart", unit], check=False, timeout=START_TIMEOUT + 30).ok:
-        said = run(
-            ["journalctl", *mode, "--unit" if not mode else "--user-unit", unit, "-n", "15", "-o", "cat"], check=False
-        )
+    # After failures in a row systemd would not try again.
+    _systemctl("reset-failed", unit, check=False)
+    if not _systemctl("restart", unit, check=False).ok:
+        which = ["--user", "--user-unit", unit] if host.rootless() else ["--unit", unit]
+        said = run(["journalctl", *which, "-n", "15", "-o", "cat"], check=False)
         raise Problem(f"systemd could not start {unit}; its last lines:\n{said.stdout.rstrip()}")
 
 
@@ -196,7 +194,7 @@ def stop(settings: Settings) -> None:
 
 def state(settings: Settings) -> str:
     """Return what systemd says of the service, such as active or failed."""
-    return _systemctl("is-active", f"{settings.pod}.service", check=False).strip()
+    return _systemctl("is-active", f"{settings.pod}.service", check=False).stdout.strip()
 
 
 def journalled(settings: Settings) -> bool:

@@ -42,4 +42,4 @@ def folders(names: Sequence[str]) -> dict[str, Path]:
 
 def folder(name: str) -> Path:
     """Return where a volume's files are on this host. Raises Problem when there is no such volume."""
-    return Path(podman("volume", "inspect", "--format", "{{.Mountpoint}}", name).stdout.strip())
+    return folders([name])[name]

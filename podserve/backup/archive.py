@@ -97,6 +97,10 @@ def _add_json(tar: tarfile.TarFile, name: str, content: object) -> None:
     tar.addfile(info, io.BytesIO(encoded))
 
 
+def _is_kept(member: tarfile.TarInfo) -> bool:
+    return member.isreg() or member.isdir() or member.issym() or member.islnk()
+
+
 def _fail(error: OSError) -> None:
     raise error
 
@@ -120,7 +124,7 @@ def write(folder: Path, header: Header, out: BinaryIO, progress: Progress) -> No
         _add_json(tar, _FIRST, asdict(header))
         for path in _paths(folder):
             info = tar.gettarinfo(path, f"{_BODY}/{path.relative_to(folder)}".removesuffix("/."))
-            if info is None or not (info.isreg() or info.isdir() or info.issym() or info.islnk()):
+            if info is None or not _is_kept(info):
                 continue
             info.uname = info.gname = ""
             if info.isreg():
@@ -155,17 +159,19 @@ class _Inside:
     def __init__(self) -> None:
         self._links: set[PurePosixPath] = set()
 
+    def _is_inside(self, path: PurePosixPath) -> bool:
+        behind_a_link = any(place in self._links for place in (path, *path.parents))
+        return path.parts[:1] == (_BODY,) and ".." not in path.parts and not behind_a_link
+
     def require(self, member: tarfile.TarInfo) -> None:
-        path, target = PurePosixPath(member.name), PurePosixPath(member.linkname)
-        led = any(parent in self._links for parent in (path, *path.parents))
-        good = not path.is_absolute() and path.parts[:1] == (_BODY,) and ".." not in path.parts and not led
-        if member.issym():
-            self._links.add(path)
-            good = good and len(path.parts) > 2  # noqa: PLR2004  # volumes/CONTENT is a folder
+        path = PurePosixPath(member.name)
+        good = _is_kept(member) and self._is_inside(path)
         if member.islnk():
-            good = good and target.parts[:1] == (_BODY,) and ".." not in target.parts
-            led = led or any(parent in self._links for parent in (target, *target.parents))
-        if not good or led or not (member.isreg() or member.isdir() or member.issym() or member.islnk()):
+            good = good and self._is_inside(PurePosixPath(member.linkname))
+        if member.issym():
+            good = good and len(path.parts) > 2  # noqa: PLR2004  # volumes/CONTENT is a folder
+            self._links.add(path)
+        if not good:
             raise Problem(f"it holds {member.name!r}, which leads out of it")
 
 

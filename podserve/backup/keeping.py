@@ -90,15 +90,16 @@ def _require_empty(manifests: Manifests) -> None:
 
 def _put(manifests: Manifests, restored: Path) -> None:
     """Replace what the volumes hold by what was unpacked beside them."""
+    there = volumes.folders([volume.name for volume in manifests.volumes.values()])
     for content, volume in manifests.volumes.items():
-        source, folder = restored / content, volumes.folder(volume.name)
+        source, folder = restored / content, there[volume.name]
         if not source.is_dir():
             continue
         for old in folder.iterdir():
             shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
-        there = source.stat()
-        os.chown(folder, there.st_uid, there.st_gid)
-        folder.chmod(there.st_mode & 0o7777)
+        kept = source.stat()
+        os.chown(folder, kept.st_uid, kept.st_gid)
+        folder.chmod(kept.st_mode & 0o7777)
         for new in source.iterdir():
             shutil.move(new, folder / new.name)
     os.sync()

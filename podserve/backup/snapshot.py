@@ -99,9 +99,9 @@ def link(content: str, volume: Path, folder: Path) -> None:
 @contextmanager
 def taken(manifests: Manifests) -> Iterator[Path]:
     """Yield a folder with a folder for each volume (web, mail, …), as all were in the same moment."""
-    there = {content: volumes.folder(volume.name) for content, volume in manifests.volumes.items()}
+    there = volumes.folders([volume.name for volume in manifests.volumes.values()])
     with scratch(manifests, "backup") as folder:
         with _still(manifests):
-            for content, volume in there.items():
-                link(content, volume, folder / content)
+            for content, volume in manifests.volumes.items():
+                link(content, there[volume.name], folder / content)
         yield folder

@@ -27,6 +27,11 @@ STRANGERS = "198.51.100.1", "198.51.100.2"
 """Two addresses that are not private (RFC 5737, for documentation): this host's end of a cable, and the stranger's."""
 
 
+def first_process(container: str) -> str:
+    """Return the number that a container's first process has on this host."""
+    return podman("container", "inspect", "--format", "{{.State.Pid}}", container).stdout.strip()
+
+
 @dataclass(frozen=True)
 class Vantage:
     """A place to try from: the network namespace of a container, and its address."""
@@ -136,8 +141,7 @@ class OwnPod:
 
     def processes(self, service: str) -> list[Path]:
         """Return the processes of a service's container, as folders of this host's /proc."""
-        leader = podman("container", "inspect", "--format", "{{.State.Pid}}", self.container(service)).stdout.strip()
-        space, found = Path(f"/proc/{leader}/ns/pid").readlink(), []
+        space, found = Path(f"/proc/{first_process(self.container(service))}/ns/pid").readlink(), []
         for process in Path("/proc").glob("[0-9]*"):
             try:
                 if (process / "ns" / "pid").readlink() == space:
@@ -234,7 +238,7 @@ def _idle_container(name: str, network: str) -> Iterator[str]:
         "run", "--detach", "--name", name, "--network", network, "localhost/podserve-base:latest", "sleep", "infinity"
     )
     try:
-        yield podman("container", "inspect", "--format", "{{.State.Pid}}", name).stdout.strip()
+        yield first_process(name)
     finally:
         podman("rm", "--force", "--time", "0", name, check=False)
 

@@ -14,9 +14,8 @@ import dns.xfr
 import dns.zone
 import pytest
 
-from podserve.commands import podman
 from podserve.waiting import NotYet, wait_until
-from tests.acceptance.own_pod import OwnPod, Upstream, Vantage
+from tests.acceptance.own_pod import OwnPod, Upstream, Vantage, first_process
 from tests.acceptance.server import PATIENCE, Server, token
 
 DATAGRAM = 1232
@@ -57,7 +56,7 @@ def stale(answer: dns.message.Message) -> bool:
 @contextmanager
 def unreachable(own: OwnPod, upstream: Upstream) -> Iterator[None]:
     """Let no way lead from the pod to an upstream: a question fails at once, as where a cable is pulled."""
-    process = podman("container", "inspect", "--format", "{{.State.Pid}}", own.container("dns")).stdout.strip()
+    process = first_process(own.container("dns"))
     inside = Vantage(own.container("dns"), own.address, process)
     added = inside.run("ip", "route", "add", "unreachable", upstream.address)
     assert added.ok, added

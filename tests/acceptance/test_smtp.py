@@ -12,12 +12,11 @@ from itertools import product
 
 import pytest
 
-from podserve.commands import podman
 from podserve.waiting import NotYet, wait_until
 from tests.acceptance import envelopes
 from tests.acceptance.envelopes import Envelope, answer, not_refused
 from tests.acceptance.mail import STRANGER, arrived, queued, refusal_of_tls_1_1, sasl_plain
-from tests.acceptance.own_pod import OwnPod, Vantage
+from tests.acceptance.own_pod import OwnPod, Vantage, first_process
 from tests.acceptance.server import Account, Server, letter, token
 
 ELSEWHERE = (
@@ -74,7 +73,7 @@ def relay_attempts(account: Account, user: str) -> list[Envelope]:
 def inside(own: OwnPod) -> Vantage:
     """The pod itself, as another of its containers has it."""
     container = own.container("mail")
-    process = podman("container", "inspect", "--format", "{{.State.Pid}}", container).stdout.strip()
+    process = first_process(container)
     return Vantage(container, own.address, process)
 
 
