@@ -77,6 +77,13 @@ def hosts(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def faults(session: nox.Session) -> None:
+    """Kills, full disks, no line, load, bad manners: what is lost; `-- [SECTION…] [--count PERCENT] [--seed N]`."""
+    session.run("invoke", "build")
+    session.run(sys.executable, "-m", "tests.faults", *session.posargs)
+
+
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Figures, each beside its alternative; what follows `--` names sections, `-- --record` keeps a run in docs/."""
     session.run("invoke", "build")

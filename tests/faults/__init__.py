@@ -1,0 +1,1 @@
+"""What PodServe does under faults: `nox -s faults` breaks it on purpose and counts what was lost."""

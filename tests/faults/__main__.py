@@ -1,0 +1,63 @@
+"""`python -m tests.faults [--count PERCENT] [--seed N] [SECTION…]`: break a pod of its own, count what was lost."""
+
+import argparse
+import json
+import secrets
+import signal
+import sys
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.sides import leave_the_network
+from podserve.commands import ROOT
+from tests.acceptance.own_pod import OwnPod, own_pod
+from tests.faults.outcome import Outcome, Scale
+
+SECTIONS: dict[str, Callable[[OwnPod, Scale], Iterator[Outcome]]] = {}
+ARTEFACT = ROOT / "artefacts/faults.json"
+
+
+def _row(outcome: Outcome) -> list[str]:
+    figures = ", ".join(
+        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in outcome.figures.items()
+    )
+    return [outcome.section, outcome.name, figures, outcome.fault or "held"]
+
+
+def main() -> None:
+    """Run the sections, show the table and keep it; exit 1 where the product did not hold."""
+    parser = argparse.ArgumentParser(prog="nox -s faults --", description=__doc__)
+    parser.add_argument("section", nargs="*", help=f"{', '.join(SECTIONS)} (otherwise: all)")
+    parser.add_argument("--count", type=float, default=100, metavar="PERCENT", help="of the full numbers (100)")
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), metavar="N", help="to repeat a run")
+    given = parser.parse_args()
+    if unknown := set(given.section) - set(SECTIONS):
+        parser.error(f"no section {', '.join(sorted(unknown))}: expected some of {', '.join(SECTIONS)}")
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    console, scale = Console(width=None if sys.stdout.isatty() else 200), Scale(given.seed, given.count / 100)
+    outcomes = []
+    leave_the_network()
+    with own_pod() as own:
+        for section, run in SECTIONS.items():
+            if section in (given.section or SECTIONS):
+                for outcome in run(own, scale):
+                    outcomes.append(outcome)
+                    console.print(" · ".join(_row(outcome)), highlight=False)
+    table = Table("section", "fault", "figures", "result", title=f"seed {scale.seed}, {given.count:g} %")
+    for outcome in outcomes:
+        table.add_row(*_row(outcome), style="red" if outcome.fault else "")
+    console.print(table)
+    ARTEFACT.parent.mkdir(exist_ok=True)
+    ARTEFACT.write_text(
+        json.dumps({"seed": scale.seed, "count": given.count, "rows": [vars(o) for o in outcomes]}, indent=1)
+    )
+    if any(outcome.fault for outcome in outcomes):
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()
