@@ -19,7 +19,7 @@ SECTION = "git"
 _SIZE = 32_000_000
 _PAGES = 24
 CONFIGURATION = ROOT / "docker/apache/rootfs/etc/apache2/podserve/git.conf"
-_PERSISTENT = {"gitweb.fcgi": "gitweb.cgi", "fcgid-script .fcgi": "cgi-script .cgi"}
+_PERSISTENT = {"\nAlias /git ": "\nScriptAlias /git ", "proxy:unix:/run/apache2/gitweb|fcgi://localhost/": "cgi-script"}
 """What of Apache's configuration makes GitWeb's processes persistent, and what would make them plain CGI."""
 
 

@@ -230,10 +230,10 @@ def _memory(own: OwnPod) -> int:
     total = 0
     for process in own.processes("apache"):
         try:
-            held = re.findall(r"^Rss(?:Anon|Shmem):\s+(\d+) kB$", (process / "status").read_text(), re.MULTILINE)
+            shared_out = (process / "smaps_rollup").read_text()
         except OSError:
             continue  # it has ended meanwhile
-        total += 1024 * sum(map(int, held))
+        total += 1024 * sum(map(int, re.findall(r"^Pss_(?:Anon|Shmem):\s+(\d+) kB$", shared_out, re.MULTILINE)))
     return total
 
 

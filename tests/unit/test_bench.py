@@ -134,8 +134,8 @@ def test_a_document_without_the_two_lines_is_refused(tmp_path: Path) -> None:
 def test_plain_cgi_is_made_of_the_configuration_that_is_served() -> None:
     persistent = git.CONFIGURATION.read_text()
     plain = git.plain_cgi(persistent)
-    assert "fcgi" in persistent
-    assert "fcgi" not in plain
-    assert "cgi-script .cgi" in plain
+    assert "fcgi:" in persistent
+    assert "fcgi:" not in plain
+    assert "SetHandler cgi-script" in plain
     with pytest.raises(Problem, match="must learn what it has"):
         git.plain_cgi(plain)
