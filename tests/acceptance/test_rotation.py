@@ -28,7 +28,11 @@ SWAPS = 50
 SIZE = 200 * 2**20
 """Bytes of the download."""
 SOON = 5.0
-"""Seconds within which a new certificate is on every port."""
+"""Seconds within which a new certificate is on every port, and whoever came meanwhile is answered.
+
+Apache looks for the end of its last generation once a second, and Postfix asks for its TLS manager as often: who comes to
+443, 25 or 587 in that moment waits as long.
+"""
 PAUSE = 0.05
 """Seconds between two visits to a port."""
 MOMENT = 0.1
@@ -43,9 +47,10 @@ class Visitor:
     shown: str = ""
     visits: int = 0
     refused: list[str] = field(default_factory=list)
-    unanswered: list[str] = field(default_factory=list)
     longest: float = 0.0
     """Seconds between the first visit that was refused and the next that was not, at most."""
+    waited: float = 0.0
+    """Seconds for an answer, at most."""
 
     def come(self, own: OwnPod, end: threading.Event) -> None:
         """Come until the end."""
@@ -54,14 +59,14 @@ class Visitor:
             begin = time.monotonic()
             answer = endpoints.attempt(own.manifests, context, self.port)
             self.visits += 1
+            self.waited = max(self.waited, answer.seconds)
             if answer.ok:
                 self.shown = answer.fingerprint
                 self.longest = max(self.longest, begin - since if since else 0)
                 since = None
             else:
-                kind = self.unanswered if answer.seconds > endpoints.PATIENCE else self.refused
-                kind.append(f"{time.strftime('%H:%M:%S')}: {answer.error}")
-                since = since or (begin if kind is self.refused else None)
+                self.refused.append(f"{time.strftime('%H:%M:%S')}: {answer.error}")
+                since = since or begin
                 continue
             end.wait(PAUSE)
 
@@ -117,7 +122,8 @@ def download(own: OwnPod, name: str, pieces: threading.Semaphore) -> tuple[int, 
 
 
 @pytest.mark.timeout(300)
-def test_fifty_certificates_in_a_row_drop_nobody(own: OwnPod) -> None:
+def test_fifty_certificates_in_a_row_drop_nobody(own: OwnPod, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoints, "PATIENCE", SOON)
     account, end, pieces = own.new_account(), threading.Event(), threading.Semaphore(0)
     visitors = [Visitor(port) for port in endpoints.TLS]
     slowest = 0.0
@@ -167,15 +173,12 @@ def test_fifty_certificates_in_a_row_drop_nobody(own: OwnPod) -> None:
         assert arrived(own.server, account, subject)
     for visitor in visitors:
         print(
-            f"{visitor.port}: {visitor.visits} visits, for {visitor.longest:.3f} s refused: {visitor.refused}, "
-            f"unanswered: {visitor.unanswered}"
+            f"{visitor.port}: {visitor.visits} visits, answered within {visitor.waited:.2f} s, "
+            f"for {visitor.longest:.3f} s refused: {visitor.refused}"
         )
     print(f"{logins} logins, refused: {lost}; the slowest certificate was on every port after {slowest:.2f} s")
     assert max(visitor.longest for visitor in visitors) <= MOMENT, visitors
     assert sum(len(visitor.refused) for visitor in visitors) <= SWAPS / 10, visitors
-    # In each run on a busy machine one HTTPS handshake, in the first seconds, took longer than it was waited for: why,
-    # is not known. 39 graceful restarts under 21175 connections, without mail's share of the load, showed none.
-    assert sum(len(visitor.unanswered) for visitor in visitors) <= 1, visitors
     assert len(lost) <= 1, lost
     assert not [line for line in own.logs().splitlines() if "PRIVATE KEY" in line]
 
