@@ -61,7 +61,8 @@ debian() {
 # digest NAME PARENT: what an image is made of, as one number
 digest() { { echo "$2"; tar -c --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner "$1"; } | sha256sum | cut -d ' ' -f 1; }
 
-built() { podman image inspect --format '{{index .Config.Labels "podserve.inputs"}}' "localhost/podserve-$1:latest" 2>/dev/null || true; }
+# known IMAGE FIELD: of what was there (below), its inputs (2) or its id (3); nothing where there was no such image
+known() { echo "$there" | awk -F '|' -v name="$1," -v field="$2" 'index($1, name) { print $field }'; }
 
 # build NAME DIGEST: exit 1, with the build's own words, when it failed
 build() {
@@ -81,12 +82,18 @@ build() {
 current=yes
 anew=$cache # also for the Debian root and base
 case " $wanted " in '  ' | *' base '*) ;; *) anew='' ;; esac
-if [ -n "$kind$anew" ] || ! podman image exists "$root"; then
+# Asked once for all: Podman takes longer to start than to answer. (Of the images that there are it tells, and then fails.)
+there=$(podman image inspect --format '{{join .RepoTags ","}},|{{index .Config.Labels "podserve.inputs"}}|{{.Id}}' "$root" \
+    localhost/podserve-base:latest localhost/podserve-apache:latest localhost/podserve-mail:latest \
+    localhost/podserve-dns:latest localhost/podserve-certificates:latest 2>/dev/null) || :
+id=$(known "$root" 3)
+if [ -n "$kind$anew" ] || [ -z "$id" ]; then
     debian || { echo 'debian: no Debian 13 root: neither a registry nor the archive answered' >&2; exit 1; }
+    id=$(podman image inspect --format '{{.Id}}' "$root")
 fi
 
-inputs=$(digest base "$(podman image inspect --format '{{.Id}}' "$root")")
-if [ -n "$anew" ] || [ "$(built base)" != "$inputs" ]; then
+inputs=$(digest base "$id")
+if [ -n "$anew" ] || [ "$(known localhost/podserve-base:latest 2)" != "$inputs" ]; then
     current=no
     build base "$inputs"
 fi
@@ -95,7 +102,7 @@ jobs=''
 for name in ${wanted:-apache mail dns certificates}; do
     [ "$name" != base ] || continue
     mine=$(digest "$name" "$inputs")
-    if [ -n "$cache" ] || [ "$(built "$name")" != "$mine" ]; then
+    if [ -n "$cache" ] || [ "$(known "localhost/podserve-$name:latest" 2)" != "$mine" ]; then
         current=no
         build "$name" "$mine" &
         jobs="$jobs $!"

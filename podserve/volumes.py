@@ -1,5 +1,6 @@
 """Podman's volumes: made when missing, found on the host's disk."""
 
+import functools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def remove(names: Iterable[str]) -> list[str]:
     found = [name for name in names if name in there]
     if found:
         podman("volume", "rm", *found)
+        folder.cache_clear()
     return found
 
 
@@ -40,6 +42,7 @@ def folders(names: Sequence[str]) -> dict[str, Path]:
     return {name: Path(mountpoint) for name, mountpoint in zip(names, found, strict=False)}
 
 
+@functools.cache
 def folder(name: str) -> Path:
-    """Return where a volume's files are on this host. Raises Problem when there is no such volume."""
+    """Return where a volume's files are on this host, asking Podman once. Raises Problem when there is no such volume."""
     return folders([name])[name]

@@ -20,9 +20,12 @@ MOUNT = "/data/state/certificates"
 def folder(manifests: Manifests) -> Path:
     """Return where the volume is on this host. Raises Problem when there is none."""
     name = manifests.volumes["certificates"].name
-    if name not in volumes.existing():
-        raise Problem(f"there is no volume {name} yet: invoke up makes it")
-    return volumes.folder(name)
+    try:
+        return volumes.folder(name)
+    except Problem:
+        if name in volumes.existing():
+            raise
+        raise Problem(f"there is no volume {name} yet: invoke up makes it") from None
 
 
 def current(folder: Path) -> Certificate | None:
