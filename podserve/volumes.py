@@ -44,5 +44,5 @@ def folders(names: Sequence[str]) -> dict[str, Path]:
 
 @functools.cache
 def folder(name: str) -> Path:
-    """Return where a volume's files are on this host, asking Podman once. Raises Problem when there is no such volume."""
+    """Return where a volume's files are on this host; Podman is asked once. Raises Problem where it has none."""
     return folders([name])[name]

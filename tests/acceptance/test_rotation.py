@@ -30,8 +30,8 @@ SIZE = 200 * 2**20
 SOON = 5.0
 """Seconds within which a new certificate is on every port, and whoever came meanwhile is answered.
 
-Apache looks for the end of its last generation once a second, and Postfix asks for its TLS manager as often: who comes to
-443, 25 or 587 in that moment waits as long.
+Apache looks for the end of its last generation once a second, and Postfix asks for its TLS manager as often: who comes
+to 443, 25 or 587 in that moment waits as long.
 """
 PAUSE = 0.05
 """Seconds between two visits to a port."""

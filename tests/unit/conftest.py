@@ -4,7 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from podserve import volumes
 from tests.unit.helpers import FakePodman
+
+
+@pytest.fixture(autouse=True)
+def _ask_again() -> None:
+    """What Podman said of a volume to another test is forgotten."""
+    volumes.folder.cache_clear()
 
 
 @pytest.fixture

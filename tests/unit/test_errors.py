@@ -81,7 +81,9 @@ def test_a_full_disk_is_told_in_a_line(capsys: pytest.CaptureFixture[str], numbe
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_task_that_is_told_to_end_says_so(fake_podman: FakePodman, number: signal.Signals) -> None:
-    (fake_podman.folder / "podman").write_text(f"#!/bin/sh\nkill -{number.value} $PPID\nexec sleep 60\n")
+    # Its input ends when it is waited for.
+    script = f"#!/bin/sh\ncat > /dev/null\nkill -{number.value} $PPID\nexec sleep 60\n"
+    (fake_podman.folder / "podman").write_text(script)
     ended = fake_podman.invoke_here("doctor")
     told = "podserve: interrupted. Run the same command again: it goes on from what is there\n"
     assert (ended.code, ended.stdout, ended.stderr) == (1, "", told)
