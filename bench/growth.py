@@ -13,6 +13,7 @@ from bench.figures import Figure, Goal
 from bench.running import ROUNDS, seconds
 from bench.sides import Side, pod_of
 from podserve.accounts import Accounts
+from podserve.backup import snapshot
 from podserve.errors import Problem
 from podserve.waiting import NotYet, wait_until
 from tests.acceptance.git import Git, give, serve
@@ -104,8 +105,8 @@ def _fill(cur: Path, count: int) -> None:
     template, text = cur.parent / "tmp" / uuid.uuid4().hex, "Subject: bench\nFrom: sender@example.com\n\nHello.\n"
     there = len(list(cur.iterdir()))
     for number in range(there, count):
-        # ext4 knows 65,000 links to a file at most.
-        if number == there or number % 50_000 == 0:
+        # ext4 knows 65,000 links to a file at most, and a backup makes as many again.
+        if number == there or number % 25_000 == 0:
             template = template.with_name(uuid.uuid4().hex)
             template.write_text(text)
             os.chown(template, owner.st_uid, owner.st_gid)
@@ -133,18 +134,26 @@ def _open_anew(side: Side, account: Account, messages: int) -> float:
     return _open(side, account, messages)
 
 
-def mailbox(pod: Side, account: Account) -> Iterator[Figure]:
-    """Open a mailbox and deliver to it while it grows."""
+def _link(own: OwnPod) -> float:
+    """Return the seconds for which a backup has the pod stand still to hold on to its mail."""
+    with snapshot.scratch(own.manifests, "bench") as folder:
+        return seconds(lambda: snapshot.link("mail", own.folder("mail"), folder / "mail"))
+
+
+def mailbox(own: OwnPod, pod: Side, account: Account) -> Iterator[Figure]:
+    """Open a mailbox, deliver to it and back it up while it grows."""
     _deliver_one(pod, account)  # which makes it
-    firsts, opens, deliveries = [], [], []
+    firsts, opens, deliveries, pauses = [], [], [], []
     for count in MESSAGES:
         _fill(pod.mailbox(account.address) / "cur", count)
         firsts.append(_repeated(partial(_open_anew, pod, account, count)))
         opens.append(_repeated(partial(_open, pod, account, count)))
         deliveries.append(_repeated(lambda: _deliver_one(pod, account)))
+        pauses.append(_repeated(lambda: _link(own)))
     yield from _figures("mailbox opened without its index, messages", "s", MESSAGES, firsts)
     yield from _figures("mailbox opened, messages", "s", MESSAGES, opens)
     yield from _figures("delivery to a mailbox, messages", "s", MESSAGES, deliveries)
+    yield from _figures("standstill for a backup, messages", "s", MESSAGES, pauses)
 
 
 def repositories(pod: Side) -> Iterator[Figure]:
@@ -178,5 +187,5 @@ def measure(own: OwnPod) -> Iterator[Figure]:
     """Let all three grow."""
     pod = pod_of(own)
     yield from repositories(pod)
-    yield from mailbox(pod, own.new_account())
+    yield from mailbox(own, pod, own.new_account())
     yield from accounts(own, pod, own.new_account())

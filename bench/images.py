@@ -12,7 +12,7 @@ from bench.running import ROUNDS
 from podserve.commands import ROOT, environment, lines, podman
 
 SECTION = "images"
-IMAGES = "debian:trixie", "base", "apache", "mail", "dns"
+IMAGES = "debian:trixie", "base", "apache", "mail", "dns", "certificates"
 MB = 1e6
 LARGEST = 5
 """How many packages of an image are named."""
@@ -63,7 +63,7 @@ def measure() -> Iterator[Figure]:
     added = [debian, base - debian, *(size - base for size in sizes[2:])]
     yield Figure(SECTION, "unique bytes of all images", "MB", [sum(added) / MB], "the Debian root alone",
                  [debian / MB], Goal("median", 350))  # fmt: skip
-    for image, size, parent, installed in zip(IMAGES, added, (0, 0, 1, 1, 1), packages, strict=True):
+    for image, size, parent, installed in zip(IMAGES, added, (0, 0, 1, 1, 1, 1), packages, strict=True):
         there = packages[parent] if image != IMAGES[0] else {}
         new = sorted(((size, name) for name, size in installed.items() if name not in there), reverse=True)
         largest = ", ".join(f"{name} {bytes_ / MB:.0f}" for bytes_, name in new[:LARGEST])

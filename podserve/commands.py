@@ -16,6 +16,8 @@ ROOT = Path(__file__).resolve().parent.parent
 """The checkout."""
 GRACE = 5
 """Seconds that a command has to end when it is told to."""
+SHOWN = 30
+"""Lines of what a command printed that an error shows: some print one for each of a hundred thousand files."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,9 @@ class Result:
         return self.code == 0
 
     def __str__(self) -> str:
-        """Return the command, its exit code and all it printed, as one would have seen it in a terminal."""
-        return f"$ {' '.join(self.argv)}\n{self.stdout}{self.stderr}[exit {self.code}]"
+        """Return the command, its exit code and what it printed, the last SHOWN lines, as one would have seen it."""
+        said = f"{self.stdout}{self.stderr}".splitlines(keepends=True)
+        return f"$ {' '.join(self.argv)}\n{''.join(said[-SHOWN:])}[exit {self.code}]"
 
 
 @functools.cache

@@ -61,15 +61,15 @@ def _still(manifests: Manifests) -> Iterator[None]:
             podman("pod", "unpause", name)
 
 
-def _is_written_in_place(content: str, file: Path) -> bool:
-    """Return whether a file of a volume may change. Mail (Maildir), what WebDAV stores and git's objects never do."""
-    match content:
-        case "mail":
-            return file.parent.name not in {"cur", "new"}
-        case "web" if file.parts[0] in _REPLACED:
-            return ".DAV" in file.parts
-        case "web" if file.parts[0] == "git":
-            return "objects" not in file.parts
+def _are_written_in_place(content: str, folder: Path) -> bool:
+    """Return whether the files of a volume's folder may change. Maildir's, WebDAV's own and git's objects never do."""
+    match content, folder.parts:
+        case "mail", _:
+            return folder.name not in {"cur", "new"}
+        case "web", [first, *rest] if first in _REPLACED:
+            return ".DAV" in rest
+        case "web", ["git", *rest]:
+            return "objects" not in rest
         case _:
             return True
 
@@ -90,9 +90,11 @@ def link(content: str, volume: Path, folder: Path) -> None:
     same_disk = volume.stat().st_dev == folder.parent.stat().st_dev
     run(["cp", "--archive", *(["--link"] if same_disk else []), f"{volume}/.", str(folder)], timeout=3600)
     for place, _, names in os.walk(folder) if same_disk else ():
+        # The pod stands still meanwhile: most files are told by their folder alone.
+        if not _are_written_in_place(content, Path(place).relative_to(folder)):
+            continue
         for file in (Path(place, name) for name in names):
-            regular = file.is_file() and not file.is_symlink()
-            if regular and _is_written_in_place(content, file.relative_to(folder)):
+            if file.is_file() and not file.is_symlink():
                 _part(file)
 
 

@@ -61,6 +61,16 @@ def test_a_result_reads_like_a_terminal() -> None:
     assert str(Result(("ls", "/x"), 2, "", "ls: no\n")) == "$ ls /x\nls: no\n[exit 2]"
 
 
+def test_of_much_that_was_printed_the_end_is_shown() -> None:
+    said = "".join(f"{number}\n" for number in range(100_000))
+    assert str(Result(("cp",), 1, said, "no\n")).splitlines() == [
+        "$ cp",
+        *map(str, range(99_971, 100_000)),
+        "no",
+        "[exit 1]",
+    ]
+
+
 @pytest.mark.parametrize("check", [True, False])
 def test_a_program_that_is_missing_is_told_with_what_installs_it(check: bool) -> None:  # noqa: FBT001  # pytest gives it
     with pytest.raises(Problem, match=r"no-such-program is not installed: run \./bootstrap"):
