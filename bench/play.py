@@ -1,5 +1,7 @@
 """From `podman kube play` to the last endpoint, what `invoke` adds to that, and how long a stop takes."""
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -13,6 +15,7 @@ import yaml
 from bench.figures import Figure, Goal
 from bench.running import ROUNDS, in_turn, seconds
 from podserve import endpoints
+from podserve.certificates.clients import looking_context
 from podserve.commands import ROOT, podman
 from podserve.pod import STATE, STOP_TIMEOUT
 from podserve.waiting import NotYet, wait_until
@@ -21,6 +24,8 @@ from tests.acceptance.own_pod import OwnPod
 SECTION = "play"
 _PATIENCE = 60
 """Seconds that the last endpoint may take, as for `up`."""
+_PAUSE = 0.05
+"""Seconds between two visits to an endpoint."""
 
 
 def _exchanges(own: OwnPod) -> dict[str, Callable[[], None]]:
@@ -81,6 +86,28 @@ def _answered(exchange: tuple[str, Callable[[], None]]) -> None:
     wait_until(check, _PATIENCE, f"{name} to answer")
 
 
+def _without_service(own: OwnPod, act: Callable[[], object]) -> float:
+    """Return the longest time (s) between two answers of the same endpoint while something is done."""
+    context, end = looking_context(own.server.domain), threading.Event()
+
+    def visit(port: str) -> float:
+        last, longest = time.monotonic(), 0.0
+        while not end.is_set():
+            if endpoints.attempt(own.manifests, context, port).ok:
+                now = time.monotonic()
+                last, longest = now, max(longest, now - last)
+            end.wait(_PAUSE)
+        return longest
+
+    with ThreadPoolExecutor(len(own.manifests.ports)) as pool:
+        visits = [pool.submit(visit, port) for port in own.manifests.ports]
+        try:
+            act()
+        finally:
+            end.set()
+    return max(visit.result() for visit in visits)
+
+
 def _remove(pod: str) -> None:
     podman("pod", "rm", "--force", "--time", str(STOP_TIMEOUT), pod)
 
@@ -109,18 +136,25 @@ def measure(own: OwnPod) -> Iterator[Figure]:
     def take(what: str, act: Callable[[], object]) -> None:
         runs.setdefault(what, []).append(seconds(act))
 
-    for _ in range(ROUNDS):
+    for number in range(ROUNDS):
         take("stop", partial(_remove, name))
         take("floor", play_floor)
         take("stop floor", partial(_remove, sleeping))
         take("play", play)
         _remove(name)
         take("up", partial(own.invoke, "up"))
+        # Another setting has the containers replaced as other images have: `upgrade` builds, then does what `up` does.
+        anew = partial(own.invoke, "up", INVOKE_MESSAGE_SIZE_LIMIT=f"{50_000_000 + number}")
+        runs.setdefault("replaced", []).append(_without_service(own, anew))
+    own.invoke("up")
     yield Figure(SECTION, "kube play to the last of nine endpoints", "s", runs["play"], "three sleeping containers",
                  runs["floor"], Goal("ratio", 2.5))  # fmt: skip
     yield Figure(SECTION, "invoke up, to the same", "s", runs["up"], "kube play", runs["play"], Goal("beyond", 1))
     yield Figure(SECTION, "stop and removal", "s", runs["stop"], "three sleeping containers", runs["stop floor"],
                  Goal("beyond", 1))  # fmt: skip
+    floor_replaced = [sum(pair) for pair in zip(runs["stop floor"], runs["floor"], strict=True)]
+    yield Figure(SECTION, "without service while containers are replaced (upgrade)", "s", runs["replaced"],
+                 "stop and play of three sleeping ones", floor_replaced, Goal("beyond", 3))  # fmt: skip
     tasks = {"up": 2.0, "build": 2.0, "status": 1.0}
     idle = in_turn(*(partial(seconds, partial(own.invoke, task)) for task in tasks))
     for (task, limit), taken in zip(tasks.items(), idle, strict=True):
