@@ -14,7 +14,7 @@ from tests.acceptance.own_pod import OwnPod, Vantage
 from tests.acceptance.server import Account, Server
 
 LIMIT = 20
-"""Wrong passwords from an address that are looked at (conf-available/guesses.conf)."""
+"""Wrong passwords from an address that are looked at (conf-available/clients.conf)."""
 WINDOW = 600
 """Seconds for which they count (there, too)."""
 NUMBERS = iter(range(10, 255))
@@ -95,7 +95,7 @@ def login(account: Account) -> tuple[str, str]:
 
 @pytest.mark.parametrize("http2", [False, True])
 def test_a_guesser_on_the_web_is_shut_off_and_nobody_else(
-    own: OwnPod, server: Server, alice: Account, clients: list[Client], *, http2: bool
+    server: Server, alice: Account, clients: list[Client], *, http2: bool
 ) -> None:
     guesser, other = clients
     answers = guesser.ask("/webdav/", (alice.address, "guess"), LIMIT + 5, http2=http2)
