@@ -22,6 +22,8 @@ SIZE = 160
 """MiB of each small volume: twice what Postfix wants to be free, one and a half times the largest message."""
 SENT = 20
 STRANGER = "stranger@example.com"
+LARGE = ("x" * 70 + "\n") * 30_000
+"""The text of a letter for which the few bytes that a full disk may still find are not enough."""
 OLD = "what was there before, all of it\n" * 1000
 
 
@@ -31,7 +33,8 @@ def _small_pod() -> Iterator[OwnPod]:
     chosen = load({"pod": f"podserve-test-{os.getpid()}{PURPOSE}"}, defaults(), {})
     small = [Manifests(chosen).volumes[content].name for content in ("mail", "web")]
     for name in small:
-        options = "type=tmpfs", "device=tmpfs", f"o=size={SIZE}m,mode=0755"
+        # In blocks of 4 KiB: Podman 4.3.1 takes a size for a quota.
+        options = "type=tmpfs", "device=tmpfs", f"o=nr_blocks={SIZE * 256},mode=0755"
         podman("volume", "create", *(f"--opt={option}" for option in options), name)
     try:
         with own_pod(PURPOSE) as own:
@@ -83,7 +86,13 @@ def _mail(own: OwnPod, scale: Scale) -> Iterator[Outcome]:
     # One that is in the queue when the disk is full: its delivery is put off until then.
     own.exec("mail", "sh", "-c", "postconf -e defer_transports=lmtp && postfix reload")
     with own.server.smtp() as client:
-        client.send_message(letter(STRANGER, own.postmaster.address, waiting))
+        client.send_message(letter(STRANGER, own.postmaster.address, waiting, LARGE))
+
+    def deferred() -> None:
+        if '"queue_name": "deferred"' not in own.exec("mail", "postqueue", "-j").stdout:
+            raise NotYet("it is not deferred")
+
+    wait_until(deferred, 20, "a letter to be in the queue")
     own.exec("mail", "sh", "-c", "postconf -X defer_transports && postfix reload")
     with _full(own, "mail", "/var/mail/vhosts"):
         told = _told(own, "mail")
