@@ -31,6 +31,21 @@ print(json.dumps([[a.status_code, a.headers.get("Retry-After"), a.http_version] 
 """
 
 
+ASK_AT_ONCE = """
+import asyncio, json, sys
+import httpx
+from podserve.certificates import client_context
+source, host, domain, authority, times = json.loads(sys.argv[1])
+async def ask():
+    context = client_context(domain, authority)
+    transport = httpx.AsyncHTTPTransport(verify=context, local_address=source, http1=False, http2=True)
+    async with httpx.AsyncClient(transport=transport, headers={"Host": domain}, timeout=30) as client:
+        ask = lambda: client.get(f"https://{host}/", extensions={"sni_hostname": domain})
+        await ask()
+        answers = await asyncio.gather(*(ask() for _ in range(times)))
+    return [answer.status_code for answer in answers]
+print(json.dumps(asyncio.run(ask())))
+"""
 LOG_IN = """
 import json, sys, time
 from tests.acceptance.server import Account, Server
@@ -110,6 +125,12 @@ def test_a_guesser_on_the_web_is_shut_off_and_nobody_else(
     assert other.statuses("/webdav/", login(alice)) == [200]
     with server.http(alice) as here:
         assert here.get("/webdav/").status_code == 200
+
+
+def test_many_requests_on_one_connection_are_not_many_connections(own: OwnPod, clients: list[Client]) -> None:
+    server = own.server
+    what = json.dumps([clients[0].address, own.address, server.domain, server.authority, 120])
+    assert set(json.loads(clients[0].place.python(ASK_AT_ONCE, what))) == {200}
 
 
 def test_who_mistypes_a_password_is_not_shut_off(alice: Account, clients: list[Client]) -> None:

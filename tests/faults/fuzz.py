@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import dns.message
 
 from tests.acceptance.own_pod import OwnPod
-from tests.acceptance.server import Account
+from tests.acceptance.server import Account, Server
 from tests.faults.load import AFTER, Peak
 from tests.faults.mutate import malformed
 from tests.faults.others import exchanges
@@ -106,13 +106,13 @@ def _questions() -> list[bytes]:
     ]
 
 
-def _send(own: OwnPod, port: int, text: bytes, *, tls: bool, udp: bool) -> None:
-    """Send an input, and read what comes; the server may close at any moment."""
+def _send(server: Server, context: ssl.SSLContext | None, port: int, text: bytes, *, udp: bool) -> None:
+    """Send an input, within TLS where there is a context, and read what comes; the server may close at any moment."""
     kind = socket.SOCK_DGRAM if udp else socket.SOCK_STREAM
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET, kind) as plain:
         plain.settimeout(10)
-        plain.connect((own.server.host, port))
-        with own.server.context().wrap_socket(plain, server_hostname=own.server.domain) if tls else plain as client:
+        plain.connect((server.host, port))
+        with context.wrap_socket(plain, server_hostname=server.domain) if context else plain as client:
             client.settimeout(PATIENCE)
             client.send(text[:65000]) if udp else client.sendall(text)
             while client.recv(65536) and not udp:
@@ -145,17 +145,20 @@ def _specimens(own: OwnPod) -> dict[tuple[int, bool, bool], Sequence[bytes]]:
 
 def run(own: OwnPod, scale: Scale) -> Iterator[Outcome]:
     """Send malformed inputs to one port after another."""
-    chance, specimens = scale.random(SECTION), _specimens(own)
+    chance, specimens, server = scale.random(SECTION), _specimens(own), own.server
+    context = server.context()
     names = {(port.number, port.protocol == "UDP"): port.name for port in own.manifests.ports.values()}
     for (number, udp), name in sorted(names.items()):
         kinds = [(tls, texts) for (port, tls, by_udp), texts in specimens.items() if (port, by_udp) == (number, udp)]
         count, since, lasting = scale.count(INPUTS), time.time(), _lasting(own)
         inputs = [(tls, malformed(texts, chance)) for tls, texts in (chance.choice(kinds) for _ in range(count))]
         with Peak(own) as peak, ThreadPoolExecutor(CLIENTS) as pool:
-            list(pool.map(lambda one: _send(own, number, one[1], tls=one[0], udp=udp), inputs))  # noqa: B023
+            sent = [pool.submit(_send, server, context if tls else None, number, text, udp=udp) for tls, text in inputs]
+            for one in sent:
+                one.result()
         begin, fault = time.monotonic(), ""
         try:
-            exchanges(own.server, own.postmaster)[name]()
+            exchanges(server, own.postmaster)[name]()
         except Exception as error:  # noqa: BLE001  # each client has errors of its own
             fault = f"the next proper client: {type(error).__name__}: {error}"
         seconds, left = time.monotonic() - begin, peak.left()

@@ -35,6 +35,7 @@ async def _flood(writer: asyncio.StreamWriter, port: int) -> None:
     while True:
         writer.write(CHUNK)
         await writer.drain()
+        await asyncio.sleep(0)  # drain() alone lets nobody else have a turn while the server reads as fast
 
 
 async def _heard(reader: asyncio.StreamReader) -> bytes:
