@@ -167,13 +167,13 @@ def test_a_guesser_on_mail_is_slowed_on_all_of_it_and_nobody_else(alice: Account
 
 
 def test_guesses_from_the_gateways_address_slow_nobody_on_mail(server: Server, alice: Account) -> None:
+    begin = time.monotonic()
     for number in range(3):
         wrong = Account(alice.address, f"guess {number}")
         with pytest.raises(smtplib.SMTPAuthenticationError), server.submission(wrong):
             pass
         with pytest.raises(imaplib.IMAP4.error), server.imap(wrong):
             pass
-    begin = time.monotonic()
     with server.imap(alice), server.submission(alice), server.pop3(alice):
         pass
-    assert time.monotonic() - begin < 2
+    assert time.monotonic() - begin < 6, "one wrong password alone would take 2 s"
