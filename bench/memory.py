@@ -20,7 +20,7 @@ _WINDOW = 3.0
 """Seconds between two probes (periodSeconds of kube/podserve.yaml)."""
 
 
-def _pss(own: OwnPod, service: str) -> float:
+def pss(own: OwnPod, service: str) -> float:
     """Return the proportional share of memory of a service's container, in MB."""
     total = 0
     for process in own.processes(service):
@@ -45,7 +45,7 @@ def _usage(container: str) -> float:
 
 
 def _all_pss(own: OwnPod) -> dict[str, float]:
-    return {service: _pss(own, service) for service in own.manifests.containers}
+    return {service: pss(own, service) for service in own.manifests.containers}
 
 
 def _memory(own: OwnPod, when: str, goal: Goal | None) -> Iterator[Figure]:

@@ -96,9 +96,9 @@ def status(manifests: Manifests, seen: Status, console: Console) -> None:
         tried.add_row(answer.port, where, state, f"{answer.seconds * 1000:.0f}")
     console.print(tried, "")
 
-    used = _table("Volume", "Used", "Claim")
+    used = _table("Volume", "Used", "Claim", "Free")
     for use in seen.volumes:
-        used.add_row(use.name, decimal(use.used), decimal(use.size))
+        used.add_row(use.name, decimal(use.used), decimal(use.size), decimal(use.free))
     console.print(used, "")
 
     console.print(f"Certificate  {seen.days_left} days left", highlight=False)

@@ -24,13 +24,19 @@ class Container:
     restarts: int
 
 
+LITTLE = 2**30
+"""Free bytes below which a volume is said to be nearly full: well before Postfix takes no more mail, which is when less
+than one and a half times the largest message is free (75 MiB by default)."""
+
+
 @dataclass(frozen=True)
 class Use:
-    """A volume: bytes used, and bytes its claim asks for (which Podman does not enforce)."""
+    """A volume: bytes used, bytes its claim asks for (which Podman does not enforce), and bytes free where it is."""
 
     name: str
     used: int
     size: int
+    free: int
 
 
 @dataclass(frozen=True)
@@ -64,12 +70,23 @@ class Status:
             *self._ending(),
             *(["the mail queue cannot be read"] if self.queue < 0 else []),
             *(f"volume {v.name} is full: {v.used} of {v.size} bytes" for v in self.volumes if v.used > v.size),
+            *self._filling(),
         ]
 
     @property
     def days_left(self) -> int:
         """Whole days until the certificate's end; -1 when there is none."""
         return self.certificate.days_left if self.certificate else -1
+
+    def _filling(self) -> list[str]:
+        """Name the volumes that are nearly full; once where they are all on the same disk."""
+        told: dict[int, list[str]] = {}
+        for volume in self.volumes:
+            if volume.free < LITTLE:
+                told.setdefault(volume.free // 2**20, []).append(volume.name)
+        help_ = "make room (podman system prune removes old images), or move the volume to a larger disk"
+        return [f"{free} MiB are free for {', '.join(names)}: expected {LITTLE // 2**20}; {help_}"
+                for free, names in told.items()]  # fmt: skip
 
     def _ending(self) -> list[str]:
         if not self.certificate:
@@ -85,7 +102,8 @@ class Status:
         return json.dumps({**asdict(self), **also}, indent=2, default=str)
 
 
-def _container(name: str) -> Container:
+def container(name: str) -> Container:
+    """Look at one container, and run its health check."""
     found = podman("container", "inspect", "--format", "{{.State.Status}} {{.RestartCount}}", name, check=False)
     if not found.ok:
         return Container(name, "missing", healthy=False, restarts=0)
@@ -102,7 +120,7 @@ def _queue(container: str) -> int:
 
 def _use(volume: Volume, folder: Path) -> Use:
     used = run(["du", "-s", "-B1", str(folder)], check=False).stdout.split()
-    return Use(volume.name, int(used[0]) if used else 0, volume.bytes)
+    return Use(volume.name, int(used[0]) if used else 0, volume.bytes, host.free_space(folder))
 
 
 def look(manifests: Manifests) -> Status:
@@ -114,7 +132,7 @@ def look(manifests: Manifests) -> Status:
     certificate = store.current(folders[manifests.volumes["certificates"].name])
     context = looking_context(settings.domain)
     with ThreadPoolExecutor() as pool:
-        containers = pool.map(_container, manifests.containers.values())
+        containers = pool.map(container, manifests.containers.values())
         queue = pool.submit(_queue, manifests.containers["mail"])
         uses = pool.map(lambda volume: _use(volume, folders[volume.name]), manifests.volumes.values())
         answers = pool.submit(endpoints.attempt_all, manifests, context, list(manifests.ports))

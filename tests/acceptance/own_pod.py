@@ -40,13 +40,13 @@ class Vantage:
     address: str
     process: str
 
-    def run(self, *argv: str, stdin: str = "") -> Result:
+    def run(self, *argv: str, stdin: str = "", timeout: float = 60) -> Result:
         """Run a program of this host there."""
-        return run(["nsenter", f"--net=/proc/{self.process}/ns/net", *argv], stdin=stdin, check=False, timeout=60)
+        return run(["nsenter", f"--net=/proc/{self.process}/ns/net", *argv], stdin=stdin, check=False, timeout=timeout)
 
-    def python(self, script: str, *arguments: str) -> str:
+    def python(self, script: str, *arguments: str, timeout: float = 60) -> str:
         """Run a Python script there, with these arguments (in sys.argv[1:]), and return what it printed."""
-        result = self.run(sys.executable, "-", *arguments, stdin=script)
+        result = self.run(sys.executable, "-", *arguments, stdin=script, timeout=timeout)
         assert result.ok, result
         return result.stdout.strip()
 

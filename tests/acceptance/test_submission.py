@@ -74,9 +74,13 @@ def test_mail_to_nobody_is_refused(client: smtplib.SMTP, server: Server, alice: 
     assert answer(client, alice.address, f"{token()}@{server.domain}") == 550
 
 
-def test_mail_to_a_domain_that_is_not_there_is_refused(client: smtplib.SMTP, alice: Account, own: OwnPod) -> None:
-    user = token()
-    assert answer(client, alice.address, f"{user}@nowhere.invalid") != 250
+def test_mail_to_a_domain_that_is_not_there_comes_back(
+    client: smtplib.SMTP, server: Server, alice: Account, own: OwnPod
+) -> None:
+    user, subject = token(), token()
+    client.send_message(letter(alice.address, f"{user}@nowhere.invalid", subject))
+    returned = arrived(server, alice, "Undelivered Mail Returned to Sender")
+    assert f"<{user}@nowhere.invalid>: Host or domain name not found".encode() in returned
     assert queued(own, user) == []
 
 

@@ -13,9 +13,16 @@ from rich.table import Table
 from bench.sides import leave_the_network
 from podserve.commands import ROOT
 from tests.acceptance.own_pod import OwnPod, own_pod
+from tests.faults import disk, fuzz, line, load, manners
 from tests.faults.outcome import Outcome, Scale
 
-SECTIONS: dict[str, Callable[[OwnPod, Scale], Iterator[Outcome]]] = {}
+SECTIONS: dict[str, Callable[[OwnPod, Scale], Iterator[Outcome]]] = {
+    "manners": manners.run,
+    "load": load.run,
+    "line": line.run,
+    "disk": disk.run,
+    "fuzz": fuzz.run,
+}
 ARTEFACT = ROOT / "artefacts/faults.json"
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from podserve.certificates.pairs import Certificate
 from podserve.endpoints import Answer
-from podserve.status import Container, Status, Use
+from podserve.status import LITTLE, Container, Status, Use
 
 NOW = dt.datetime.now(dt.UTC)
 
@@ -26,7 +26,7 @@ WELL = Status(
     endpoints=[Answer("smtp", "", 0.01, "ab"), Answer("http", "", 0.01)],
     certificate=certificate(15),
     queue=0,
-    volumes=[Use("podserve-simple-mail", 2**30, 2**30)],
+    volumes=[Use("podserve-simple-mail", 2**30, 2**30, LITTLE)],
     health_checks_run=True,
 )
 
@@ -48,7 +48,11 @@ def test_a_pod_that_is_well_has_no_problems() -> None:
         ({"certificate": certificate(-1)}, "the certificate has -1 days left"),
         ({"certificate": None}, "there is no certificate: invoke up makes one"),
         ({"queue": -1}, "the mail queue cannot be read"),
-        ({"volumes": [Use("mail", 2**30 + 1, 2**30)]}, "volume mail is full: 1073741825 of 1073741824 bytes"),
+        ({"volumes": [Use("mail", 2**30 + 1, 2**30, LITTLE)]}, "volume mail is full: 1073741825 of 1073741824 bytes"),
+        (
+            {"volumes": [Use("mail", 1, 2**30, LITTLE - 1), Use("web", 1, 2**30, LITTLE - 2)]},
+            "1023 MiB are free for mail, web: expected 1024; make room",
+        ),
     ],
     ids=lambda value: value.split(":")[0] if isinstance(value, str) else "",
 )

@@ -1,0 +1,179 @@
+"""Who guesses passwords: shut off, while others are served, those among them who have the gateway's address."""
+
+import imaplib
+import json
+import smtplib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import httpx
+import pytest
+
+from tests.acceptance.own_pod import OwnPod, Vantage
+from tests.acceptance.server import Account, Server
+
+LIMIT = 20
+"""Wrong passwords from an address that are looked at (conf-available/clients.conf)."""
+WINDOW = 600
+"""Seconds for which they count (there, too)."""
+NUMBERS = iter(range(10, 255))
+"""Of addresses that no test has had yet."""
+ASK = """
+import collections, json, sys
+import httpx
+from podserve.certificates import client_context
+source, host, domain, authority, path, login, times, http2 = json.loads(sys.argv[1])
+transport = httpx.HTTPTransport(verify=client_context(domain, authority), local_address=source, http2=http2)
+with httpx.Client(transport=transport, base_url=f"https://{host}", headers={"Host": domain}, timeout=30) as client:
+    answers = [client.get(path, auth=login and tuple(login)) for _ in range(times)]
+print(json.dumps([[a.status_code, a.headers.get("Retry-After"), a.http_version] for a in answers]))
+"""
+
+
+ASK_AT_ONCE = """
+import asyncio, json, sys
+import httpx
+from podserve.certificates import client_context
+source, host, domain, authority, times = json.loads(sys.argv[1])
+async def ask():
+    context = client_context(domain, authority)
+    transport = httpx.AsyncHTTPTransport(verify=context, local_address=source, http1=False, http2=True)
+    async with httpx.AsyncClient(transport=transport, headers={"Host": domain}, timeout=30) as client:
+        ask = lambda: client.get(f"https://{host}/", extensions={"sni_hostname": domain})
+        await ask()
+        answers = await asyncio.gather(*(ask() for _ in range(times)))
+    return [answer.status_code for answer in answers]
+print(json.dumps(asyncio.run(ask())))
+"""
+LOG_IN = """
+import json, sys, time
+from tests.acceptance.server import Account, Server
+source, kind, host, domain, authority, name, password = json.loads(sys.argv[1])
+import socket
+connect = socket.create_connection
+socket.create_connection = lambda to, timeout=None, _source=None, **more: connect(to, timeout, (source, 0), **more)
+server, begin = Server(host, domain, authority), time.monotonic()
+try:
+    with getattr(server, kind)(Account(name, password)):
+        said = "in"
+except Exception as error:
+    said = str(error)
+print(json.dumps([said, time.monotonic() - begin]))
+"""
+
+
+@dataclass(frozen=True)
+class Client:
+    """A client with an address of its own, outside."""
+
+    place: Vantage
+    address: str
+    own: OwnPod
+
+    def ask(
+        self, path: str, login: tuple[str, str] | None = None, times: int = 1, *, http2: bool = False
+    ) -> list[tuple[int, str | None, str]]:
+        """Return status, Retry-After and protocol of each answer to a GET, over one connection."""
+        server = self.own.server
+        what = (self.address, self.own.address, server.domain, server.authority, path, login, times, http2)
+        return [tuple(answer) for answer in json.loads(self.place.python(ASK, json.dumps(what)))]
+
+    def statuses(self, path: str, login: tuple[str, str] | None = None, times: int = 1) -> list[int]:
+        """Return the status of each answer."""
+        return [status for status, _, _ in self.ask(path, login, times)]
+
+    def log_in(self, kind: str, account: Account) -> tuple[bool, float]:
+        """Log in by `imap`, `pop3` or `submission`; return whether that was let in, and the seconds it took."""
+        server = self.own.server
+        what = (self.address, kind, self.own.address, server.domain, server.authority, account.address,
+                account.password)  # fmt: skip
+        said, seconds = json.loads(self.place.python(LOG_IN, json.dumps(what)))
+        assert said == "in" or "authentication fail" in said.lower(), said
+        return said == "in", seconds
+
+
+@pytest.fixture
+def clients(own: OwnPod, outsider: Vantage) -> Iterator[list[Client]]:
+    """Two clients whose addresses nobody else has had."""
+    addresses = [f"198.51.100.{next(NUMBERS)}" for _ in range(2)]
+    for address in addresses:
+        assert outsider.run("ip", "address", "add", f"{address}/24", "dev", "eth0").ok
+    yield [Client(outsider, address, own) for address in addresses]
+    for address in addresses:
+        outsider.run("ip", "address", "delete", f"{address}/24", "dev", "eth0")
+
+
+def login(account: Account) -> tuple[str, str]:
+    return account.address, account.password
+
+
+@pytest.mark.parametrize("http2", [False, True])
+def test_a_guesser_on_the_web_is_shut_off_and_nobody_else(
+    server: Server, alice: Account, clients: list[Client], *, http2: bool
+) -> None:
+    guesser, other = clients
+    answers = guesser.ask("/webdav/", (alice.address, "guess"), LIMIT + 5, http2=http2)
+    statuses = [status for status, _, _ in answers]
+    # One is counted when it was answered: over HTTP/2 the next may be ahead of that.
+    assert statuses in ([401] * looked_at + [429] * (LIMIT + 5 - looked_at) for looked_at in (LIMIT, LIMIT + 1))
+    assert {version for _, _, version in answers} == {"HTTP/2" if http2 else "HTTP/1.1"}
+    assert all(0 < int(after or 0) <= WINDOW for status, after, _ in answers if status == 429)
+    assert guesser.statuses("/webdav/", login(alice)) == [429], "a right password is not looked at either"
+    assert guesser.statuses("/git/", login(alice)) == [429]
+    assert guesser.statuses("/") == [200], "what needs no login is served"
+    assert other.statuses("/webdav/", login(alice)) == [200]
+    with server.http(alice) as here:
+        assert here.get("/webdav/").status_code == 200
+
+
+def test_many_requests_on_one_connection_are_not_many_connections(own: OwnPod, clients: list[Client]) -> None:
+    server = own.server
+    what = json.dumps([clients[0].address, own.address, server.domain, server.authority, 120])
+    assert set(json.loads(clients[0].place.python(ASK_AT_ONCE, what))) == {200}
+
+
+def test_who_mistypes_a_password_is_not_shut_off(alice: Account, clients: list[Client]) -> None:
+    assert clients[0].statuses("/webdav/", (alice.address, "mistyped"), LIMIT - 1) == [401] * (LIMIT - 1)
+    assert clients[0].statuses("/webdav/", login(alice), 2 * LIMIT) == [200] * 2 * LIMIT
+
+
+def test_a_client_that_asks_first_without_a_login_is_not_counted_as_guessing(
+    alice: Account, clients: list[Client]
+) -> None:
+    assert clients[0].statuses("/webdav/", None, 2 * LIMIT) == [401] * 2 * LIMIT
+    assert clients[0].statuses("/webdav/", login(alice)) == [200]
+
+
+def test_guesses_from_the_gateways_address_shut_off_nobody(server: Server, alice: Account) -> None:
+    with server.http() as here:
+        guesses = [here.get("/webdav/", auth=(alice.address, "guess")).status_code for _ in range(2 * LIMIT)]
+        assert guesses == [401] * 2 * LIMIT
+        assert here.get("/webdav/", auth=httpx.BasicAuth(*login(alice))).status_code == 200
+
+
+def test_a_guesser_on_mail_is_slowed_on_all_of_it_and_nobody_else(alice: Account, clients: list[Client]) -> None:
+    guesser, other = clients
+    kinds = ("imap", "submission", "pop3")
+    # Another password each time: the same one over and over is a client that is set up wrongly, and does not count.
+    tried = [guesser.log_in(kind, Account(alice.address, f"guess at {kind}")) for kind in kinds]
+    assert [let_in for let_in, _ in tried] == [False] * 3
+    # Dovecot's own: https://doc.dovecot.org/2.4.2/core/config/auth/penalty.html
+    assert [seconds > least for (_, seconds), least in zip(tried, (1, 5, 9), strict=True)] == [True] * 3, tried
+    for kind in kinds:
+        let_in, seconds = other.log_in(kind, alice)
+        assert let_in
+        assert seconds < 2
+
+
+def test_guesses_from_the_gateways_address_slow_nobody_on_mail(server: Server, alice: Account) -> None:
+    begin = time.monotonic()
+    for number in range(3):
+        wrong = Account(alice.address, f"guess {number}")
+        with pytest.raises(smtplib.SMTPAuthenticationError), server.submission(wrong):
+            pass
+        with pytest.raises(imaplib.IMAP4.error), server.imap(wrong):
+            pass
+    with server.imap(alice), server.submission(alice), server.pop3(alice):
+        pass
+    assert time.monotonic() - begin < 6, "one wrong password alone would take 2 s"

@@ -1,0 +1,169 @@
+"""A volume that is full: nothing is accepted and lost, what is there can be read, and with space again all goes on."""
+
+import os
+import smtplib
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from podserve.commands import podman
+from podserve.manifests import Manifests, defaults
+from podserve.settings import load
+from podserve.waiting import NotYet, wait_until
+from tests.acceptance.mail import arrived, queued
+from tests.acceptance.own_pod import OwnPod, own_pod
+from tests.acceptance.server import letter, token
+from tests.faults.line import RETRY
+from tests.faults.outcome import Outcome, Scale
+
+SECTION = "disk"
+PURPOSE = "-full"
+SIZE = 160
+"""MiB of each small volume: twice what Postfix wants to be free, one and a half times the largest message."""
+SENT = 20
+STRANGER = "stranger@example.com"
+LARGE = ("x" * 70 + "\n") * 30_000
+"""The text of a letter for which the few bytes that a full disk may still find are not enough."""
+OLD = "what was there before, all of it\n" * 1000
+
+
+@contextmanager
+def _small_pod() -> Iterator[OwnPod]:
+    """Yield a pod whose mail and web volumes have SIZE, in memory."""
+    chosen = load({"pod": f"podserve-test-{os.getpid()}{PURPOSE}"}, defaults(), {})
+    small = [Manifests(chosen).volumes[content].name for content in ("mail", "web")]
+    for name in small:
+        # In blocks of 4 KiB: Podman 4.3.1 takes a size for a quota.
+        options = "type=tmpfs", "device=tmpfs", f"o=nr_blocks={SIZE * 256},mode=0755"
+        podman("volume", "create", *(f"--opt={option}" for option in options), name)
+    try:
+        with own_pod(PURPOSE) as own:
+            yield own
+    finally:
+        for name in small:
+            podman("volume", "rm", "--force", name, check=False)
+
+
+@contextmanager
+def _full(own: OwnPod, service: str, folder: str) -> Iterator[None]:
+    """Leave not one byte free in a folder of a container, until this is left."""
+    filler = f"{folder}/filler"
+    own.exec(service, "sh", "-c", f"cat /dev/zero > {filler}", check=False)
+    try:
+        yield
+    finally:
+        own.exec(service, "rm", "-f", filler)
+
+
+def _codes(own: OwnPod, count: int) -> list[int]:
+    """Send letters on 25, and return how each was answered."""
+    codes = []
+    for _ in range(count):
+        with own.server.smtp() as client:
+            try:
+                client.send_message(letter(STRANGER, own.postmaster.address, token()))
+                codes.append(250)
+            except smtplib.SMTPSenderRefused as error:
+                codes.append(error.smtp_code)
+            except smtplib.SMTPRecipientsRefused as error:
+                codes.append(next(iter(error.recipients.values()))[0])
+            except smtplib.SMTPResponseException as error:
+                codes.append(error.smtp_code)
+    return codes
+
+
+def _told(own: OwnPod, volume: str) -> bool:
+    """Return whether `status` says that a volume is nearly full, and that this is not well."""
+    said = own.invoke("status", check=False)
+    return said.code == 1 and "MiB are free" in said.stdout and own.manifests.volumes[volume].name in said.stdout
+
+
+def _delivery_put_off(own: OwnPod, subject: str) -> None:
+    """Have a letter in the queue whose delivery was put off."""
+    own.exec("mail", "sh", "-c", "postconf -e defer_transports=lmtp && postfix reload")
+    with own.server.smtp() as client:
+        client.send_message(letter(STRANGER, own.postmaster.address, subject, LARGE))
+
+    def deferred() -> None:
+        if '"queue_name": "deferred"' not in own.exec("mail", "postqueue", "-j").stdout:
+            raise NotYet("it is not deferred")
+
+    wait_until(deferred, 20, "a letter to be in the queue")
+    own.exec("mail", "sh", "-c", "postconf -X defer_transports && postfix reload")
+
+
+def _delivered(own: OwnPod, subject: str) -> tuple[float, str]:
+    """Wait until the queue is empty and the letter there; return the seconds, and what went wrong."""
+    begin = time.monotonic()
+
+    def there() -> None:
+        if queued(own, own.postmaster.address):
+            raise NotYet("it is still in the queue")
+
+    try:
+        wait_until(there, RETRY, "what was in the queue to be delivered by itself")
+        arrived(own.server, own.postmaster, subject)
+    except Exception as error:  # noqa: BLE001  # the row says it
+        return time.monotonic() - begin, str(error)
+    return time.monotonic() - begin, ""
+
+
+def _first(*faults: tuple[bool, str]) -> str:
+    """Return the first text whose fault is there."""
+    return next((text for there, text in faults if there), "")
+
+
+def _mail(own: OwnPod, scale: Scale) -> Iterator[Outcome]:
+    word, waiting = token(), token()
+    with own.server.smtp() as client:
+        client.send_message(letter(STRANGER, own.postmaster.address, word))
+    before = arrived(own.server, own.postmaster, word)
+    _delivery_put_off(own, waiting)
+    with _full(own, "mail", "/var/mail/vhosts"):
+        told = _told(own, "mail")
+        codes = _codes(own, scale.count(SENT))
+        own.exec("mail", "postqueue", "-f")
+        same = arrived(own.server, own.postmaster, word) == before
+        with own.server.pop3(own.postmaster) as mailbox:
+            same = same and mailbox.stat()[0] >= 1
+        kept = len(queued(own, own.postmaster.address))
+    again = _codes(own, 1)
+    seconds, late = _delivered(own, waiting)
+    refused = sum(code // 100 == 4 for code in codes)
+    fault = _first(
+        (refused < len(codes), f"answered {sorted(set(codes))}: expected 4xx"),
+        (not same, "what was there cannot be read"),
+        (kept != 1, f"{kept} letters in the queue: expected 1"),
+        (again != [250], f"with space again answered {again[0]}"),
+        (not told, "invoke status does not tell"),
+        (bool(late), late),
+    )
+    figures = {"sent": len(codes), "refused with 4xx": refused, "queued one after s": seconds}
+    yield Outcome(SECTION, "mail volume full", figures, fault)
+
+
+def _web(own: OwnPod, scale: Scale) -> Iterator[Outcome]:
+    path = f"/webdav/{token()}.txt"
+    with own.server.http(own.postmaster) as client:
+        client.put(path, content=OLD).raise_for_status()
+        with _full(own, "apache", "/data/web"):
+            told = _told(own, "web")
+            statuses = [client.put(path, content=b"x" * 2**20).status_code for _ in range(scale.count(SENT))]
+            kept = client.get(path).text == OLD
+            site = client.get("/").status_code
+        again = client.put(path, content="new").status_code
+    fault = _first(
+        (set(statuses) != {507}, f"answered {sorted(set(statuses))}: expected 507"),
+        (not kept, "the old file is not whole"),
+        ((site, again) != (200, 204), f"the site {site}, with space again {again}: expected 200, 204"),
+        (not told, "invoke status does not tell"),
+    )
+    figures: dict[str, str | float] = {"sent": len(statuses), "refused with 507": statuses.count(507)}
+    yield Outcome(SECTION, "web volume full", figures, fault)
+
+
+def run(_own: OwnPod, scale: Scale) -> Iterator[Outcome]:
+    """Fill the volumes of a pod of its own."""
+    with _small_pod() as own:
+        yield from _mail(own, scale)
+        yield from _web(own, scale)

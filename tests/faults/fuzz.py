@@ -1,0 +1,175 @@
+"""Malformed inputs on every port: no daemon dies, memory comes back, the next proper client is served."""
+
+import base64
+import contextlib
+import re
+import socket
+import ssl
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import dns.message
+
+from tests.acceptance.own_pod import OwnPod
+from tests.acceptance.server import Account, Server
+from tests.faults.load import AFTER, Peak
+from tests.faults.mutate import malformed
+from tests.faults.others import exchanges
+from tests.faults.outcome import Outcome, Scale
+
+SECTION = "fuzz"
+INPUTS = 1000
+"""Malformed inputs to each port."""
+CLIENTS = 8
+PATIENCE = 0.15
+"""Seconds for which an answer to a malformed input is read: what it says is of no interest, but it shall be read."""
+IMPLICIT_TLS = (443, 993, 995)
+LASTING = {
+    "apache": ("apache2", "on-change"),
+    "mail": ("s6-svscan", "s6-supervise", "master", "qmgr", "dovecot", "on-change"),
+    "dns": ("named",),
+}
+"""Programs of each container whose processes are the same ones for as long as it runs; of apache2 the parent."""
+DEATH = re.compile(
+    r"killed by signal|exit signal|segfault|[Ss]egmentation|core dumped|[Pp]anic:|assertion failure|INSIST|REQUIRE\("
+)
+
+PROPFIND = (
+    b'<?xml version="1.0" encoding="utf-8"?>'
+    b'<propfind xmlns="DAV:" xmlns:x="urn:x"><prop><getetag/><x:p/></prop></propfind>'
+)
+LOCK = (
+    b'<?xml version="1.0"?><lockinfo xmlns="DAV:"><lockscope><exclusive/></lockscope><locktype><write/></locktype>'
+    b"<owner><href>http://example.com/me</href></owner></lockinfo>"
+)
+HEADERS = b"\0\0\x05\x01\x05\0\0\0\x01\x82\x84\x87\x41\x80"
+PATCH = b'<propertyupdate xmlns="DAV:"><set><prop><a xmlns="urn:x">b</a></prop></set></propertyupdate>'
+IMAP = (
+    b"a CAPABILITY\r\n",
+    b"a LOGIN user@example.com {8+}\r\npassword\r\n",
+    b"a AUTHENTICATE PLAIN AHVzZXIAcGFzcw==\r\n",
+    b'a ID ("name" "x" "version" "1.0")\r\n',
+    b'a LOGIN "user" "pass\\"word"\r\nb NOOP\r\nc LOGOUT\r\n',
+    b"a STARTTLS\r\n",
+)
+SMTP = (
+    b"EHLO example.com\r\nMAIL FROM:<a@example.com> SIZE=100 BODY=8BITMIME\r\nRCPT TO:<b@example.org>\r\nDATA\r\n",
+    b"EHLO [IPv6:::1]\r\nMAIL FROM:<> SMTPUTF8\r\nRCPT TO:<\xc3\xbc@example.com> NOTIFY=NEVER ORCPT=rfc822;a\r\n",
+    b"HELO x\r\nVRFY a\r\nRSET\r\nNOOP x\r\nXCLIENT ADDR=1.2.3.4\r\nQUIT\r\n",
+    b"EHLO x\r\nMAIL FROM:<a@example.com>\r\nRCPT TO:<postmaster>\r\nBDAT 10 LAST\r\n0123456789",
+    b"EHLO x\r\nSTARTTLS\r\n",
+    b"EHLO x\r\nAUTH PLAIN AHVzZXIAcGFzcw==\r\n",
+)
+POP3 = b"CAPA\r\n", b"USER a@example.com\r\nPASS x\r\n", b"AUTH PLAIN AHVzZXIAcGFzcw==\r\n", b"APOP a b\r\nQUIT\r\n"
+
+
+def _hello(domain: str) -> bytes:
+    """Return the record in which a TLS client says hello."""
+    coming, going = ssl.MemoryBIO(), ssl.MemoryBIO()
+    context = ssl.create_default_context()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        context.wrap_bio(coming, going, server_hostname=domain).do_handshake()
+    return going.read()
+
+
+def _http(own: OwnPod, account: Account) -> list[bytes]:
+    """Return requests: the site's, WebDAV's with and without a login, git's."""
+    host = own.server.domain.encode()
+    login = b"Authorization: Basic " + base64.b64encode(f"{account.address}:{account.password}".encode())
+
+    def request(line: bytes, *headers: bytes, body: bytes = b"") -> bytes:
+        length = [b"Content-Length: %d" % len(body)] if body else []
+        return b"\r\n".join([line + b" HTTP/1.1", b"Host: " + host, *headers, *length, b"", body])
+
+    return [
+        request(b"GET /?a=b%20c", b"Range: bytes=0-10,20-", b"Accept-Encoding: gzip;q=0.5", b"Cookie: a=b"),
+        request(b"PROPFIND /webdav/", login, b"Depth: 1", b"Content-Type: text/xml", body=PROPFIND),
+        request(b"LOCK /webdav/fuzz", login, b"Timeout: Second-1", b"If: (<opaquelocktoken:1>)", body=LOCK),
+        request(b"PROPPATCH /webdav/", login, body=PATCH),
+        request(b"PUT /webdav/fuzz", login, b"Transfer-Encoding: chunked") + b"5\r\nhello\r\n0\r\n\r\n",
+        request(b"COPY /webdav/fuzz", login, b"Destination: https://" + host + b"/webdav/fuzz2", b"Overwrite: F"),
+        request(b"GET /git/x.git/info/refs?service=git-upload-pack", b"Git-Protocol: version=2"),
+        request(b"GET /git/?p=x.git;a=blob;f=a;hb=HEAD"),
+        request(b"OPTIONS *", b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABk"),
+        # HTTP/2: settings, and a request's headers.
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\xff\xff" + HEADERS,
+    ]
+
+
+def _questions() -> list[bytes]:
+    return [
+        dns.message.make_query("www.google.com", "A", use_edns=0, payload=1232).to_wire(),
+        dns.message.make_query("version.bind", "TXT", "CH").to_wire(),
+        dns.message.make_query("example.com", "ANY", use_edns=0, want_dnssec=True).to_wire(),
+        dns.message.make_query("xn--bcher-kva.example.com", "SRV").to_wire(),
+    ]
+
+
+def _send(server: Server, context: ssl.SSLContext | None, port: int, text: bytes, *, udp: bool) -> None:
+    """Send an input, within TLS where there is a context, and read what comes; the server may close at any moment."""
+    kind = socket.SOCK_DGRAM if udp else socket.SOCK_STREAM
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, kind) as plain:
+        plain.settimeout(10)
+        plain.connect((server.host, port))
+        with context.wrap_socket(plain, server_hostname=server.domain) if context else plain as client:
+            client.settimeout(PATIENCE)
+            client.send(text[:65000]) if udp else client.sendall(text)
+            while client.recv(65536) and not udp:
+                pass
+
+
+def _lasting(own: OwnPod) -> dict[str, set[int]]:
+    """Return the processes that must not change, by service."""
+    found = {}
+    for service, names in LASTING.items():
+        processes = {int(path.name): path for path in own.processes(service)}
+        said = {number: (path / "stat").read_text() for number, path in processes.items() if path.exists()}
+        named = {number for number, stat in said.items() if stat[stat.index("(") + 1 : stat.rindex(")")] in names}
+        # Apache's workers come and go; their parent does not.
+        parents = {number: int(said[number].rpartition(")")[2].split()[1]) for number in named}
+        found[service] = {number for number in named if parents[number] not in named or service != "apache"}
+    return found
+
+
+def _specimens(own: OwnPod) -> dict[tuple[int, bool, bool], Sequence[bytes]]:
+    """Return valid inputs by port, whether within TLS, and whether by UDP."""
+    hello, http, questions = [_hello(own.server.domain)], _http(own, own.postmaster), _questions()
+    framed = [len(question).to_bytes(2, "big") + question for question in questions]
+    return {
+        (25, False, False): SMTP, (587, False, False): SMTP, (143, False, False): IMAP, (80, False, False): http,
+        (443, True, False): http, (443, False, False): hello, (993, True, False): IMAP, (993, False, False): hello,
+        (995, True, False): POP3, (995, False, False): hello, (53, False, True): questions, (53, False, False): framed,
+    }  # fmt: skip
+
+
+def run(own: OwnPod, scale: Scale) -> Iterator[Outcome]:
+    """Send malformed inputs to one port after another."""
+    chance, specimens, server = scale.random(SECTION), _specimens(own), own.server
+    context = server.context()
+    names = {(port.number, port.protocol == "UDP"): port.name for port in own.manifests.ports.values()}
+    for (number, udp), name in sorted(names.items()):
+        kinds = [(tls, texts) for (port, tls, by_udp), texts in specimens.items() if (port, by_udp) == (number, udp)]
+        count, since, lasting = scale.count(INPUTS), time.time(), _lasting(own)
+        inputs = [(tls, malformed(texts, chance)) for tls, texts in (chance.choice(kinds) for _ in range(count))]
+        with Peak(own) as peak, ThreadPoolExecutor(CLIENTS) as pool:
+            sent = [pool.submit(_send, server, context if tls else None, number, text, udp=udp) for tls, text in inputs]
+            for one in sent:
+                one.result()
+        begin, fault = time.monotonic(), ""
+        try:
+            exchanges(server, own.postmaster)[name]()
+        except Exception as error:  # noqa: BLE001  # each client has errors of its own
+            fault = f"the next proper client: {type(error).__name__}: {error}"
+        seconds, left = time.monotonic() - begin, peak.left()
+        now, died = _lasting(own), [line for line in own.logs(since - 1).splitlines() if DEATH.search(line)]
+        if now != lasting:
+            fault = f"processes were {lasting} and are {now}"
+        elif died:
+            fault = f"{len(died)} died: {died[0]}"
+        elif left > AFTER:
+            fault = f"{left:.0f} MB more than before: expected {AFTER:.0f}"
+        size = sum(len(text) for _, text in inputs) / 1e6
+        figures = {"sent": count, "sent MB": size, "died": len(died), "peak MB": peak.most, "left MB": left,
+                   "next client s": seconds}  # fmt: skip
+        yield Outcome(SECTION, name, figures, fault)

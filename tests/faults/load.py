@@ -1,0 +1,123 @@
+"""Many clients at the same moment: served or refused cleanly, and what that takes of memory."""
+
+import imaplib
+import smtplib
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Self
+
+import httpx
+
+from bench.memory import pss
+from podserve.waiting import NotYet, wait_until
+from tests.acceptance.own_pod import OwnPod
+from tests.acceptance.server import PATIENCE
+from tests.faults.others import exchanges
+from tests.faults.outcome import Outcome, Scale
+
+SECTION = "load"
+CLIENTS = 200
+PORTS = "https", "imaps", "smtp", "dns-udp", "dns-tcp"
+PEAK = 700.0
+"""MB (PSS of all containers) that the pod may take with so many clients (stated in README.md)."""
+AFTER = 60.0
+"""MB more than before that it may keep."""
+CALM = 30.0
+"""Seconds that processes which nobody needs any more have to end."""
+REFUSALS = {429, 503}
+
+
+def _refused(error: Exception) -> bool:
+    """Return whether this is how a server says that it has no room: by a code of its protocol, or at the door."""
+    if isinstance(error, httpx.HTTPStatusError):
+        return error.response.status_code in REFUSALS
+    if isinstance(error, smtplib.SMTPResponseException):
+        return error.smtp_code // 100 == 4
+    return isinstance(error, ConnectionRefusedError) or (isinstance(error, imaplib.IMAP4.error) and "BYE" in str(error))
+
+
+def _memory(own: OwnPod) -> float:
+    return sum(pss(own, service) for service in own.manifests.containers)
+
+
+class Peak:
+    """The most memory that the containers take while this is entered."""
+
+    def __init__(self, own: OwnPod) -> None:
+        """Begin with what they take now."""
+        self.own, self.before, self._over = own, _memory(own), threading.Event()
+        self.most = self.before
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.3):
+            self.most = max(self.most, _memory(self.own))
+
+    def __enter__(self) -> Self:
+        """Begin to watch."""
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Watch no more."""
+        self._over.set()
+        self._thread.join()
+
+    def left(self) -> float:
+        """Return how many MB more than before are taken, once that is what may be, or CALM seconds have passed."""
+
+        def check() -> float:
+            more = _memory(self.own) - self.before
+            if more > AFTER:
+                raise NotYet(f"{more:.0f} MB more than before")
+            return more
+
+        try:
+            return wait_until(check, CALM, "memory to come back")
+        except Exception:  # noqa: BLE001  # the figure says it
+            return _memory(self.own) - self.before
+
+
+def _at_once(exchange: Callable[[], None], many: int) -> tuple[Counter[str], str, float]:
+    """Have so many clients begin at the same moment; return what became of them, an error, and the slowest's s."""
+    begin, errors = threading.Barrier(many), []
+
+    def client(_: int) -> tuple[str, float]:
+        begin.wait()
+        began = time.monotonic()
+        try:
+            exchange()
+        except Exception as error:  # noqa: BLE001  # each client has errors of its own
+            if _refused(error):
+                return "refused", time.monotonic() - began
+            errors.append(f"{type(error).__name__}: {error}")
+            return "failed", time.monotonic() - began
+        return "served", time.monotonic() - began
+
+    with ThreadPoolExecutor(many) as pool:
+        ended = list(pool.map(client, range(many)))
+    return Counter(what for what, _ in ended), next(iter(errors), ""), max(seconds for _, seconds in ended)
+
+
+def run(own: OwnPod, scale: Scale) -> Iterator[Outcome]:
+    """Load one port after another."""
+    many = scale.count(CLIENTS)
+    for port in PORTS:
+        exchange = exchanges(own.server, own.postmaster)[port]
+        with Peak(own) as peak:
+            became, error, slowest = _at_once(exchange, many)
+        left, fault = peak.left(), ""
+        if became["failed"]:
+            fault = f"{became['failed']} neither served nor refused within {PATIENCE:.0f} s: {error}"
+        elif not became["served"]:
+            fault = "nobody was served"
+        elif peak.most > PEAK or left > AFTER:
+            fault = f"expected at most {PEAK:.0f} MB, and {AFTER:.0f} more than before afterwards"
+        yield Outcome(
+            SECTION, f"{port}: {many} at once",
+            {"served": became["served"], "refused": became["refused"], "failed": became["failed"],
+             "slowest s": slowest, "before MB": peak.before, "peak MB": peak.most, "left MB": left}, fault,
+        )  # fmt: skip

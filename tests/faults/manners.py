@@ -1,0 +1,103 @@
+"""Clients without manners, from one address outside: what becomes of them, and of the others meanwhile."""
+
+import inspect
+import json
+from collections import Counter
+from collections.abc import Iterator
+
+from tests.acceptance.own_pod import OwnPod, Vantage, stranger_to
+from tests.faults import rude
+from tests.faults.others import Others
+from tests.faults.outcome import Outcome, Scale
+
+SECTION = "manners"
+HOLD = {"silent": 55.0, "drip": 30.0, "flood": 20.0}
+"""Seconds after which a connection that is still open counts as held. (One that says nothing to Apache is kept by Linux
+for 30 s, TCP_DEFER_ACCEPT, and then by Apache for up to 20 s.)"""
+RIGHTFULLY_HELD = {25: 50, 587: 50, 143: 150, 993: 150, 995: 150}
+"""How many may be held for longer. Postfix gives each command 5 minutes (RFC 5321, 4.5.3.2.7), to 50 clients of an
+address; Dovecot 3 minutes for a login, to 400 clients of IMAP and 200 of POP3: beyond, the oldest end."""
+WORST = 10.0
+"""Seconds that others' exchanges may take meanwhile: Dovecot makes a process for each who connects."""
+KINDS = {"silent": 150, "drip": 40, "flood": 5}
+"""How clients are rude, and how many at once on each port."""
+
+
+GUESS = {
+    "web": """
+import base64, collections, http.client, json, ssl, sys
+host, domain, account, sent = sys.argv[1:]
+client = http.client.HTTPSConnection(host, context=ssl._create_unverified_context(), timeout=30)
+said = collections.Counter()
+for number in range(int(sent)):
+    login = base64.b64encode(f"{account}:guess {number}".encode()).decode()
+    client.request("GET", "/webdav/", headers={"Host": domain, "Authorization": f"Basic {login}"})
+    answer = client.getresponse()
+    answer.read()
+    said[answer.status] += 1
+print(json.dumps({"sent": int(sent), "looked at": said[401], "refused": said[429]}))
+""",
+    "mail": """
+import imaplib, json, ssl, sys, time
+host, domain, account, sent = sys.argv[1:]
+begin, looked_at = time.monotonic(), 0
+while looked_at < int(sent) and time.monotonic() < begin + 20:
+    client = imaplib.IMAP4_SSL(host, ssl_context=ssl._create_unverified_context(), timeout=40)
+    try:
+        client.login(account, f"guess {looked_at}")
+    except imaplib.IMAP4.error:
+        looked_at += 1
+    client.shutdown()
+print(json.dumps({"sent": int(sent), "looked at": looked_at, "s": time.monotonic() - begin}))
+""",
+}
+"""How a client guesses, by what; it prints how many guesses were looked at."""
+
+
+def _be_rude(place: Vantage, own: OwnPod, kind: str, many: int) -> dict[str, list[tuple[str, float]]]:
+    what = json.dumps([kind, own.address, sorted(rude.SAID), many, HOLD[kind]])
+    said: dict[str, list[tuple[str, float]]] = json.loads(
+        place.python(inspect.getsource(rude), what, timeout=3 * HOLD["silent"])
+    )
+    return said
+
+
+def _judge(port: int, name: str, ends: list[tuple[str, float]], others: Others, kind: str) -> Outcome:
+    became = Counter(end for end, _ in ends)
+    cut = [seconds for end, seconds in ends if end == "cut off"]
+    figures: dict[str, str | float] = {
+        "opened": len(ends), "refused": became["refused"] + became["not let in"],
+        "cut off": became["cut off"], "held": became["held"],
+        "cut off after s": max(cut, default=0.0), "others' worst s": others.worst[name],
+    }  # fmt: skip
+    fault = ""
+    if became["held"] > (RIGHTFULLY_HELD.get(port, 0) if kind != "flood" else 0):
+        fault = f"{became['held']} connections are still open after {HOLD[kind]:.0f} s"
+    if others.worst[name] > WORST or name in others.error:
+        fault = f"others on {name} waited {others.worst[name]:.1f} s: {others.error.get(name, 'expected less')}"
+    return Outcome(SECTION, f"{kind}: {port}", figures, fault)
+
+
+def _guess(own: OwnPod, place: Vantage, kind: str, sent: int) -> Outcome:
+    """Guess one password after another, for a while."""
+    with Others(own) as others:
+        account = own.postmaster.address
+        said = json.loads(place.python(GUESS[kind], own.address, own.server.domain, account, str(sent)))
+    name, most = {"web": ("https", 20 + 1), "mail": ("imaps", 5)}[kind]
+    fault = f"{said['looked at']} guesses were looked at: expected {most}" if said["looked at"] > most else ""
+    if others.worst[name] > WORST or name in others.error:
+        fault = f"others on {name} waited {others.worst[name]:.1f} s: {others.error.get(name, 'expected less')}"
+    return Outcome(SECTION, f"guesses: {kind}", {**said, "others' worst s": others.worst[name]}, fault)
+
+
+def run(own: OwnPod, scale: Scale) -> Iterator[Outcome]:
+    """Be rude on all ports at once, kind by kind, while others are served."""
+    names = {port.number: port.name for port in own.manifests.ports.values() if port.protocol == "TCP"}
+    with stranger_to(own) as place:
+        for kind, full in KINDS.items():
+            with Others(own) as others:
+                ended = _be_rude(place, own, kind, scale.count(full))
+            for port, ends in ended.items():
+                yield _judge(int(port), names[int(port)], ends, others, kind)
+        yield _guess(own, place, "web", scale.count(60))
+        yield _guess(own, place, "mail", scale.count(60))
