@@ -1,0 +1,108 @@
+"""Who is killed: the processes of a container by what they are, and whole containers."""
+
+import os
+import random
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from podserve.commands import podman
+from tests.acceptance.own_pod import OwnPod
+
+WHOLE = "container"
+"""The name of the whole container, among those of its processes."""
+BETWEEN = 0.5, 1.5
+"""Seconds from one kill to the next, at least and at most."""
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container, whose processes are found by its control group: this stays as it is when Podman starts it again."""
+
+    name: str
+    identifier: str
+
+    @classmethod
+    def of(cls, own: OwnPod, service: str) -> "Container":
+        """Return a service's."""
+        name = own.container(service)
+        return cls(name, podman("container", "inspect", "--format", "{{.Id}}", name).stdout.strip())
+
+    def processes(self) -> dict[int, str]:
+        """Return the programs that run in it, by their number on this host: as `program` names them."""
+        found = {}
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):  # it has ended meanwhile
+                if f"libpod-{self.identifier}" in (process / "cgroup").read_text():
+                    words = (process / "cmdline").read_text(errors="replace").split("\0")
+                    found[int(process.name)] = program(words)
+        return {number: name for number, name in found.items() if name}
+
+    def kill(self) -> None:
+        """Kill it as a whole; nothing happens where it does not run at the moment."""
+        podman("kill", "--signal", "KILL", self.name, check=False)
+
+
+def program(words: Sequence[str]) -> str:
+    """Return what a process is called here, from its command line: its program, told apart where one name has two.
+
+    A process that is no more, or that Podman's runtime is still making, has none.
+    """
+    command = words[0].strip()
+    first = Path(command.split(" ")[0].rstrip(":")).name
+    if first in {"", "runc", "runc:[2:INIT]", "crun", "conmon"}:
+        return ""
+    if first in {"sh", "bash", "perl"} and len(words) > 1:
+        first = Path(words[1]).name
+    if first == "s6-supervise":
+        return f"{first} {words[1]}"
+    if first == "git":
+        return f"git {words[1]}"
+    # Dovecot and Postfix have programs of one name; Dovecot's say whose they are.
+    return command.split(" ")[0] if command.startswith("dovecot/") else first
+
+
+@dataclass
+class Storm:
+    """Kills in a container while something else is done, and what was killed how often."""
+
+    container: Container
+    chance: random.Random
+    kills: dict[str, int] = field(default_factory=dict)
+
+    def strike(self) -> None:
+        """Kill one: any of its programs is as likely as another, however many processes it has, and the whole is."""
+        running = self.container.processes()
+        victim = self.chance.choice([WHOLE, *sorted(set(running.values()))])
+        if victim == WHOLE:
+            self.container.kill()
+        else:
+            number = self.chance.choice(sorted(n for n, name in running.items() if name == victim))
+            with suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
+        self.kills[victim] = self.kills.get(victim, 0) + 1
+
+    @contextmanager
+    def raging(self) -> Iterator[None]:
+        """Strike again and again, until the body is done."""
+        over, failed = threading.Event(), list[BaseException]()
+
+        def rage() -> None:
+            try:
+                while not over.wait(self.chance.uniform(*BETWEEN)):
+                    self.strike()
+            except BaseException as error:  # noqa: BLE001  # raised below, by the thread that is waited for
+                failed.append(error)
+
+        thread = threading.Thread(target=rage)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+        if failed:
+            raise failed[0]
