@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -38,7 +39,9 @@ class Container:
             with suppress(OSError):  # it has ended meanwhile
                 if f"libpod-{self.identifier}" in (process / "cgroup").read_text():
                     words = (process / "cmdline").read_text(errors="replace").split("\0")
-                    found[int(process.name)] = program(words)
+                    name = program(words)
+                    first = re.search(r"^NSpid:.*\t1$", (process / "status").read_text(), re.MULTILINE)
+                    found[int(process.name)] = f"{name}, process 1" if name and first else name
         return {number: name for number, name in found.items() if name}
 
     def kill(self) -> None:
