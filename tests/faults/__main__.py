@@ -13,11 +13,12 @@ from rich.table import Table
 from bench.sides import leave_the_network
 from podserve.commands import ROOT
 from tests.acceptance.own_pod import OwnPod, own_pod
-from tests.faults import recovery, storm
+from tests.faults import files, recovery, storm
 from tests.faults.outcome import Outcome, Scale
 
 SECTIONS: dict[str, Callable[[OwnPod, Scale], Iterator[Outcome]]] = {
     "storm": storm.run,
+    "files": files.run,
     "recovery": recovery.run,
 }
 ARTEFACT = ROOT / "artefacts/faults.json"

@@ -35,6 +35,8 @@ STUCK = 30.0
 """Seconds after which a service counts as gone for good."""
 PACE, HANGS = 0.03, 0.4
 """Seconds between two tries, and those after which the next try does not wait for the one before it."""
+REST = 0.2
+"""Seconds from one look at the other ports to the next."""
 FAILURES = (*endpoints.FAILURES, httpx.HTTPError, Problem)
 MAIL = {"imap", "imaps", "pop3s", "smtp", "submission"}
 POSTFIX, DOVECOT, WEB, DNS = {"smtp", "submission"}, MAIL - {"smtp"}, {"http", "https"}, {"dns-udp", "dns-tcp"}
@@ -168,6 +170,13 @@ KINDS = (
 )
 
 
+FIRSTS = (
+    ("apache", "apache2, process 1", Scene.gitweb),
+    ("mail", "s6-svscan, process 1", Scene.letter),
+    ("dns", "named, process 1", Scene.resolve),
+)
+
+
 def seconds_until(works: Callable[[], None], enough: float = STUCK) -> float:
     """Return the seconds until an exchange works, tried again and again; `enough` where it does not by then.
 
@@ -213,9 +222,9 @@ class Others:
                     self.tries += 1
                     if not answer.ok:
                         self.failures.append(f"{port}: {answer.error}")
-                over.wait(PACE)
+                over.wait(REST)
 
-        thread = threading.Thread(target=watch)
+        thread = threading.Thread(target=watch, daemon=True)
         thread.start()
         try:
             yield
@@ -269,8 +278,24 @@ def kill_kind(scene: Scene, kind: Kind, count: int, chance: random.Random) -> Ou
     return outcome(kind.name, times, others, MEDIAN if kind.worst == WORST else CONTAINER, kind.worst)
 
 
+def kill_in_a_row(scene: Scene, service: str, program: str, exchange: Callable[[Scene], None], count: int) -> Outcome:
+    """Kill a container again and again, as a whole and by its process 1 in turn, each time as soon as it is back."""
+    ports = scene.own.manifests.ports
+    others = Others(scene.own, [name for name, port in ports.items() if port.container != service])
+    times = []
+    with others.watched():
+        for number in range(count):
+            with scene.clients(service):
+                victim = WHOLE if number % 2 else program
+                kill(scene.containers[service], victim, random.Random(number))  # noqa: S311  # there is but one
+                times.append(seconds_until(partial(exchange, scene)))
+    return outcome(f"{service}: container, {program}", times, others, CONTAINER, CONTAINER)
+
+
 def run(own: OwnPod, scale: Scale) -> Iterator[Outcome]:
     """Kill each kind of process KILLS times, and each container IN_A_ROW times, as soon as it is back."""
     scene = Scene.of(own)
     for kind in KINDS:
         yield kill_kind(scene, kind, scale.count(KILLS), scale.random(f"recovery {kind.name}"))
+    for service, program, exchange in FIRSTS:
+        yield kill_in_a_row(scene, service, program, exchange, scale.count(IN_A_ROW))

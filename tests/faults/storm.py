@@ -6,7 +6,6 @@ import stat
 import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from email import message_from_bytes
@@ -19,6 +18,7 @@ from podserve.waiting import NotYet, wait_until
 from tests.acceptance.mail import STRANGER
 from tests.acceptance.own_pod import OwnPod
 from tests.acceptance.server import Account, Server, letter, token
+from tests.faults.crowd import together
 from tests.faults.outcome import Outcome, Scale
 from tests.faults.victims import Container, Storm
 
@@ -131,8 +131,8 @@ def send(own: OwnPod, messages: int, storm: Storm) -> Outcome:
         for number in range(SENDERS)
     ]
     begin = time.monotonic()
-    with storm.raging(), ThreadPoolExecutor(SENDERS) as pool:
-        list(pool.map(Sender.send, senders))
+    with storm.raging():
+        together([sender.send for sender in senders])
     sending = time.monotonic() - begin
     wait_for_empty_queue(own)
     draining = time.monotonic() - begin - sending

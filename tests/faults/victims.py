@@ -45,8 +45,13 @@ class Container:
         return {number: name for number, name in found.items() if name}
 
     def kill(self) -> None:
-        """Kill it as a whole; nothing happens where it does not run at the moment."""
-        podman("kill", "--signal", "KILL", self.name, check=False)
+        """Kill all that runs in it, as the kernel does where its memory is over.
+
+        Not by `podman kill`, after which Podman does not start it again: somebody wanted it so.
+        """
+        for number in self.processes():
+            with suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
 
 
 def program(words: Sequence[str]) -> str:
@@ -100,7 +105,7 @@ class Storm:
             except BaseException as error:  # noqa: BLE001  # raised below, by the thread that is waited for
                 failed.append(error)
 
-        thread = threading.Thread(target=rage)
+        thread = threading.Thread(target=rage, daemon=True)
         thread.start()
         try:
             yield
