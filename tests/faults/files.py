@@ -154,7 +154,7 @@ def send(own: OwnPod, puts: int, pushes: int, storm: Storm, folder: Path) -> Ite
         if answered < count:
             fault = fault or f"{count - answered} had no success within {PATIENCE} s"
         figures = {"sent": count, "tries": sum(client.tries for client in clients), "answered": answered,
-                   "lost": len(lost), "kills": sum(storm.kills.values()), "s": seconds}  # fmt: skip
+                   "lost": len(lost), "s": seconds}  # fmt: skip
         yield Outcome("files", name, figures, fault)
 
 
@@ -163,4 +163,4 @@ def run(own: OwnPod, scale: Scale) -> Iterator[Outcome]:
     storm = Storm(Container.of(own, "apache"), scale.random("files"))
     with tempfile.TemporaryDirectory() as folder:
         yield from send(own, scale.count(PUTS), scale.count(PUSHES), storm, Path(folder))
-    yield Outcome("files", "killed", dict(sorted(storm.kills.items())))
+    yield storm.outcome("files")

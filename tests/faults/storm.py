@@ -5,8 +5,8 @@ import smtplib
 import stat
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field
 from email import message_from_bytes
 from email.policy import default
@@ -48,17 +48,19 @@ class Sender:
     server: Server
     recipient: Account
     login: Account | None
-    names: list[str]
+    names: Iterable[str]
     accepted: list[str] = field(default_factory=list)
+    sent: int = 0
     tries: int = 0
     _session: ExitStack = field(default_factory=ExitStack)
     _client: smtplib.SMTP | None = None
 
     def send(self) -> None:
         """Send all, each until it got its 250, or PATIENCE s long."""
-        for number, name in enumerate(self.names):
-            if number % SESSION == 0:
+        for name in self.names:
+            if self.sent % SESSION == 0:
                 self._hang_up()
+            self.sent += 1
             with suppress(Problem):
                 wait_until(partial(self._send_one, name), PATIENCE, f"a 250 for {name}")
                 self.accepted.append(name)
@@ -122,43 +124,48 @@ def wait_for_empty_queue(own: OwnPod) -> None:
     wait_until(check, DRAIN, "the queue to be empty")
 
 
-def send(own: OwnPod, messages: int, storm: Storm) -> Outcome:
-    """Send messages while the storm rages, and count them in the mailboxes when the queue is empty."""
-    people = [own.new_account() for _ in range(2)]
-    names = [token() for _ in range(messages)]
+def send(
+    own: OwnPod, people: Sequence[Account], names: Sequence[Iterable[str]], meanwhile: AbstractContextManager[None]
+) -> Outcome:
+    """Send messages of these names, a sender for each list of them, and count them when the queue is empty.
+
+    `meanwhile` is what happens while they are sent; they are sent by turns on 25 and 587.
+    """
     senders = [
-        Sender(own.server, people[number % 2], people[0] if number % 4 < 2 else None, names[number::SENDERS])
-        for number in range(SENDERS)
+        Sender(own.server, people[number % len(people)], people[0] if number % 2 else None, words)
+        for number, words in enumerate(names)
     ]
     begin = time.monotonic()
-    with storm.raging():
+    with meanwhile:
         together([sender.send for sender in senders])
     sending = time.monotonic() - begin
     wait_for_empty_queue(own)
     draining = time.monotonic() - begin - sending
 
-    there = found(own.server, people[0]) + found(own.server, people[1])
-    accepted = {name for sender in senders for name in sender.accepted}
+    there: Counter[str] = Counter()
+    for person in people:
+        there += found(own.server, person)
+    sent, accepted = sum(sender.sent for sender in senders), {name for sender in senders for name in sender.accepted}
     lost = accepted - set(there)
     figures = {
-        "sent": messages,
+        "sent": sent,
         "tries": sum(sender.tries for sender in senders),
         "accepted": len(accepted),
         "lost": len(lost),
         "doubled": sum(there[name] - 1 for name in there),
         "there without a 250": len(set(there) - accepted),
-        "kills": sum(storm.kills.values()),
         "sending s": sending,
         "queue empty after s": draining,
     }
     fault = f"lost: {', '.join(sorted(lost)[:10])}" if lost else ""
-    if len(accepted) < messages:
-        fault = fault or f"{messages - len(accepted)} got no 250 within {PATIENCE} s"
-    return Outcome("storm", f"{SENDERS} senders on 25 and 587", figures, fault)
+    if len(accepted) < sent:
+        fault = fault or f"{sent - len(accepted)} got no 250 within {PATIENCE} s"
+    return Outcome("storm", f"{len(senders)} senders on 25 and 587", figures, fault)
 
 
 def run(own: OwnPod, scale: Scale) -> Iterator[Outcome]:
     """Send MESSAGES by SENDERS while mail's processes and its container are killed."""
     storm = Storm(Container.of(own, "mail"), scale.random("storm"))
-    yield send(own, scale.count(MESSAGES), storm)
-    yield Outcome("storm", "killed", dict(sorted(storm.kills.items())))
+    people, names = [own.new_account() for _ in range(3)], [token() for _ in range(scale.count(MESSAGES))]
+    yield send(own, people, [names[number::SENDERS] for number in range(SENDERS)], storm.raging())
+    yield storm.outcome("storm")

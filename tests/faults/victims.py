@@ -12,6 +12,7 @@ from pathlib import Path
 
 from podserve.commands import podman
 from tests.acceptance.own_pod import OwnPod
+from tests.faults.outcome import Outcome
 
 WHOLE = "container"
 """The name of the whole container, among those of its processes."""
@@ -82,9 +83,11 @@ class Storm:
     kills: dict[str, int] = field(default_factory=dict)
 
     def strike(self) -> None:
-        """Kill one: any of its programs is as likely as another, however many processes it has, and the whole is."""
+        """Kill one of what was killed least: a program, however many processes it has, or the whole container."""
         running = self.container.processes()
-        victim = self.chance.choice([WHOLE, *sorted(set(running.values()))])
+        fewest = min(self.kills.get(name, 0) for name in {WHOLE, *running.values()})
+        least = [name for name in {WHOLE, *running.values()} if self.kills.get(name, 0) == fewest]
+        victim = self.chance.choice(sorted(least))
         if victim == WHOLE:
             self.container.kill()
         else:
@@ -92,6 +95,11 @@ class Storm:
             with suppress(ProcessLookupError):
                 os.kill(number, signal.SIGKILL)
         self.kills[victim] = self.kills.get(victim, 0) + 1
+
+    def outcome(self, section: str) -> Outcome:
+        """Return the row that says what was killed."""
+        kills: dict[str, str | float] = {"kills": sum(self.kills.values()), **dict(sorted(self.kills.items()))}
+        return Outcome(section, f"kills in {self.container.name}", kills)
 
     @contextmanager
     def raging(self) -> Iterator[None]:
