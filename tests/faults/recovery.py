@@ -10,9 +10,10 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeVar
 
 import dns.message
 import dns.rcode
@@ -27,6 +28,7 @@ from tests.acceptance.server import PATIENCE, Account, letter, token
 from tests.faults.outcome import Outcome, Scale
 from tests.faults.victims import WHOLE, Container
 
+T = TypeVar("T")
 MEDIAN, WORST, CONTAINER = 1.0, 2.0, 3.0
 """Seconds that a supervised daemon may be away, and a container or a daemon that is its process 1 at worst."""
 KILLS, IN_A_ROW = 5, 100
@@ -124,15 +126,27 @@ class Scene:
         """Have clients of a service in the midst of something: their sessions keep what its daemons start in being."""
         server, account, domain = self.own.server, self.account, self.own.server.domain
         sessions = ExitStack()
+
+        def opened(make: Callable[[], AbstractContextManager[T]]) -> T:
+            """Return a session; one who was killed just now may have been about to open it."""
+
+            def attempt() -> T:
+                try:
+                    return sessions.enter_context(make())
+                except FAILURES as error:
+                    raise NotYet(str(error)) from error
+
+            return wait_until(attempt, CONTAINER, f"a session with {service}")
+
         try:
             if service == "mail":
-                idle = sessions.enter_context(server.imap(account))
+                idle = opened(partial(server.imap, account))
                 sessions.callback(idle.shutdown)
                 idle.select_folder("INBOX")
                 idle.idle()
-                sessions.enter_context(server.pop3(account))
-                sessions.enter_context(server.smtp())
-                sender = sessions.enter_context(server.submission(account))
+                opened(partial(server.pop3, account))
+                opened(server.smtp)
+                sender = opened(partial(server.submission, account))
                 sender.mail(account.address)
                 sender.rcpt(account.address)
                 # Dovecot's lmtp is there for as long as somebody delivers: its socket is reached through any process.
@@ -140,7 +154,7 @@ class Scene:
                 delivery = sessions.enter_context(socket.socket(socket.AF_UNIX))
                 delivery.connect(f"/proc/{process}/root/run/dovecot/lmtp")
             if service == "apache":
-                connection = socket.create_connection((server.host, 443), timeout=PATIENCE)
+                connection = opened(partial(socket.create_connection, (server.host, 443), timeout=PATIENCE))
                 browser = sessions.enter_context(server.context().wrap_socket(connection, server_hostname=domain))
                 login = base64.b64encode(f"{account.address}:{account.password}".encode()).decode()
                 browser.sendall(
@@ -235,15 +249,18 @@ class Others:
 
 def kill(container: Container, program: str, chance: random.Random) -> None:
     """Kill one of the processes that are this program, or the whole container, and return when it is dead."""
-    before = container.processes()
+
+    def there() -> list[int]:
+        running = container.processes()
+        if found := [number for number, name in sorted(running.items()) if program in {name, WHOLE}]:
+            return found
+        raise NotYet(f"{container.name} runs {', '.join(sorted(set(running.values())))}")
+
+    victims = wait_until(there, STUCK, f"{program} to be there")
     if program == WHOLE:
         container.kill()
-        victims = list(before)
     else:
-        named = [number for number, name in sorted(before.items()) if name == program]
-        if not named:
-            raise Problem(f"nothing in {container.name} is {program}: {sorted(set(before.values()))}")
-        victims = [chance.choice(named)]
+        victims = [chance.choice(victims)]
         os.kill(victims[0], signal.SIGKILL)
 
     def dead() -> None:
