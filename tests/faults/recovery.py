@@ -121,6 +121,14 @@ class Scene:
         if answer.rcode() != dns.rcode.NOERROR:
             raise NotYet(dns.rcode.to_text(answer.rcode()))
 
+    def _delivery(self) -> socket.socket:
+        """Connect to Dovecot's lmtp, which is there for as long as somebody delivers."""
+        running = self.containers["mail"].processes().items()
+        firsts = [number for number, name in running if name.endswith("process 1")]
+        delivery = socket.socket(socket.AF_UNIX)
+        delivery.connect(f"/proc/{firsts[0] if firsts else 0}/root/run/dovecot/lmtp")
+        return delivery
+
     @contextmanager
     def clients(self, service: str) -> Iterator[None]:
         """Have clients of a service in the midst of something: their sessions keep what its daemons start in being."""
@@ -149,10 +157,7 @@ class Scene:
                 sender = opened(partial(server.submission, account))
                 sender.mail(account.address)
                 sender.rcpt(account.address)
-                # Dovecot's lmtp is there for as long as somebody delivers: its socket is reached through any process.
-                process = next(iter(self.containers[service].processes()))
-                delivery = sessions.enter_context(socket.socket(socket.AF_UNIX))
-                delivery.connect(f"/proc/{process}/root/run/dovecot/lmtp")
+                opened(self._delivery)
             if service == "apache":
                 connection = opened(partial(socket.create_connection, (server.host, 443), timeout=PATIENCE))
                 browser = sessions.enter_context(server.context().wrap_socket(connection, server_hostname=domain))

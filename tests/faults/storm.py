@@ -29,6 +29,8 @@ SESSION = 10
 """Messages that a sender sends in one session, while nothing goes wrong."""
 LARGEST = 20_000
 """Bytes of the largest body."""
+FETCHED = 100
+"""Messages that are fetched at once."""
 PATIENCE = 60
 """Seconds that a sender goes on trying to send one message: a sending server would for days."""
 DRAIN = 120
@@ -89,11 +91,13 @@ def found(server: Server, account: Account) -> Counter[str]:
     names: Counter[str] = Counter()
     with server.imap(account) as client:
         client.select_folder("INBOX", readonly=True)
-        for number in client.search():
-            message = message_from_bytes(client.fetch([number], ["BODY.PEEK[]"])[number][b"BODY[]"], policy=default)
-            name = str(message["Subject"])
-            if message.get_content().replace("\r\n", "\n") == body(name):
-                names[name] += 1
+        numbers = client.search()
+        for first in range(0, len(numbers), FETCHED):
+            for item in client.fetch(numbers[first : first + FETCHED], ["BODY.PEEK[]"]).values():
+                message = message_from_bytes(item[b"BODY[]"], policy=default)
+                name = str(message["Subject"])
+                if message.get_content().replace("\r\n", "\n") == body(name):
+                    names[name] += 1
     return names
 
 
