@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import testinfra
-from imapclient.exceptions import IMAPClientError
 from testinfra.host import Host
 
 from podserve.commands import podman, run
@@ -287,32 +286,6 @@ def test_postfix_takes_its_settings_at_once_when_they_are_written(own: OwnPod) -
     before, value, after = ran.stdout.split()
     assert value == "value"
     assert (int(after) - int(before)) / 1e9 < 1
-
-
-@pytest.mark.parametrize("name", ["master", "dovecot"])
-def test_a_killed_daemon_is_back_within_a_second(own: OwnPod, alice: Account, name: str) -> None:
-    killed = next(process for process in processes(own, "mail") if process.name == name)
-    os.kill(killed.number, signal.SIGKILL)
-
-    def back() -> None:
-        if killed.number in {process.number for process in processes(own, "mail")}:
-            raise NotYet("not dead yet")
-        try:
-            with own.server.imap(alice), own.server.submission(alice):
-                pass
-        except (IMAPClientError, smtplib.SMTPException) as error:
-            raise NotYet(str(error)) from error
-
-    # A second for the daemon, and one for the login that shows it.
-    wait_until(back, 2, f"{name} to serve again")
-    assert all(status == "running" for status in own_states(own))
-
-
-def own_states(own: OwnPod) -> list[str]:
-    """Return the state of each container."""
-    return podman(
-        "container", "inspect", "--format", "{{.State.Status}}", *own.manifests.containers.values()
-    ).stdout.split()
 
 
 def test_submission_is_back_at_once_after_it_met_no_dovecot(own: OwnPod, alice: Account) -> None:

@@ -25,7 +25,7 @@ CACHED, FAILED = 0.1, 3.0
 PROBES = 6
 """Rounds of health checks: one more than the failures after which a container is restarted (kube/podserve.yaml)."""
 RETRY = 150.0
-"""Seconds in which what waits is tried again: minimal_backoff_time and queue_run_delay are a minute each."""
+"""Seconds in which what waits is tried again: after 5 s at first, then each time after as long as it has waited."""
 NAMES = 50
 
 

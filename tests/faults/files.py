@@ -1,0 +1,166 @@
+"""Files and pushes under kills: what was answered with success is there, byte for byte."""
+
+import hashlib
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import httpx
+
+from podserve.errors import Problem
+from podserve.waiting import NotYet, wait_until
+from tests.acceptance.git import Git
+from tests.acceptance.own_pod import OwnPod
+from tests.acceptance.server import Account, Server, token
+from tests.faults.crowd import together
+from tests.faults.outcome import Outcome, Scale
+from tests.faults.victims import Container, Storm
+
+PUTS, WRITERS = 300, 6
+PUSHES, PUSHERS = 100, 4
+LARGEST = 1_000_000
+"""Bytes of the largest file."""
+PATIENCE = 60
+"""Seconds that a client goes on trying to store one file, or to push one commit."""
+
+
+def content(name: str) -> bytes:
+    """Return the bytes of the file, or commit, of that name: of any length up to LARGEST, and like no other's."""
+    seed = hashlib.sha256(name.encode()).digest()
+    return seed * (1 + int.from_bytes(seed[:4]) % (LARGEST // len(seed)))
+
+
+@dataclass
+class Writer:
+    """Somebody who stores files by WebDAV, and notes which were answered with success.
+
+    Every other one replaces the same file, which must be one of those that were put there, whole, the last answered or
+    one that was tried after it.
+    """
+
+    server: Server
+    account: Account
+    names: Sequence[str]
+    standing: str = field(default_factory=token)
+    tries: int = 0
+    answered: int = 0
+    stored: list[str] = field(default_factory=list)
+    may_stand: list[str] = field(default_factory=list)
+
+    def write(self) -> None:
+        """Store all, each until that was answered with success, or PATIENCE s long."""
+        for number, name in enumerate(self.names):
+            with suppress(Problem):
+                wait_until(partial(self._put, name, replacing=number % 2 == 1), PATIENCE, f"{name} to be stored")
+
+    def _put(self, name: str, *, replacing: bool) -> None:
+        self.tries += 1
+        if replacing:
+            self.may_stand.append(name)
+        try:
+            with self.server.http(self.account) as client:
+                status = client.put(
+                    f"/webdav/{self.standing if replacing else name}", content=content(name)
+                ).status_code
+        except httpx.HTTPError as error:
+            raise NotYet(str(error)) from error
+        if status not in {httpx.codes.CREATED, httpx.codes.NO_CONTENT}:
+            raise NotYet(f"HTTP {status}")
+        self.answered += 1
+        if replacing:
+            self.may_stand = [name]
+        else:
+            self.stored.append(name)
+
+    def lost(self) -> list[str]:
+        """Return the names of what was answered with success and is not there as it was."""
+        with self.server.http(self.account) as client:
+            lost = [name for name in self.stored if client.get(f"/webdav/{name}").content != content(name)]
+            if self.may_stand and client.get(f"/webdav/{self.standing}").content not in map(content, self.may_stand):
+                lost.append(self.standing)
+        return lost
+
+
+@dataclass
+class Pusher:
+    """Somebody who pushes commits to a repository, and notes which pushes succeeded."""
+
+    git: Git
+    repository: str
+    work: Path
+    names: Sequence[str]
+    tries: int = 0
+    answered: int = 0
+    pushed: list[str] = field(default_factory=list)
+
+    def push(self) -> None:
+        """Push all, each until that succeeded, or PATIENCE s long."""
+        for name in self.names:
+            commit = self.git.commit(self.work, name, {name: content(name)})
+            with suppress(Problem):
+                wait_until(self._push, PATIENCE, f"{name} to be pushed")
+                self.pushed.append(commit)
+                self.answered += 1
+
+    def _push(self) -> None:
+        self.tries += 1
+        url = self.git.url(f"{self.repository}.git")
+        done = self.git.run("-C", str(self.work), "push", "--quiet", url, "main", check=False)
+        if not done.ok:
+            raise NotYet(done.stderr)
+
+    def lost(self, clone: Path) -> list[str]:
+        """Return the commits whose push succeeded and that a new clone has not, after git has checked all of it."""
+        self.git.run("clone", "--quiet", self.git.url(f"{self.repository}.git"), str(clone))
+        self.git.run("-C", str(clone), "fsck", "--full", "--strict")
+        there = self.git.run("-C", str(clone), "rev-list", "HEAD").stdout.split()
+        damaged = [file.name for file in clone.iterdir() if file.is_file() and file.read_bytes() != content(file.name)]
+        return [*sorted(set(self.pushed) - set(there)), *damaged]
+
+
+def send(own: OwnPod, puts: int, pushes: int, storm: Storm, folder: Path) -> Iterator[Outcome]:
+    """Store files and push commits while the storm rages, and get them when it is over. `folder` is for work trees."""
+    account = own.new_account()
+    names = [[token() for _ in range(count)] for count in (puts, pushes)]
+    writers = [Writer(own.server, account, names[0][number::WRITERS]) for number in range(WRITERS)]
+    pushers = [
+        Pusher(Git(own.server, account), repository, folder / repository, names[1][number::PUSHERS])
+        for number, repository in enumerate(token() for _ in range(PUSHERS))
+    ]
+    for pusher in pushers:
+        own.invoke("repos.add", pusher.repository)
+    begin = time.monotonic()
+    with storm.raging():
+        together([*(writer.write for writer in writers), *(pusher.push for pusher in pushers)])
+    seconds = time.monotonic() - begin
+
+    def back() -> None:
+        with own.server.http(account) as client, suppress(httpx.HTTPError):
+            client.get("/git/").raise_for_status()
+            return
+        raise NotYet("GitWeb does not answer")
+
+    wait_until(back, PATIENCE, "the web to be back")
+    for name, count, clients, lost in (
+        ("WebDAV", puts, writers, [name for writer in writers for name in writer.lost()]),
+        ("git push", pushes, pushers, [c for p in pushers for c in p.lost(folder / f"{p.repository}-clone")]),
+    ):
+        answered = sum(client.answered for client in clients)
+        fault = f"lost: {', '.join(lost[:10])}" if lost else ""
+        if answered < count:
+            fault = fault or f"{count - answered} had no success within {PATIENCE} s"
+        figures = {"sent": count, "tries": sum(client.tries for client in clients), "answered": answered,
+                   "lost": len(lost), "s": seconds}  # fmt: skip
+        yield Outcome("files", name, figures, fault)
+
+
+def run(own: OwnPod, scale: Scale) -> Iterator[Outcome]:
+    """Store PUTS files and push PUSHES commits while Apache's processes and its container are killed."""
+    storm = Storm(Container.of(own, "apache"), scale.random("files"))
+    with tempfile.TemporaryDirectory() as folder:
+        yield from send(own, scale.count(PUTS), scale.count(PUSHES), storm, Path(folder))
+    yield storm.outcome("files")

@@ -1,0 +1,324 @@
+"""How long a service is away when one of its processes, or its container, is killed, and whether the others go on."""
+
+import base64
+import os
+import queue
+import random
+import signal
+import socket
+import statistics
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
+
+import dns.message
+import dns.rcode
+import httpx
+
+from podserve import endpoints
+from podserve.certificates.clients import looking_context
+from podserve.errors import Problem
+from podserve.waiting import NotYet, wait_until
+from tests.acceptance.own_pod import OwnPod
+from tests.acceptance.server import PATIENCE, Account, letter, token
+from tests.faults.outcome import Outcome, Scale
+from tests.faults.victims import WHOLE, Container
+
+T = TypeVar("T")
+MEDIAN, WORST, CONTAINER = 1.0, 2.0, 3.0
+"""Seconds that a supervised daemon may be away, and a container or a daemon that is its process 1 at worst."""
+KILLS, IN_A_ROW = 5, 100
+"""Of each kind of process, and of each container."""
+STUCK = 30.0
+"""Seconds after which a service counts as gone for good."""
+PACE, HANGS = 0.03, 0.4
+"""Seconds between two tries, and those after which the next try does not wait for the one before it."""
+REST = 0.2
+"""Seconds from one look at the other ports to the next."""
+FAILURES = (*endpoints.FAILURES, httpx.HTTPError, Problem)
+MAIL = {"imap", "imaps", "pop3s", "smtp", "submission"}
+POSTFIX, DOVECOT, WEB, DNS = {"smtp", "submission"}, MAIL - {"smtp"}, {"http", "https"}, {"dns-udp", "dns-tcp"}
+"""The ports that a daemon may be missed on; on all others the pod goes on."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of process: its service and program, the ports it may be missed on, and what shows that it is back."""
+
+    service: str
+    programs: tuple[str, ...]
+    ports: Collection[str]
+    exchange: Callable[["Scene"], None]
+    worst: float = WORST
+
+    @property
+    def name(self) -> str:
+        """What it is called in the table."""
+        return f"{self.service}: {', then '.join(self.programs)}"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The pod, somebody with an account, a repository, and the containers."""
+
+    own: OwnPod
+    account: Account
+    repository: str
+    containers: dict[str, Container]
+
+    @classmethod
+    def of(cls, own: OwnPod) -> "Scene":
+        """Set it up."""
+        repository = token()
+        own.invoke("repos.add", repository)
+        containers = {service: Container.of(own, service) for service in own.manifests.containers}
+        return cls(own, own.new_account(), repository, containers)
+
+    def page(self) -> None:
+        """Get a page of the site."""
+        self._get("/", "</html>")
+
+    def gitweb(self) -> None:
+        """Get GitWeb's list."""
+        self._get("/git/", self.repository)
+
+    def refs(self) -> None:
+        """Begin as `git fetch` does."""
+        self._get(f"/git/{self.repository}.git/info/refs?service=git-upload-pack", "# service=git-upload-pack")
+
+    def _get(self, path: str, wanted: str) -> None:
+        with self.own.server.http(self.account) as client:
+            text = client.get(path).text
+        if wanted not in text:
+            raise NotYet(text[:200])
+
+    def letter(self) -> None:
+        """Send a letter with a login on 587, and read it over IMAP."""
+        name, address = token(), self.account.address
+        with self.own.server.submission(self.account) as client:
+            client.send_message(letter(address, address, name))
+        with self.own.server.imap(self.account) as mailbox:
+            mailbox.select_folder("INBOX")
+
+            def check() -> None:
+                mailbox.noop()
+                found = mailbox.search(["SUBJECT", name])
+                if not found:
+                    raise NotYet("the letter is not there")
+                mailbox.delete_messages(found)
+                mailbox.expunge()
+
+            wait_until(check, WORST, "the letter to arrive")
+
+    def resolve(self) -> None:
+        """Have a name resolved."""
+        query = dns.message.make_query(endpoints.QUESTION, "A")
+        answer = endpoints.udp(query, self.own.server.host, port=53, timeout=1)
+        if answer.rcode() != dns.rcode.NOERROR:
+            raise NotYet(dns.rcode.to_text(answer.rcode()))
+
+    def _delivery(self) -> socket.socket:
+        """Connect to Dovecot's lmtp, which is there for as long as somebody delivers."""
+        running = self.containers["mail"].processes().items()
+        firsts = [number for number, name in running if name.endswith("process 1")]
+        delivery = socket.socket(socket.AF_UNIX)
+        delivery.connect(f"/proc/{firsts[0] if firsts else 0}/root/run/dovecot/lmtp")
+        return delivery
+
+    @contextmanager
+    def clients(self, service: str) -> Iterator[None]:
+        """Have clients of a service in the midst of something: their sessions keep what its daemons start in being."""
+        server, account, domain = self.own.server, self.account, self.own.server.domain
+        sessions = ExitStack()
+
+        def opened(make: Callable[[], AbstractContextManager[T]]) -> T:
+            """Return a session; one who was killed just now may have been about to open it."""
+
+            def attempt() -> T:
+                try:
+                    return sessions.enter_context(make())
+                except FAILURES as error:
+                    raise NotYet(str(error)) from error
+
+            return wait_until(attempt, CONTAINER, f"a session with {service}")
+
+        try:
+            if service == "mail":
+                idle = opened(partial(server.imap, account))
+                sessions.callback(idle.shutdown)
+                idle.select_folder("INBOX")
+                idle.idle()
+                opened(partial(server.pop3, account))
+                opened(server.smtp)
+                sender = opened(partial(server.submission, account))
+                sender.mail(account.address)
+                sender.rcpt(account.address)
+                opened(self._delivery)
+            if service == "apache":
+                connection = opened(partial(socket.create_connection, (server.host, 443), timeout=PATIENCE))
+                browser = sessions.enter_context(server.context().wrap_socket(connection, server_hostname=domain))
+                login = base64.b64encode(f"{account.address}:{account.password}".encode()).decode()
+                browser.sendall(
+                    f"POST /git/{self.repository}.git/git-upload-pack HTTP/1.1\r\nHost: {domain}\r\n"
+                    f"Authorization: Basic {login}\r\nContent-Type: application/x-git-upload-pack-request\r\n"
+                    "Content-Length: 100\r\n\r\n0032".encode()
+                )
+            yield
+        finally:
+            with suppress(*FAILURES):  # who was killed says no goodbye
+                sessions.close()
+
+
+KINDS = (
+    Kind("apache", ("apache2",), WEB, Scene.page),
+    Kind("apache", ("perl-fcgi",), WEB, Scene.gitweb),
+    Kind("apache", ("perl-fcgi-pm",), WEB, Scene.gitweb),
+    Kind("apache", ("git-http-backend",), WEB, Scene.refs),
+    Kind("mail", ("master",), POSTFIX, Scene.letter),
+    *(Kind("mail", (name,), POSTFIX, Scene.letter) for name in ("qmgr", "smtpd", "cleanup", "lmtp", "tlsmgr")),
+    Kind("mail", ("s6-supervise postfix", "master"), POSTFIX, Scene.letter),
+    Kind("mail", ("dovecot",), DOVECOT, Scene.letter),
+    *(
+        Kind("mail", (f"dovecot/{name}",), DOVECOT, Scene.letter)
+        for name in ("auth", "imap-login", "imap", "pop3-login", "lmtp", "anvil", "config", "log", "stats")
+    ),
+    Kind("mail", ("s6-supervise dovecot", "dovecot"), DOVECOT, Scene.letter),
+)
+
+
+FIRSTS = (
+    ("apache", "apache2, process 1", Scene.gitweb),
+    ("mail", "s6-svscan, process 1", Scene.letter),
+    ("dns", "named, process 1", Scene.resolve),
+)
+
+
+def seconds_until(works: Callable[[], None], enough: float = STUCK) -> float:
+    """Return the seconds until an exchange works, tried again and again; `enough` where it does not by then.
+
+    A try that hangs is no longer waited for after HANGS s: the next may meet another process.
+    """
+    begin, ends = time.monotonic(), queue.SimpleQueue[float | None]()
+
+    def attempt() -> None:
+        try:
+            works()
+        except FAILURES:
+            ends.put(None)
+        else:
+            ends.put(time.monotonic() - begin)
+
+    while time.monotonic() - begin < enough:
+        threading.Thread(target=attempt, daemon=True).start()
+        with suppress(queue.Empty):
+            if seconds := ends.get(timeout=HANGS):
+                return seconds
+            threading.Event().wait(PACE)
+    return enough
+
+
+@dataclass
+class Others:
+    """How the other ports answer meanwhile: the number of tries, and what failed."""
+
+    own: OwnPod
+    ports: Collection[str]
+    tries: int = 0
+    failures: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Try them one after another, until the body is done."""
+        over, context = threading.Event(), looking_context(self.own.server.domain)
+
+        def watch() -> None:
+            while not over.is_set():
+                for port in self.ports:
+                    answer = endpoints.attempt(self.own.manifests, context, port)
+                    self.tries += 1
+                    if not answer.ok:
+                        self.failures.append(f"{port}: {answer.error}")
+                over.wait(REST)
+
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+
+def kill(container: Container, program: str, chance: random.Random) -> None:
+    """Kill one of the processes that are this program, or the whole container, and return when it is dead."""
+
+    def there() -> list[int]:
+        running = container.processes()
+        if found := [number for number, name in sorted(running.items()) if program in {name, WHOLE}]:
+            return found
+        raise NotYet(f"{container.name} runs {', '.join(sorted(set(running.values())))}")
+
+    victims = wait_until(there, STUCK, f"{program} to be there")
+    if program == WHOLE:
+        container.kill()
+    else:
+        victims = [chance.choice(victims)]
+        os.kill(victims[0], signal.SIGKILL)
+
+    def dead() -> None:
+        if set(victims) & set(container.processes()):
+            raise NotYet("alive")
+
+    wait_until(dead, STUCK, f"{program} of {container.name} to be dead")
+
+
+def outcome(name: str, times: list[float], others: Others, median: float, worst: float) -> Outcome:
+    """Return a row, with what was too slow or failed."""
+    stuck = sum(seconds >= STUCK for seconds in times)
+    figures = {"kills": len(times), "median s": statistics.median(times), "worst s": max(times), "stuck": stuck,
+               "tries of others": others.tries, "failed": len(others.failures)}  # fmt: skip
+    faults = [f"at worst {worst:g} s"] if max(times) > worst else []
+    faults += [f"in the median {median:g} s"] if statistics.median(times) > median else []
+    fault = f"expected {' and '.join(faults)}" if faults else ""
+    return Outcome("recovery", name, figures, "; ".join(filter(None, [fault, *others.failures[:3]])))
+
+
+def kill_kind(scene: Scene, kind: Kind, count: int, chance: random.Random) -> Outcome:
+    """Kill processes of a kind, each while clients are at work, and time until a whole exchange works again."""
+    others = Others(scene.own, [port for port in scene.own.manifests.ports if port not in kind.ports])
+    times = []
+    for _ in range(count):
+        with scene.clients(kind.service):
+            seconds_until(partial(kind.exchange, scene))  # so that what comes on demand is there
+            with others.watched():
+                for program in kind.programs:
+                    kill(scene.containers[kind.service], program, chance)
+                times.append(seconds_until(partial(kind.exchange, scene)))
+    return outcome(kind.name, times, others, MEDIAN if kind.worst == WORST else CONTAINER, kind.worst)
+
+
+def kill_in_a_row(scene: Scene, service: str, program: str, exchange: Callable[[Scene], None], count: int) -> Outcome:
+    """Kill a container again and again, as a whole and by its process 1 in turn, each time as soon as it is back."""
+    ports = scene.own.manifests.ports
+    others = Others(scene.own, [name for name, port in ports.items() if port.container != service])
+    times = []
+    with others.watched():
+        for number in range(count):
+            with scene.clients(service):
+                victim = WHOLE if number % 2 else program
+                kill(scene.containers[service], victim, random.Random(number))  # noqa: S311  # there is but one
+                times.append(seconds_until(partial(exchange, scene)))
+    return outcome(f"{service}: container, {program}", times, others, CONTAINER, CONTAINER)
+
+
+def run(own: OwnPod, scale: Scale) -> Iterator[Outcome]:
+    """Kill each kind of process KILLS times, and each container IN_A_ROW times, as soon as it is back."""
+    scene = Scene.of(own)
+    for kind in KINDS:
+        yield kill_kind(scene, kind, scale.count(KILLS), scale.random(f"recovery {kind.name}"))
+    for service, program, exchange in FIRSTS:
+        yield kill_in_a_row(scene, service, program, exchange, scale.count(IN_A_ROW))
