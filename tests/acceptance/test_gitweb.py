@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -257,7 +258,8 @@ def test_a_stranger_is_asked_to_log_in_for_a_private_repository_as_for_none(
 def test_no_method_tells_a_stranger_a_private_repository_from_none(
     own: OwnPod, hidden: Repository, form: str, method: str
 ) -> None:
-    assert same_for_a_private_and_for_none(own, hidden, form, method) == 401
+    looked_at = form.endswith("/log") and method != "HEAD"
+    assert same_for_a_private_and_for_none(own, hidden, form, method) == (405 if looked_at else 401)
 
 
 @pytest.mark.parametrize(
@@ -294,15 +296,27 @@ def test_a_public_repository_is_no_way_to_a_private_one(
 
 
 @pytest.mark.parametrize("query", ["", "?a=log", "?p={shown}"])
-def test_what_is_posted_is_decided_on_as_what_is_in_the_address(
-    own: OwnPod, hidden: Repository, shown: Repository, query: str
-) -> None:
+def test_gitweb_is_sent_nothing(own: OwnPod, hidden: Repository, shown: Repository, query: str) -> None:
     missing, address = f"{token()}.git", f"/git/{query.format(shown=shown.name)}"
     with own.server.http() as client:
         private, none, open_ = (client.post(address, data={"p": name}) for name in (hidden.name, missing, shown.name))
+        large = client.request("GET", address, content=b"p" * 10_000_000)
     assert comparable(private, hidden.name) == comparable(none, missing)
-    assert private.status_code == 401
-    assert open_.status_code == 200
+    assert {answer.status_code for answer in (private, none, open_)} == {405}
+    assert large.status_code == 413
+
+
+@pytest.mark.parametrize("method", ["POST", "GET"])
+def test_who_sends_slowly_keeps_nobody_from_gitweb(own: OwnPod, shown: Repository, method: str) -> None:
+    head = f"{method} /git/ HTTP/1.1\r\nHost: {own.server.domain}\r\nContent-Length: 1000000\r\n\r\np="
+    with contextlib.ExitStack() as held, own.server.http() as client:
+        for _ in range(12):
+            connection = socket.create_connection((own.server.host, 443), timeout=10)
+            sender = held.enter_context(own.server.context().wrap_socket(connection, server_hostname=own.server.domain))
+            sender.sendall(head.encode())
+        page = client.get(f"/git/{shown.name}")
+    assert page.status_code == 200
+    assert page.elapsed.total_seconds() < 2
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A volume that is full: nothing is accepted and lost, what is there can be read, and with space again all goes on."""
 
 import os
+import re
 import smtplib
 import time
 from collections.abc import Iterator
@@ -73,9 +74,10 @@ def _codes(own: OwnPod, count: int) -> list[int]:
 
 
 def _told(own: OwnPod, volume: str) -> bool:
-    """Return whether `status` says that a volume is nearly full, and that this is not well."""
+    """Return whether `status` says that nothing is left of a volume, and that this is not well."""
     said = own.invoke("status", check=False)
-    return said.code == 1 and "MiB are free" in said.stdout and own.manifests.volumes[volume].name in said.stdout
+    nothing_left = rf"\b0 MiB are free for [^:]*{re.escape(own.manifests.volumes[volume].name)}"
+    return said.code == 1 and re.search(nothing_left, " ".join(said.stdout.split())) is not None
 
 
 def _delivery_put_off(own: OwnPod, subject: str) -> None:
