@@ -1,25 +1,18 @@
 """Backup and restore: all that a pod keeps comes back as clients knew it, and what is no good is refused untouched."""
 
-import datetime as dt
 import json
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from imapclient import IMAPClient
 
 from podserve import volumes
 from podserve.commands import Result, run
-from tests.acceptance.git import Git, make
-from tests.acceptance.mail import STRANGER, arrived, queued
+from tests.acceptance.household import Size, arriving, mailbox, settle
+from tests.acceptance.mail import STRANGER, arrived
 from tests.acceptance.own_pod import OwnPod, own_pod
-from tests.acceptance.server import Account, Server, letter, token
-
-FOLDERS = ("INBOX", "Sent", "Archive", "Archive.2026", "Grüße & 日本")
-Mailbox = dict[str, tuple[int, dict[int, tuple[tuple[bytes, ...], dt.datetime, bytes]]]]
+from tests.acceptance.server import letter, token
 
 
 @pytest.fixture(scope="module")
@@ -35,72 +28,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def fill(client: IMAPClient) -> None:
-    """Put messages, with flags of all kinds, into nested folders, and remove one: what UIDs tell."""
-    for name in FOLDERS:
-        if not client.folder_exists(name):
-            client.create_folder(name)
-        for flags in ((), (b"\\Seen",), (b"\\Flagged", b"$Label"), (b"\\Answered", b"\\Deleted")):
-            client.append(name, letter(STRANGER, STRANGER, token(), "Grüße\n").as_bytes(), flags)
-        client.select_folder(name)
-        client.expunge()
-
-
-def mailbox(server: Server, account: Account) -> Mailbox:
-    """Return all that an account's mailbox holds: for each folder UIDVALIDITY and, by UID, flags, date and message."""
-    found: Mailbox = {}
-    with server.imap(account) as client:
-        for _, _, name in client.list_folders():
-            validity = client.select_folder(name, readonly=True)[b"UIDVALIDITY"]
-            uids = client.search()
-            messages = client.fetch(uids, ["FLAGS", "INTERNALDATE", "BODY.PEEK[]"]) if uids else {}
-            found[name] = (
-                validity,
-                {
-                    uid: (tuple(sorted(set(m[b"FLAGS"]) - {b"\\Recent"})), m[b"INTERNALDATE"], m[b"BODY[]"])
-                    for uid, m in messages.items()
-                },
-            )
-    return found
-
-
-@contextmanager
-def arriving(server: Server, account: Account) -> Iterator[list[str]]:
-    """Have mail arrive meanwhile, one message after the other; yield the subjects of those that got their 250."""
-    subjects: list[str] = []
-    done = threading.Event()
-
-    def send() -> None:
-        with server.smtp() as client:
-            while not done.is_set():
-                subject = token()
-                assert client.send_message(letter(STRANGER, account.address, subject)) == {}
-                subjects.append(subject)
-
-    sender = threading.Thread(target=send)
-    sender.start()
-    try:
-        yield subjects
-    finally:
-        done.set()
-        sender.join()
-    assert subjects
-
-
 def test_all_comes_back_as_clients_knew_it(home: OwnPod, folder: Path) -> None:
-    alice, bob = home.new_account(), home.new_account()
-    word, elsewhere = token(), f"{token()}@example.com"
-    repository = make(home, folder / "work", public=True)
-    with home.server.imap(alice) as client:
-        fill(client)
-    with home.server.http(alice) as client:
-        for path in (f"/webdav/{word} ü.txt", f"/webdav/home/{alice.local_part}/{word}", f"/webdav/site/{word}.html"):
-            assert client.put(path, content=word * 1000).status_code == 201
-    with home.server.submission(alice) as client:
-        client.send_message(letter(alice.address, elsewhere, word))
-    before = mailbox(home.server, alice)
-    waiting = home.exec("mail", "postcat", "-qb", queued(home, elsewhere)[0]).stdout
-    certificate = (home.folder("certificates") / "current").readlink()
+    household, bob = settle(home, folder, Size(1, messages=4, files=3, repositories=1)), home.new_account()
+    before = household.seen(home)
 
     file = folder / "backup"
     with arriving(home.server, bob) as subjects:
@@ -118,17 +48,10 @@ def test_all_comes_back_as_clients_knew_it(home: OwnPod, folder: Path) -> None:
     restored = home.invoke("restore", str(file))
     assert "is up" in restored.stdout
 
-    assert mailbox(home.server, alice) == before
+    assert household.seen(home) == before
     assert arrived(home.server, bob, subject)
     kept = [message for _, _, message in mailbox(home.server, bob)["INBOX"][1].values()]
     assert all(any(one.encode() in message for message in kept) for one in acknowledged)
-    with home.server.http(alice) as client:
-        for path in (f"/webdav/{word} ü.txt", f"/webdav/home/{alice.local_part}/{word}", f"/{word}.html"):
-            assert client.get(path).text == word * 1000
-    Git(home.server).run("clone", "--quiet", Git(home.server).url(repository.name), str(folder / "clone"))
-    assert repository.tip() == repository.commit
-    assert (home.folder("certificates") / "current").readlink() == certificate
-    assert home.exec("mail", "postcat", "-qb", queued(home, elsewhere)[0]).stdout == waiting
 
 
 def refused(home: OwnPod, *argv: str) -> Result:

@@ -13,13 +13,14 @@ from rich.table import Table
 from bench.sides import leave_the_network
 from podserve.commands import ROOT
 from tests.acceptance.own_pod import OwnPod, own_pod
-from tests.faults import disk, files, fuzz, line, load, manners, recovery, storm
+from tests.faults import disk, files, fuzz, line, load, manners, recovery, roundtrip, storm
 from tests.faults.outcome import Outcome, Scale
 
 SECTIONS: dict[str, Callable[[OwnPod, Scale], Iterator[Outcome]]] = {
     "storm": storm.run,
     "files": files.run,
     "recovery": recovery.run,
+    "roundtrip": roundtrip.run,
     "manners": manners.run,
     "load": load.run,
     "line": line.run,

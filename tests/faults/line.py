@@ -36,7 +36,7 @@ def _ask(own: OwnPod, name: str) -> tuple[str, float]:
 
 
 @contextmanager
-def _elsewhere(own: OwnPod) -> Iterator[str]:
+def elsewhere(own: OwnPod) -> Iterator[str]:
     """Yield the address of another mail server on the pod's network, which takes everything (Postfix's smtp-sink)."""
     name = f"{own.name}-elsewhere"
     podman("run", "--detach", "--name", name, "--network", own.name, "--entrypoint", "smtp-sink",
@@ -97,9 +97,9 @@ def run(own: OwnPod, scale: Scale) -> Iterator[Outcome]:
     """Take the line away, use everything, and give it back."""
     containers = own.manifests.containers.values()
     before = {name: status.container(name).restarts for name in containers}
-    with _elsewhere(own) as address, ExitStack() as line, tempfile.TemporaryDirectory() as folder:
-        elsewhere = f"{token()}.acme.example.com"
-        own.name_addresses({elsewhere: address})
+    with elsewhere(own) as address, ExitStack() as line, tempfile.TemporaryDirectory() as folder:
+        domain = f"{token()}.acme.example.com"
+        own.name_addresses({domain: address})
         repository = git.make(own, Path(folder) / "work")
         _ask(own, "google.com")
         for upstream in own.upstreams:
@@ -107,26 +107,26 @@ def run(own: OwnPod, scale: Scale) -> Iterator[Outcome]:
         yield from _names(own, scale)
         yield from _local(own, repository)
         with own.server.submission(own.postmaster) as client:
-            client.send_message(letter(own.postmaster.address, f"somebody@{elsewhere}", token()))
+            client.send_message(letter(own.postmaster.address, f"somebody@{domain}", token()))
 
         def deferred() -> None:
-            waits = [line for line in own.exec("mail", "postqueue", "-j").stdout.splitlines() if elsewhere in line]
+            waits = [line for line in own.exec("mail", "postqueue", "-j").stdout.splitlines() if domain in line]
             if not waits or '"queue_name": "deferred"' not in waits[0]:
                 raise NotYet(f"not deferred: {waits}")
 
         wait_until(deferred, 60, "mail for outside to be deferred")
         probed = [status.container(name) for _ in range(PROBES) for name in containers]
-        waiting = len(queued(own, elsewhere))
+        waiting = len(queued(own, domain))
         line.close()
         begin, since = time.monotonic(), time.time()
 
         def left() -> None:
-            if queued(own, elsewhere):
+            if queued(own, domain):
                 raise NotYet("it is still in the queue")
 
         try:
             wait_until(left, RETRY, "mail for outside to leave by itself")
-            own.wait_for_log("mail", f"to=<somebody@{elsewhere}>", since, timeout=5)
+            own.wait_for_log("mail", f"to=<somebody@{domain}>", since, timeout=5)
             fault = "" if waiting == 1 else f"{waiting} messages waited: expected 1"
         except Exception as error:  # noqa: BLE001  # the row says it
             fault = str(error)

@@ -1,0 +1,90 @@
+"""A backup under arriving mail, all taken away, and all back; and archives that are damaged."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from podserve.waiting import NotYet, wait_until
+from tests.acceptance.household import FOLDERS, Size, arriving, mailbox, settle
+from tests.acceptance.mail import queued
+from tests.acceptance.own_pod import OwnPod
+from tests.faults.line import RETRY, elsewhere
+from tests.faults.outcome import Outcome, Scale
+
+SECTION = "roundtrip"
+ACCOUNTS, MESSAGES, FILES, REPOSITORIES = 10, 500, 200, 5
+IN_TIME = 20
+"""Messages that are taken before the backup begins, at least."""
+CUT, CHANGED = 10, 20
+"""At how many places an archive is cut off, and in how many one byte is changed."""
+
+
+def _at_least(subjects: list[str], count: int) -> int:
+    if len(subjects) < count:
+        raise NotYet(f"{len(subjects)}")
+    return len(subjects)
+
+
+def _damaged(own: OwnPod, scale: Scale, file: Path) -> Iterator[Outcome]:
+    """Have archives refused that are not whole."""
+    chance, whole, bad = scale.random(SECTION), file.read_bytes(), file.with_name("damaged")
+    for what, count in (("cut off", CUT), ("with a byte changed", CHANGED)):
+        places = chance.sample(range(len(whole)), scale.count(count))
+        refused = 0
+        for place in places:
+            other = bytes([whole[place] ^ chance.randrange(1, 256)])
+            bad.write_bytes(whole[:place] + (b"" if what == "cut off" else other + whole[place + 1 :]))
+            said = own.invoke("restore", str(bad), "--yes", check=False)
+            refused += not said.ok and "Nothing was changed" in said.stderr and "Traceback" not in said.stderr
+        fault = "" if refused == len(places) else f"{len(places) - refused} were not refused"
+        yield Outcome(SECTION, f"archives {what}", {"tried": len(places), "refused": refused}, fault)
+
+
+def run(own: OwnPod, scale: Scale) -> Iterator[Outcome]:
+    """Fill the pod, back it up, damage the archive, take all away, restore it, and compare over the protocols."""
+    accounts = scale.count(ACCOUNTS)
+    each = max(1, scale.count(MESSAGES) // accounts // len(FOLDERS))
+    with tempfile.TemporaryDirectory() as name:
+        folder, file = Path(name), Path(name) / "backup"
+        household = settle(own, folder, Size(accounts, each, scale.count(FILES), scale.count(REPOSITORIES)))
+        before, receiver = household.seen(own), own.new_account()
+        with arriving(own.server, receiver) as subjects:
+            in_time = wait_until(lambda: _at_least(subjects, IN_TIME), 30, f"{IN_TIME} messages to be taken")
+            own.invoke("backup", "--to", str(file))
+        yield from _damaged(own, scale, file)
+        same = household.seen(own) == before
+        yield Outcome(SECTION, "untouched by them", {}, "" if same else "something was changed")
+        own.invoke("down", "--volumes", "--yes")
+        own.invoke("restore", str(file))
+        after = household.seen(own)
+        differ = [what for what in before if after.get(what) != before[what]]
+        figures: dict[str, str | float] = {
+            "accounts": accounts,
+            "messages": each * len(FOLDERS) * accounts,
+            "files": len(household.files),
+            "repositories": len(household.repositories),
+            "archive MB": file.stat().st_size / 1e6,
+        }
+        yield Outcome(SECTION, "restored", figures, f"differ: {', '.join(differ)}" if differ else "")
+        kept = b"".join(message for _, _, message in mailbox(own.server, receiver)["INBOX"][1].values())
+        lost = [subject for subject in subjects[:in_time] if subject.encode() not in kept]
+        figures = {"sent meanwhile": len(subjects), "before it": in_time, "of these lost": len(lost)}
+        yield Outcome(SECTION, "mail that arrived", figures, f"{len(lost)} lost" if lost else "")
+        yield _delivered(own, household.elsewhere)
+
+
+def _delivered(own: OwnPod, address: str) -> Outcome:
+    """Give the domain that queued mail waits for a server; return whether the mail leaves."""
+
+    def left() -> None:
+        if queued(own, address):
+            raise NotYet("it is still in the queue")
+
+    with elsewhere(own) as server:
+        own.name_addresses({address.partition("@")[2]: server})
+        own.exec("mail", "postqueue", "-f")
+        try:
+            wait_until(left, RETRY, "queued mail to be delivered")
+        except Exception as error:  # noqa: BLE001  # the row says it
+            return Outcome(SECTION, "queued mail", {}, str(error))
+    return Outcome(SECTION, "queued mail", {"delivered": 1})
