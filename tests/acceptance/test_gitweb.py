@@ -112,6 +112,23 @@ def test_the_list_tells_at_once_when_something_was_pushed(
         assert all(re.search(r"sec ago|right now", age) for age in changed(client))
 
 
+def test_a_summary_tells_at_once_of_what_was_pushed(own: OwnPod, alice: Account, repository: Repository) -> None:
+    git = Git(own.server, alice, environment={"GIT_COMMITTER_DATE": "978307200 +0000"})
+    word, last_change = token(), r'id="metadata_lchange">.*Mon, 1 Jan 2001 00:00:00 \+0000'
+    with own.server.http(alice) as client:
+
+        def pages() -> set[str]:
+            """Return what the processes of GitWeb show."""
+            return {client.get(f"/git/{repository.name}").text for _ in range(16)}
+
+        assert not any(word in page or re.search(last_change, page) for page in pages())
+        git.commit(repository.work, f"Say {word}", {"file.txt": b"new"})
+        git.run(
+            "-C", str(repository.work), "push", "--quiet", git.url(repository.name), "main", f"main:refs/tags/{word}1"
+        )
+        assert all(page.count(word) >= 2 and re.search(last_change, page) for page in pages())
+
+
 def test_a_commit_is_shown_with_its_message_and_what_it_changed(
     own: OwnPod, alice: Account, repository: Repository
 ) -> None:
