@@ -15,7 +15,7 @@ from podserve.errors import Problem
 ROOT = Path(__file__).resolve().parent.parent
 """The checkout."""
 GRACE = 5
-"""Seconds that a command has to end when it is told to."""
+"""Seconds that a command has to end when its task is interrupted, and again when it is told to end."""
 SHOWN = 30
 """Lines of what a command printed that an error shows: some print one for each of a hundred thousand files."""
 
@@ -70,12 +70,19 @@ def run(
     """
     pipe = subprocess.PIPE
     try:
+        # A session of its own, so that Ctrl-C is for the task, which lets the command end what it is at.
         with subprocess.Popen(
-            argv, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=env, errors="replace"
+            argv, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=env, errors="replace", start_new_session=True
         ) as process:
             try:
                 stdout, stderr = process.communicate(stdin, timeout)
+            except subprocess.TimeoutExpired:
+                _end(process)
+                raise
             except BaseException:
+                # Podman that is told to end while it plays a pod can leave rules behind that lead the ports to nowhere.
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(GRACE)
                 _end(process)
                 raise
     except FileNotFoundError as error:
