@@ -54,6 +54,16 @@ def queued(own: OwnPod, word: str) -> list[str]:
     return [str(json.loads(line)["queue_id"]) for line in lines if word in line]
 
 
+def wait_until_left(own: OwnPod, word: str, timeout: float, what: str) -> None:
+    """Return when no message with this word in an address is in Postfix's queue; `what` completes "waited for …"."""
+
+    def left() -> None:
+        if queued(own, word):
+            raise NotYet("it is still in the queue")
+
+    wait_until(left, timeout, what)
+
+
 def refusal_of_tls_1_1(server: Server, port: int, starttls: str = "") -> str:
     """Return what OpenSSL says when it offers TLS 1.1 alone; with `starttls`, after that command of a protocol."""
     upgrade = ["-starttls", starttls] if starttls else []

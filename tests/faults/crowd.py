@@ -2,7 +2,8 @@
 
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 
 def together(tasks: Sequence[Callable[[], object]]) -> None:
@@ -25,3 +26,25 @@ def together(tasks: Sequence[Callable[[], object]]) -> None:
     for _ in tasks:
         if error := ends.get():
             raise error
+
+
+@contextmanager
+def meanwhile(act: Callable[[threading.Event], object]) -> Iterator[None]:
+    """Do this beside the body; it is given what is set when the body has ended. Raises then what it raised."""
+    over, failed = threading.Event(), list[BaseException]()
+
+    def do() -> None:
+        try:
+            act(over)
+        except BaseException as error:  # noqa: BLE001  # raised below, by the thread that is waited for
+            failed.append(error)
+
+    thread = threading.Thread(target=do, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+    if failed:
+        raise failed[0]

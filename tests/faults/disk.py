@@ -11,7 +11,7 @@ from podserve.commands import podman
 from podserve.manifests import Manifests, defaults
 from podserve.settings import load
 from podserve.waiting import NotYet, wait_until
-from tests.acceptance.mail import arrived, queued
+from tests.acceptance.mail import STRANGER, arrived, queued, wait_until_left
 from tests.acceptance.own_pod import OwnPod, own_pod
 from tests.acceptance.server import letter, token
 from tests.faults.line import RETRY
@@ -22,7 +22,6 @@ PURPOSE = "-full"
 SIZE = 160
 """MiB of each small volume: twice what Postfix wants to be free, one and a half times the largest message."""
 SENT = 20
-STRANGER = "stranger@example.com"
 LARGE = ("x" * 70 + "\n") * 30_000
 """The text of a letter for which the few bytes that a full disk may still find are not enough."""
 OLD = "what was there before, all of it\n" * 1000
@@ -97,13 +96,8 @@ def _delivery_put_off(own: OwnPod, subject: str) -> None:
 def _delivered(own: OwnPod, subject: str) -> tuple[float, str]:
     """Wait until the queue is empty and the letter there; return the seconds, and what went wrong."""
     begin = time.monotonic()
-
-    def there() -> None:
-        if queued(own, own.postmaster.address):
-            raise NotYet("it is still in the queue")
-
     try:
-        wait_until(there, RETRY, "what was in the queue to be delivered by itself")
+        wait_until_left(own, own.postmaster.address, RETRY, "what was in the queue to be delivered by itself")
         arrived(own.server, own.postmaster, subject)
     except Exception as error:  # noqa: BLE001  # the row says it
         return time.monotonic() - begin, str(error)

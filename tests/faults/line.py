@@ -14,7 +14,7 @@ from podserve import status
 from podserve.commands import podman
 from podserve.waiting import NotYet, wait_until
 from tests.acceptance import git
-from tests.acceptance.mail import arrived, queued
+from tests.acceptance.mail import arrived, queued, wait_until_left
 from tests.acceptance.own_pod import OwnPod
 from tests.acceptance.server import PATIENCE, letter, token
 from tests.faults.outcome import Outcome, Scale
@@ -119,13 +119,8 @@ def run(own: OwnPod, scale: Scale) -> Iterator[Outcome]:
         waiting = len(queued(own, domain))
         line.close()
         begin, since = time.monotonic(), time.time()
-
-        def left() -> None:
-            if queued(own, domain):
-                raise NotYet("it is still in the queue")
-
         try:
-            wait_until(left, RETRY, "mail for outside to leave by itself")
+            wait_until_left(own, domain, RETRY, "mail for outside to leave by itself")
             own.wait_for_log("mail", f"to=<somebody@{domain}>", since, timeout=5)
             fault = "" if waiting == 1 else f"{waiting} messages waited: expected 1"
         except Exception as error:  # noqa: BLE001  # the row says it

@@ -62,6 +62,13 @@ def _be_rude(place: Vantage, own: OwnPod, kind: str, many: int) -> dict[str, lis
     return said
 
 
+def _kept_waiting(others: Others, name: str) -> str:
+    """Return how the others fared on a port, where that was not well."""
+    if others.worst[name] <= WORST and name not in others.error:
+        return ""
+    return f"others on {name} waited {others.worst[name]:.1f} s: {others.error.get(name, 'expected less')}"
+
+
 def _judge(port: int, name: str, ends: list[tuple[str, float]], others: Others, kind: str) -> Outcome:
     became = Counter(end for end, _ in ends)
     cut = [seconds for end, seconds in ends if end == "cut off"]
@@ -73,9 +80,7 @@ def _judge(port: int, name: str, ends: list[tuple[str, float]], others: Others, 
     fault = ""
     if became["held"] > (RIGHTFULLY_HELD.get(port, 0) if kind != "flood" else 0):
         fault = f"{became['held']} connections are still open after {HOLD[kind]:.0f} s"
-    if others.worst[name] > WORST or name in others.error:
-        fault = f"others on {name} waited {others.worst[name]:.1f} s: {others.error.get(name, 'expected less')}"
-    return Outcome(SECTION, f"{kind}: {port}", figures, fault)
+    return Outcome(SECTION, f"{kind}: {port}", figures, _kept_waiting(others, name) or fault)
 
 
 def _guess(own: OwnPod, place: Vantage, kind: str, sent: int) -> Outcome:
@@ -85,9 +90,8 @@ def _guess(own: OwnPod, place: Vantage, kind: str, sent: int) -> Outcome:
         said = json.loads(place.python(GUESS[kind], own.address, own.server.domain, account, str(sent)))
     name, most = {"web": ("https", 20 + 1), "mail": ("imaps", 5)}[kind]
     fault = f"{said['looked at']} guesses were looked at: expected {most}" if said["looked at"] > most else ""
-    if others.worst[name] > WORST or name in others.error:
-        fault = f"others on {name} waited {others.worst[name]:.1f} s: {others.error.get(name, 'expected less')}"
-    return Outcome(SECTION, f"guesses: {kind}", {**said, "others' worst s": others.worst[name]}, fault)
+    figures = {**said, "others' worst s": others.worst[name]}
+    return Outcome(SECTION, f"guesses: {kind}", figures, _kept_waiting(others, name) or fault)
 
 
 def run(own: OwnPod, scale: Scale) -> Iterator[Outcome]:

@@ -25,6 +25,7 @@ from podserve.errors import Problem
 from podserve.waiting import NotYet, wait_until
 from tests.acceptance.own_pod import OwnPod
 from tests.acceptance.server import PATIENCE, Account, letter, token
+from tests.faults.crowd import meanwhile
 from tests.faults.outcome import Outcome, Scale
 from tests.faults.victims import WHOLE, Container
 
@@ -230,12 +231,11 @@ class Others:
     tries: int = 0
     failures: list[str] = field(default_factory=list)
 
-    @contextmanager
-    def watched(self) -> Iterator[None]:
+    def watched(self) -> AbstractContextManager[None]:
         """Try them one after another, until the body is done."""
-        over, context = threading.Event(), looking_context(self.own.server.domain)
+        context = looking_context(self.own.server.domain)
 
-        def watch() -> None:
+        def watch(over: threading.Event) -> None:
             while not over.is_set():
                 for port in self.ports:
                     answer = endpoints.attempt(self.own.manifests, context, port)
@@ -244,13 +244,7 @@ class Others:
                         self.failures.append(f"{port}: {answer.error}")
                 over.wait(REST)
 
-        thread = threading.Thread(target=watch, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
+        return meanwhile(watch)
 
 
 def kill(container: Container, program: str, chance: random.Random) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from podserve.waiting import NotYet, wait_until
 from tests.acceptance.household import FOLDERS, Size, arriving, mailbox, settle
-from tests.acceptance.mail import queued
+from tests.acceptance.mail import wait_until_left
 from tests.acceptance.own_pod import OwnPod
 from tests.faults.line import RETRY, elsewhere
 from tests.faults.outcome import Outcome, Scale
@@ -75,16 +75,11 @@ def run(own: OwnPod, scale: Scale) -> Iterator[Outcome]:
 
 def _delivered(own: OwnPod, address: str) -> Outcome:
     """Give the domain that queued mail waits for a server; return whether the mail leaves."""
-
-    def left() -> None:
-        if queued(own, address):
-            raise NotYet("it is still in the queue")
-
     with elsewhere(own) as server:
         own.name_addresses({address.partition("@")[2]: server})
         own.exec("mail", "postqueue", "-f")
         try:
-            wait_until(left, RETRY, "queued mail to be delivered")
+            wait_until_left(own, address, RETRY, "queued mail to be delivered")
         except Exception as error:  # noqa: BLE001  # the row says it
             return Outcome(SECTION, "queued mail", {}, str(error))
     return Outcome(SECTION, "queued mail", {"delivered": 1})

@@ -5,13 +5,14 @@ import random
 import re
 import signal
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from podserve.commands import podman
 from tests.acceptance.own_pod import OwnPod
+from tests.faults.crowd import meanwhile
 from tests.faults.outcome import Outcome
 
 WHOLE = "container"
@@ -101,24 +102,11 @@ class Storm:
         kills: dict[str, str | float] = {"kills": sum(self.kills.values()), **dict(sorted(self.kills.items()))}
         return Outcome(section, f"kills in {self.container.name}", kills)
 
-    @contextmanager
-    def raging(self) -> Iterator[None]:
+    def raging(self) -> AbstractContextManager[None]:
         """Strike again and again, until the body is done."""
-        over, failed = threading.Event(), list[BaseException]()
 
-        def rage() -> None:
-            try:
-                while not over.wait(self.chance.uniform(*BETWEEN)):
-                    self.strike()
-            except BaseException as error:  # noqa: BLE001  # raised below, by the thread that is waited for
-                failed.append(error)
+        def rage(over: threading.Event) -> None:
+            while not over.wait(self.chance.uniform(*BETWEEN)):
+                self.strike()
 
-        thread = threading.Thread(target=rage, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
-        if failed:
-            raise failed[0]
+        return meanwhile(rage)
