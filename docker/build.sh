@@ -26,6 +26,10 @@ done
 
 conf=$(./engine.sh)
 [ -z "$conf" ] || export CONTAINERS_CONF="$conf"
+mkdir -p ../.podserve
+exec 9> ../.podserve/build.lock
+flock --nonblock 9 || { echo 'images: another build is at work: waiting for it to end'; flock 9; }
+
 root=localhost/podserve-debian:trixie
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

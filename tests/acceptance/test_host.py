@@ -156,6 +156,18 @@ def test_a_build_that_is_interrupted_says_so_leaves_nothing_running_and_can_be_r
     assert own.invoke("build").ok
 
 
+def test_of_two_builds_at_the_same_moment_one_waits_and_says_so(own: OwnPod) -> None:
+    argv = [sys.executable, "-m", "invoke", "build"]
+    with (pod.STATE / "build.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with subprocess.Popen(argv, env=own.environment, stdout=subprocess.PIPE, text=True) as build:
+            assert build.stdout
+            assert build.stdout.readline() == "images: another build is at work: waiting for it to end\n"
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            assert build.stdout.read() == "images: up to date\n"
+    assert build.returncode == 0
+
+
 def test_of_two_ups_at_the_same_moment_one_waits_and_says_so(own: OwnPod, other: Chosen) -> None:
     with ThreadPoolExecutor(2) as pool:
         said = "".join(up.stdout + up.stderr for up in pool.map(lambda _: own.invoke("up", **other), range(2)))
