@@ -4,6 +4,7 @@ import errno
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,15 @@ def test_a_full_disk_is_told_in_a_line(capsys: pytest.CaptureFixture[str], numbe
     assert said.count("\n") == 1
 
 
+@pytest.fixture
+def _terminal() -> Iterator[None]:
+    """Heed Ctrl-C as under a terminal: a shell that starts these tests in the background has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_terminal")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_task_that_is_told_to_end_says_so(fake_podman: FakePodman, number: signal.Signals) -> None:
     # Its input ends when it is waited for.
