@@ -1,5 +1,6 @@
 """The doctor: looks at the host before it hurts, and knows the command that mends what it finds."""
 
+import getpass
 import json
 import os
 import time
@@ -80,7 +81,8 @@ def _user_ids(_: Patient) -> Iterable[Finding]:
     fewest = min(host.subordinate_ids(Path(file)) for file in ("/etc/subuid", "/etc/subgid"))
     if fewest < host.USER_IDS:
         said = f"this user has {fewest} subordinate ids: expected {host.USER_IDS} in /etc/subuid and /etc/subgid"
-        fix = "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER; podman system migrate"
+        ids = "--add-subuids 100000-165535 --add-subgids 100000-165535"
+        fix = f"sudo usermod {ids} {getpass.getuser()} && podman system migrate"
         yield Finding("user ids", "problem", said, fix)
     else:
         yield Finding("user ids", "ok", f"{fewest} subordinate ids")

@@ -28,6 +28,8 @@ START = 60
 """Seconds after a host's own start within which all endpoints answer again."""
 WEDGED = 30
 """Seconds within which a service that hangs is replaced."""
+DEFAULT = "A", "B", "C"
+"""The kinds that are gone through when none is named: those that PodServe is made for."""
 LATER = 25
 """Seconds afterwards in which it must not be replaced again: more than five failures of a probe take."""
 
@@ -52,14 +54,15 @@ def expect(result: Result) -> str:
 def up(host: Machine) -> str:
     """Bring the pod up, with nothing installed before. What a user is told to have root do, root does."""
     said = ""
-    for _ in range(4):
+    for _ in range(5):
         tried = host.run("./bootstrap invoke up")
         said += tried.stdout
         remedies = re.findall(r"^  (apt-get update && .*)$|Mend it: (.*)$", tried.stdout, re.MULTILINE)
         if tried.ok or host.kind.user == "root" or not remedies:
-            return expect(tried)
-        for remedy in remedies:
-            said += expect(host.run("".join(remedy).replace("sudo ", ""), as_root=True))
+            return said + expect(tried)
+        for remedy in (command for told in remedies for command in "".join(told).split(" && ")):
+            for_root = remedy.startswith("apt-get") or "sudo " in remedy
+            said += expect(host.run(remedy.replace("sudo ", ""), as_root=for_root))
     raise AssertionError(said[-2000:])
 
 
@@ -159,6 +162,24 @@ test -z "$(find $folders -name 'podserve-simple*' 2>/dev/null)"
     return expect(host.run(script.replace("SYSTEMCTL", _systemctl(host)), timeout=400))
 
 
+INTERRUPTED = "podserve: interrupted. Run the same command again"
+MOMENTS = 1.0, 2.0, 3.0, 4.0
+"""Seconds after its beginning at which a task is interrupted: before, while and after systemd plays the pod."""
+
+
+def interruptions(host: Machine) -> str:
+    """Type Ctrl-C at several moments of `install`: it says so, or has ended; and once more, it gets there."""
+    told = ""
+    for after in MOMENTS:
+        expect(host.run("./bootstrap invoke uninstall && ./bootstrap invoke down"))
+        ended = host.run(f"timeout --preserve-status --signal INT {after} ./bootstrap invoke install")
+        told += ended.stdout
+        assert ended.ok or INTERRUPTED in ended.stdout, ended
+        told += expect(host.run(f"./bootstrap invoke install && {_systemctl(host)} is-active podserve-simple"))
+    assert INTERRUPTED in told, "it was always too late"
+    return told
+
+
 def _state(host: Machine, service: str) -> dict[str, int]:
     """Return the process id of a service's container, and how often Podman has restarted it."""
     told = host.run(f"podman container inspect podserve-simple-{service}", timeout=60)
@@ -236,6 +257,7 @@ def steps(kind: Kind, process: str) -> Iterator[tuple[str, Step]]:
         yield "acceptance", acceptance
     if kind.systemd:
         yield "install", install
+        yield "Ctrl-C", interruptions
         yield "reboot", reboot
         yield "liveness", liveness
         yield "service", service
@@ -257,9 +279,9 @@ def attempt(host: Machine, name: str, step: Step) -> Outcome:
 
 
 def main() -> int:
-    """Go through the kinds that are asked for, or all; return 1 when a step failed."""
+    """Go through the kinds that are asked for, or DEFAULT; return 1 when a step failed."""
     parser = argparse.ArgumentParser(prog="nox -s hosts --", description=__doc__)
-    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"one of {', '.join(KINDS)} (otherwise: all)")
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"{', '.join(KINDS)} (otherwise: {', '.join(DEFAULT)})")
     parser.add_argument("--without", action="append", default=[], metavar="STEP", help="leave a step out, as liveness")
     asked = parser.parse_args()
     if unknown := set(asked.kinds) - set(KINDS):
@@ -267,7 +289,7 @@ def main() -> int:
     explain_interruptions()
     console, outcomes = Console(), list[Outcome]()
     with surroundings() as (upstream, process):
-        for letter in asked.kinds or KINDS:
+        for letter in asked.kinds or DEFAULT:
             with machine(KINDS[letter], upstream) as host:
                 for name, step in steps(host.kind, process):
                     if name in asked.without:

@@ -45,6 +45,7 @@ KINDS = {
         Kind("A", "bookworm", systemd=False),
         Kind("B", "trixie", systemd=True),
         Kind("C", "trixie", systemd=True, user="keeper"),
+        Kind("D", "bookworm", systemd=True, user="keeper"),
     )
 }
 
@@ -122,10 +123,12 @@ class Machine:
             podman("cp", f"{folder}/podserve", f"{self.name}:{self.home}/podserve")
 
     def add_user(self) -> None:
-        """Add the one whose pod it is, with services that run without a login."""
+        """Add the one whose pod it is, with services that run without a login, and without subordinate ids."""
         if self.kind.user == "root":
             return
         podman("exec", self.name, "useradd", "--uid", str(USER), "--create-home", self.kind.user)
+        # As one from a directory (LDAP), who has no subordinate ids until somebody gives them.
+        podman("exec", self.name, "truncate", "--size", "0", "/etc/subuid", "/etc/subgid")
         podman("exec", self.name, "mkdir", "-p", "/var/lib/systemd/linger")
         podman("exec", self.name, "touch", f"/var/lib/systemd/linger/{self.kind.user}")
 

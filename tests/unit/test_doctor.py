@@ -1,5 +1,6 @@
 """The doctor: what it makes of what it is told of a host, and how it says so."""
 
+import getpass
 import json
 import os
 import socket
@@ -115,6 +116,7 @@ def test_a_user_without_subordinate_ids_is_told_how_to_get_them(
     (finding,) = examine(monkeypatch, GOOD, "user_ids")
     assert finding.state == state
     assert ("usermod --add-subuids" in finding.fix) == (state == "problem")
+    assert finding.fix.endswith(f" {getpass.getuser()} && podman system migrate") == (state == "problem")
 
 
 @pytest.mark.parametrize(
