@@ -6,7 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from podserve.certificates.pairs import Certificate
 from podserve.commands import ROOT, podman
 from podserve.errors import Problem
 from podserve.manifests import DIGEST_LABEL, Manifests
-from podserve.settings import Settings
+from podserve.settings import Settings, of_tasks
 from podserve.waiting import NotYet, wait_until
 
 STATE = ROOT / ".podserve"
@@ -226,6 +226,8 @@ def up(settings: Settings) -> Outcome:
         digest = manifests.stamp(*built)
         runs = _runs(settings, digest)
         if runs:
+            if systemd.installed(settings):
+                systemd.refresh(manifests, STATE / settings.pod / "played")
             wait_until_answering(manifests)
         else:
             _replace(manifests, built)
@@ -240,11 +242,19 @@ def up(settings: Settings) -> Outcome:
     return outcome
 
 
+def _applied(settings: Settings) -> Manifests | None:
+    """Return the documents of the pod that there is, with the tasks' own settings as they are now: it has none."""
+    before = Manifests.read(STATE / settings.pod / "applied") if exists(settings) else None
+    if before:
+        before.settings = replace(before.settings, **{name: vars(settings)[name] for name in of_tasks()})
+    return before
+
+
 def _replace(manifests: Manifests, built: list[str]) -> None:
     """Play the pod in place of the one there may be. What fails is undone: the pod before it is played again."""
     settings = manifests.settings
     folder = STATE / settings.pod
-    before = Manifests.read(folder / "applied") if exists(settings) else None
+    before = _applied(settings)
     try:
         _play(manifests, folder / "played")
         wait_until_answering(manifests)
@@ -276,7 +286,7 @@ def uninstall(settings: Settings) -> list[str]:
     with alone(settings):
         if not systemd.installed(settings):
             raise Problem(f"{settings.pod} is no service of this machine: there is nothing to take back")
-        before = Manifests.read(STATE / settings.pod / "applied") if exists(settings) else None
+        before = _applied(settings)
         removed = systemd.remove(settings)
         if before:
             network.ensure(settings)

@@ -130,8 +130,8 @@ def _variables(given: dict[str, str]) -> str:
     return "\n".join(f'Environment="{name}={value}"' for name, value in escaped.items())
 
 
-def write(manifests: Manifests, folder: Path) -> None:
-    """Write the units of a pod whose documents are in a folder, and have systemd read them."""
+def _texts(manifests: Manifests, folder: Path) -> dict[Path, str]:
+    """Return what is to stand in the unit files of a pod whose documents are in a folder."""
     settings = manifests.settings
     engine = {name: value for name, value in environment().items() if name == "CONTAINERS_CONF"}
     chosen = {f"INVOKE_{name}": value for name, value in settings.environment().items()}
@@ -145,13 +145,26 @@ def write(manifests: Manifests, folder: Path) -> None:
     words["network"] = network.mode(settings) if host.rootless() else f"{settings.pod}.network"
     texts = POD, "" if host.rootless() else NETWORK, RENEWAL, TIMER
     variables = {POD: _variables(engine), RENEWAL: _variables({**engine, **chosen})}
-    for file, text in zip(_files(settings), texts, strict=True):
-        if not text:
-            continue
+    ends = {POD: NO_WAITING} if host.rootless() else {}
+    return {
+        file: text.format(environment=variables.get(text, ""), **words) + ends.get(text, "")
+        for file, text in zip(_files(settings), texts, strict=True)
+        if text
+    }
+
+
+def write(manifests: Manifests, folder: Path) -> None:
+    """Write the units of a pod whose documents are in a folder, and have systemd read them."""
+    for file, text in _texts(manifests, folder).items():
         file.parent.mkdir(parents=True, exist_ok=True)
-        end = NO_WAITING if text is POD and host.rootless() else ""
-        file.write_text(text.format(environment=variables.get(text, ""), **words) + end)
+        file.write_text(text)
     _systemctl("daemon-reload")
+
+
+def refresh(manifests: Manifests, folder: Path) -> None:
+    """Write the units again where they say another thing: the timer renews by settings that play nothing anew."""
+    if any(not file.exists() or file.read_text() != text for file, text in _texts(manifests, folder).items()):
+        write(manifests, folder)
 
 
 def enable(settings: Settings) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from podserve import host, pod, systemd
+from podserve import endpoints, homes, host, images, network, pod, systemd, volumes
+from podserve.certificates import renewal
 from podserve.commands import ROOT, Result
 from podserve.errors import Problem
 from podserve.manifests import Manifests
@@ -90,6 +91,51 @@ def test_the_timer_renews_with_the_pods_own_settings(called: list[str], tmp_path
     assert unit(tmp_path / "systemd/system/podserve-simple-renew.timer")["Timer"]["OnCalendar"] == "daily"
     systemd.enable(settings)
     assert called[-1] == "systemctl enable --now podserve-simple-renew.timer"
+
+
+def test_up_gives_the_timer_of_a_pod_that_runs_the_settings_of_now(
+    called: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifests = Manifests(chosen())
+    systemd.write(manifests, pod.STATE / "podserve-simple/played")
+    as_it_was = called.copy()
+    monkeypatch.setattr(pod, "_runs", lambda *_: True)
+    for module, name in [(network, "ensure"), (volumes, "ensure"), (renewal, "provide"),
+                         (pod, "wait_until_answering"), (homes, "ensure")]:  # fmt: skip
+        monkeypatch.setattr(module, name, lambda *_: None)
+    monkeypatch.setattr(images, "identifiers", lambda _: ["1", "2", "3"])
+    monkeypatch.setattr(volumes, "folder", lambda _: tmp_path)
+    monkeypatch.setattr(pod, "_first_account", lambda *_: ("", ""))
+    monkeypatch.setattr(pod, "_renewed", lambda _: [])
+    monkeypatch.setattr(endpoints, "line_problem", lambda _: "")
+    pod.up(chosen())
+    assert called == as_it_was
+    pod.up(chosen(certificate_source="acme", acme_email="a@example.org"))
+    assert called[-1] == "systemctl daemon-reload"
+    said = (tmp_path / "systemd/system/podserve-simple-renew.service").read_text()
+    assert 'Environment="INVOKE_CERTIFICATE_SOURCE=acme"\n' in said
+
+
+def test_a_pod_that_is_played_again_keeps_the_certificates_settings_of_now(
+    called: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = chosen(domain="before.example.org")
+    systemd.write(Manifests(before), pod.STATE / before.pod / "played")
+    Manifests(before).write(pod.STATE / before.pod / "applied")
+    monkeypatch.setattr(pod, "exists", lambda _: True)
+
+    def answers(manifests: Manifests) -> None:
+        if manifests.settings.domain != before.domain:
+            raise Problem("it does not")
+
+    monkeypatch.setattr(pod, "wait_until_answering", answers)
+    now = chosen(domain="now.example.org", certificate_source="import", key_type="ec384")
+    with pytest.raises(Problem, match="it does not"):
+        pod._replace(Manifests(now), ["1", "2", "3"])
+    said = (tmp_path / "systemd/system/podserve-simple-renew.service").read_text()
+    for variable in ("DOMAIN=before.example.org", "CERTIFICATE_SOURCE=import", "KEY_TYPE=ec384"):
+        assert f'Environment="INVOKE_{variable}"\n' in said
+    assert called[-1] == "systemctl restart podserve-simple.service"
 
 
 def test_what_was_written_is_taken_back(called: list[str], tmp_path: Path) -> None:
