@@ -281,7 +281,8 @@ def attempt(host: Machine, name: str, step: Step) -> Outcome:
 def main() -> int:
     """Go through the kinds that are asked for, or DEFAULT; return 1 when a step failed."""
     parser = argparse.ArgumentParser(prog="nox -s hosts --", description=__doc__)
-    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"{', '.join(KINDS)} (otherwise: {', '.join(DEFAULT)})")
+    known = f"{', '.join(KINDS)} (otherwise: {', '.join(DEFAULT)})"
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help=known)
     parser.add_argument("--without", action="append", default=[], metavar="STEP", help="leave a step out, as liveness")
     asked = parser.parse_args()
     if unknown := set(asked.kinds) - set(KINDS):
