@@ -13,6 +13,8 @@ from tests.acceptance.server import Account, letter, token
 
 SECTION = "imap"
 _MESSAGES = 1000
+_WAITED = 2
+"""Seconds that a client has been in IDLE when a message comes: longer than imap_hibernate_timeout (dovecot.conf)."""
 
 
 def _fetch(side: Side, account: Account) -> float:
@@ -31,7 +33,7 @@ def notice(side: Side, account: Account) -> float:
     with side.server.imap(account) as client, side.server.smtp() as sender:
         client.select_folder("INBOX")
         client.idle()
-        client.idle_check(timeout=0.1)
+        client.idle_check(timeout=_WAITED)
         # Its end is the answer to DATA.
         sender.send_message(letter("sender@example.com", account.address, token()), "sender@example.com")
         taken = seconds(lambda: _exists(client.idle_check(timeout=10)))

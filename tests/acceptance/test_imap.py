@@ -2,6 +2,7 @@
 
 import imaplib
 import ssl
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -78,6 +79,22 @@ def test_a_waiting_client_is_told_of_new_mail(client: IMAPClient, server: Server
 
     wait_until(check, 10, "word of a new message")
     client.idle_done()
+
+
+def test_who_has_waited_for_a_while_is_told_at_once(client: IMAPClient, server: Server, alice: Account) -> None:
+    client.select_folder("INBOX")
+    client.idle()
+    taken = []
+    for _ in range(3):
+        client.idle_check(timeout=2)
+        with server.smtp() as sender:
+            sender.send_message(letter(STRANGER, alice.address, token()))
+            begin = time.monotonic()
+        client.idle_check(timeout=10)
+        taken.append(time.monotonic() - begin)
+    client.idle_done()
+    # An imap process would have collected changes for 0.5 s.
+    assert min(taken) < 0.4, taken
 
 
 def test_the_folders_that_mail_programs_look_for_are_there(client: IMAPClient) -> None:

@@ -149,9 +149,10 @@ class Scene:
 
         try:
             if service == "mail":
-                idle = opened(partial(server.imap, account))
-                sessions.callback(idle.shutdown)
-                idle.select_folder("INBOX")
+                reader, idle = (opened(partial(server.imap, account)) for _ in range(2))
+                for client in (reader, idle):
+                    sessions.callback(client.shutdown)
+                    client.select_folder("INBOX")
                 idle.idle()
                 opened(partial(server.pop3, account))
                 opened(server.smtp)
@@ -185,8 +186,9 @@ KINDS = (
     Kind("mail", ("dovecot",), DOVECOT, Scene.letter),
     *(
         Kind("mail", (f"dovecot/{name}",), DOVECOT, Scene.letter)
-        for name in ("auth", "imap-login", "imap", "pop3-login", "lmtp", "anvil", "config", "log", "stats")
+        for name in ("auth", "imap-login", "imap", "imap-hibernate", "pop3-login", "lmtp", "anvil", "config", "log")
     ),
+    Kind("mail", ("dovecot/stats",), DOVECOT, Scene.letter),
     Kind("mail", ("s6-supervise dovecot", "dovecot"), DOVECOT, Scene.letter),
 )
 
