@@ -167,6 +167,15 @@ def test_a_part_beyond_the_end_is_refused(server: Server, alice: Account) -> Non
         assert client.get("file", headers={"Range": "bytes=10-"}).status_code == 416
 
 
+def test_a_part_of_a_file_is_not_written(server: Server, alice: Account) -> None:
+    with folder(server, alice) as client:
+        client.put("file", content=b"0123456789")
+        for path in ("file", "new"):
+            assert client.put(path, content=b"xx", headers={"Content-Range": "bytes 2-3/10"}).status_code == 400
+        assert client.get("file").content == b"0123456789"
+        assert listed(client) == {client.base_url.path, f"{client.base_url.path}file"}
+
+
 def _tag(client: httpx.Client, path: str) -> str:
     """Return a file's strong ETag: in the second after a change it is weak, and good for no condition."""
 
