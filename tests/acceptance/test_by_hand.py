@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
 
@@ -61,6 +62,10 @@ def test_a_pod_with_empty_volumes_serves_with_a_certificate_of_its_own(by_hand: 
             raise NotYet(str(wrong))
 
     wait_until(answering, 30, "a pod played by hand to answer on every port, by a name that its certificates hold")
+    # It is no authority, and does not say it were one.
+    with httpx.Client(base_url=f"https://{served.host}", headers={"Host": served.domain}, verify=context) as client:
+        landing = client.get("/")
+    assert (landing.status_code, "IMAP" in landing.text, "/ca.crt" in landing.text) == (200, True, False)
 
 
 def test_it_can_be_taken_down_and_played_again(by_hand: Manifests, tmp_path: Path) -> None:
