@@ -42,7 +42,7 @@ def test_what_is_read_is_cloned_at_the_address_that_the_page_shows(
 ) -> None:
     with own.server.http() as client:
         page = client.get(f"/git/{public.name}").text
-    (address,) = re.findall(r'<tr class="metadata_url"><td>URL</td><td>([^<]+)</td>', page)
+    (address,) = re.findall(r'<tr class="metadata_url"><td>URL</td><td><a href="([^"]+)">\1</a></td>', page)
     assert address == f"https://{own.server.domain}/git/{public.name}"
     Git(own.server).run("clone", "--quiet", address, str(tmp_path / "clone"))
     assert (tmp_path / "clone" / "file.txt").read_text() == public.content

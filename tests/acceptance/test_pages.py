@@ -156,7 +156,8 @@ def test_dark_is_dark_and_light_is_light(browser: Browser) -> None:
 
 def test_a_summary_links_its_clone_address(browser: Browser, repository: str) -> None:
     browser.open(f"/git/{repository}.git")
-    assert f"https://{browser.domain}/git/{repository}.git" in browser.text()
+    address = f"https://{browser.domain}/git/{repository}.git"
+    assert browser.driver.find_element(By.LINK_TEXT, address).get_attribute("href") == address
 
 
 def test_source_is_highlighted(browser: Browser, repository: str) -> None:
