@@ -168,21 +168,49 @@ def test_an_upload_that_is_cut_off_changes_nothing(own: OwnPod, alice: Account, 
         part = b"c350\r\n" + bytes(50_000) + b"\r\n" if "chunked" in framing else bytes(50_000)
         there = own.folder("web") / "dav" / Path(client.base_url.path).name
 
-        def uploading() -> None:
-            if not any(file.name.startswith(".davfs.tmp") for file in there.iterdir()):
-                raise NotYet("no upload under way")
-
-        def over() -> None:
-            if {file.name for file in there.iterdir()} != {"file"}:
-                raise NotYet("a part of it is there")
-
         with tls(own.server, own.server.context()) as connection:
             connection.sendall(head.encode() + part)
-            wait_until(uploading, 5, "the upload to begin")
+            _wait_for_upload(there)
             assert listed(client) == {client.base_url.path, f"{client.base_url.path}file"}
             connection.shutdown(socket.SHUT_RDWR)
-        wait_until(over, 5, "what was sent to be gone")
+        _wait_for_files(there, {"file"})
         assert client.get("file").content == b"before"
+
+
+@pytest.mark.parametrize("length", [{}, {"Content-Length": "100000"}])
+@pytest.mark.parametrize("name", ["file", "new"])
+def test_an_upload_over_http_2_that_is_cut_off_changes_nothing(
+    own: OwnPod, alice: Account, length: dict[str, str], name: str
+) -> None:
+    with folder(own.server, alice) as client:
+        client.put("file", content=b"before")
+        there = own.folder("web") / "dav" / Path(client.base_url.path).name
+
+        def content() -> Iterator[bytes]:
+            yield bytes(50_000)
+            _wait_for_upload(there)
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt), own.server.http(alice, http2=True) as other:
+            other.put(f"{client.base_url.path}{name}", content=content(), headers=length)
+        _wait_for_files(there, {"file"})
+        assert client.get("file").content == b"before"
+
+
+def _wait_for_upload(there: Path) -> None:
+    def uploading() -> None:
+        if not any(file.name.startswith(".davfs.tmp") for file in there.iterdir()):
+            raise NotYet("no upload under way")
+
+    wait_until(uploading, 5, "the upload to begin")
+
+
+def _wait_for_files(there: Path, names: set[str]) -> None:
+    def over() -> None:
+        if {file.name for file in there.iterdir()} != names:
+            raise NotYet("a part of it is there")
+
+    wait_until(over, 5, "what was sent to be gone")
 
 
 def _netrc(desk: Desk, account: Account) -> None:
