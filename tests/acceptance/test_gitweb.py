@@ -19,6 +19,8 @@ from podserve.waiting import NotYet, wait_until
 from tests.acceptance.git import Git, Repository, give, make, serve
 from tests.acceptance.own_pod import OwnPod
 from tests.acceptance.server import Account, Server, token
+from tests.acceptance.test_http import ask_as_written
+from tests.acceptance.test_webdav_shares import ESCAPES
 
 ACTIONS = (
     *("blame", "blame_data", "blame_incremental", "blob", "blob_plain", "blobdiff", "blobdiff_plain", "commit"),
@@ -602,6 +604,20 @@ def test_a_link_and_a_submodule_are_shown_and_not_followed(own: OwnPod, tmp_path
     assert "lrwxrwxrwx" in tree
     assert (link.status_code, link.text) == (200, "/etc/passwd")
     assert not [answer for answer in beyond if "root:" in answer.text]
+
+
+@pytest.mark.parametrize("escape", ESCAPES)
+@pytest.mark.parametrize("begin", ["/git/", "/git/static/", "/git/{}/"])
+def test_no_path_leads_out_in_any_encoding(
+    own: OwnPod, alice: Account, shown: Repository, begin: str, escape: str
+) -> None:
+    # GitWeb may well answer with a page of its own.
+    name, secret = token(), token()
+    (own.folder("web") / "acme" / name).write_text(secret)
+    for times, target, mark in ((1, f"acme/{name}", secret), (2, f"acme/{name}", secret), (8, "etc/passwd", "root:")):
+        for account in (None, alice):
+            answer = ask_as_written(own.server, begin.format(shown.name) + escape * times + target, account)
+            assert mark not in answer.read().decode(errors="replace")
 
 
 def test_a_python_file_is_highlighted_and_each_line_blamed_on_its_commit(own: OwnPod, tmp_path: Path) -> None:
