@@ -13,9 +13,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from podserve.commands import podman
+from podserve.commands import podman, run
 from podserve.waiting import NotYet, wait_until
-from tests.acceptance.git import Git, Repository, make
+from tests.acceptance.git import Git, Repository, give, make
 from tests.acceptance.own_pod import OwnPod
 from tests.acceptance.server import Account, token
 
@@ -158,7 +158,13 @@ def test_a_wrong_password_is_refused(own: OwnPod, alice: Account, private: Repos
     "file", ["config", "HEAD", "packed-refs", "objects/info/packs", "info/exclude", "refs/heads/main"]
 )
 def test_a_repositorys_own_files_are_not_served(own: OwnPod, alice: Account, public: Repository, file: str) -> None:
+    git = ["git", "-c", "safe.directory=*", "-C", str(public.folder)]
+    for words in (["repack", "-adq"], ["pack-refs", "--all"], ["update-server-info"]):
+        run([*git, *words])
+    (public.folder / "refs" / "heads" / "main").write_text(f"{public.commit}\n")
+    give(public.folder)
     inside = ("[core]", "ref: refs/", "# pack-refs", "# git ls-files", f"{public.commit}\n", "P pack-")
+    assert (public.folder / file).read_text().startswith(inside)
     for account in (None, alice):
         with own.server.http(account) as client:
             answer = client.get(f"/git/{public.name}/{file}")
