@@ -27,6 +27,9 @@ class Git:
     server: Server
     account: Account | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
+    # Not git's own choice, since Debian 12's libcurl (7.88.1) sends parts of a body twice over HTTP/2 where the socket
+    # is full for a moment (seen in captures), and git refuses such a pack. What is small is not concerned.
+    options: Sequence[str] = ("-c", "http.version=HTTP/1.1")
 
     @property
     def env(self) -> dict[str, str]:
@@ -39,9 +42,7 @@ class Git:
     def argv(self, *words: str) -> Sequence[str]:
         """Return the command, which finds the server by its name wherever it is."""
         found = f"http.curloptResolve={self.server.domain}:443:{self.server.host}"
-        # HTTP/1.1, since Debian 12's libcurl (7.88.1) sends parts of a body twice over HTTP/2 where the socket is full
-        # for a moment (seen in captures), and git refuses such a pack. HTTP/2 is tested with another client.
-        client = ["git", "-c", found, "-c", "http.version=HTTP/1.1"]
+        client = ["git", "-c", found, *self.options]
         # What the client spends on making a large pack small is not of interest.
         return [*client, "-c", "core.compression=0", "-c", "core.bigFileThreshold=1m", *words]
 

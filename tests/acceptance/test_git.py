@@ -80,6 +80,22 @@ def test_a_login_clones_pushes_and_fetches(own: OwnPod, alice: Account, private:
     assert private.tip("branch") == ""
 
 
+def test_git_speaks_http_2_where_nothing_is_set(
+    own: OwnPod, alice: Account, private: Repository, tmp_path: Path
+) -> None:
+    git = Git(own.server, alice, {"GIT_CURL_VERBOSE": "1"}, options=())
+    one, other = tmp_path / "one", tmp_path / "other"
+    cloned = [git.run("clone", git.url(private.name), str(clone)) for clone in (one, other)]
+    commit = git.commit(one, "More", {"more.txt": b"more"})
+    pushed = git.run("-C", str(one), "push", "origin", "main")
+    fetched = git.run("-C", str(other), "fetch", "origin")
+    for done in (*cloned, pushed, fetched):
+        assert "Recv header: HTTP/2 200" in done.stderr
+        assert "Recv header: HTTP/1" not in done.stderr
+    assert private.tip() == commit
+    assert git.run("-C", str(other), "rev-parse", "origin/main").stdout.strip() == commit
+
+
 def test_a_stranger_is_asked_for_a_password_to_clone_what_is_private_as_what_is_not_there(
     own: OwnPod, private: Repository
 ) -> None:
