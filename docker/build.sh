@@ -35,10 +35,19 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM
 
+# said NAME COMMAND...: runs it, with NAME before each line of what it says; fails when the command does
+said() {
+    prefix=$1
+    shift
+    rm -f "$work/$prefix.done"
+    { "$@" </dev/null && : > "$work/$prefix.done"; } 2>&1 | sed -u "s/^/$prefix: /"
+    [ -e "$work/$prefix.done" ]
+}
+
 from_registry() {
     echo 'debian: asking the registry'
     # A short name, which Podman's own list of aliases completes.
-    timeout 120 podman pull -q debian:trixie-slim 2>&1 | sed 's/^/debian: /' && podman tag debian:trixie-slim "$root" 2>/dev/null
+    said debian timeout 120 podman pull -q debian:trixie-slim && podman tag debian:trixie-slim "$root" 2>/dev/null
 }
 
 from_archive() {
@@ -47,11 +56,11 @@ from_archive() {
         return 1
     fi
     echo "debian: bootstrapping from Debian's archive"
-    mmdebstrap --quiet --variant=minbase \
+    said debian mmdebstrap --quiet --variant=minbase \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/info/*' \
         --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' --dpkgopt=force-unsafe-io \
-        trixie "$work/root.tar" 2>&1 | sed 's/^/debian: /'
-    [ -s "$work/root.tar" ] && podman import -q "$work/root.tar" "$root" | sed 's/^/debian: /'
+        trixie "$work/root.tar" &&
+        said debian podman import -q "$work/root.tar" "$root"
 }
 
 debian() {
@@ -71,16 +80,14 @@ known() { echo "$there" | awk -F '|' -v name="$1," -v field="$2" 'index($1, name
 # build NAME DIGEST: exit 1, with the build's own words, when it failed
 build() {
     project() { sed -n "s/^$1 = \"\(.*\)\"/\1/p" ../pyproject.toml; }
-    {
-        podman build $cache --tag "localhost/podserve-$1:latest" --label "podserve.inputs=$2" \
-            --label "org.opencontainers.image.title=podserve-$1" \
-            --label "org.opencontainers.image.version=$(project version)" \
-            --label "org.opencontainers.image.source=$(project Source)" \
-            --label "org.opencontainers.image.licenses=MIT" \
-            --label "org.opencontainers.image.revision=$(git log -1 --format=%H -- . 2>/dev/null || echo unknown)" \
-            --label "org.opencontainers.image.created=$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$1" </dev/null && : > "$work/$1.done"
-    } 2>&1 | sed -u "s/^/$1: /"
-    [ -e "$work/$1.done" ] || { echo "$1: the build failed" >&2; return 1; }
+    said "$1" podman build $cache --tag "localhost/podserve-$1:latest" --label "podserve.inputs=$2" \
+        --label "org.opencontainers.image.title=podserve-$1" \
+        --label "org.opencontainers.image.version=$(project version)" \
+        --label "org.opencontainers.image.source=$(project Source)" \
+        --label "org.opencontainers.image.licenses=MIT" \
+        --label "org.opencontainers.image.revision=$(git log -1 --format=%H -- . 2>/dev/null || echo unknown)" \
+        --label "org.opencontainers.image.created=$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$1" ||
+        { echo "$1: the build failed" >&2; return 1; }
 }
 
 current=yes

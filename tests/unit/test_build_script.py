@@ -13,6 +13,17 @@ def build(podman: FakePodman, *argv: str) -> Result:
     return podman.run(str(ROOT / "docker" / "build.sh"), *argv)
 
 
+def failing(podman: FakePodman, *commands: str, bootstrapped: int = 0) -> FakePodman:
+    """Let these commands of Podman's fail, and mmdebstrap write something and end with this exit code."""
+    program = podman.folder / "podman"
+    refusals = "".join(f"{command}*) exit 125 ;;\n" for command in commands)
+    program.write_text(program.read_text().replace("in\n", f"in\n{refusals}", 1))
+    archive = podman.folder / "mmdebstrap"
+    archive.write_text(f'#!/bin/sh\nfor file; do :; done\necho >"$file"\nexit {bootstrapped}\n')
+    archive.chmod(0o755)
+    return podman
+
+
 def built(podman: FakePodman) -> list[str]:
     """Return the images that Podman was asked to build."""
     return [
@@ -61,3 +72,24 @@ def test_the_images_that_are_asked_for_are_built_on_base(
     assert build(fake_podman, *argv).ok
     assert sorted(built(fake_podman)) == images
     assert built(fake_podman)[0] == "base"
+
+
+def test_the_debian_root_comes_from_the_registry_where_one_answers(fake_podman: FakePodman) -> None:
+    assert build(failing(fake_podman, "import")).ok
+    assert "tag debian:trixie-slim localhost/podserve-debian:trixie" in fake_podman.calls
+
+
+def test_where_no_registry_answers_an_older_image_of_that_name_is_not_taken_for_its_answer(
+    fake_podman: FakePodman,
+) -> None:
+    assert build(failing(fake_podman, "pull")).ok
+    assert not [call for call in fake_podman.calls if call.startswith("tag")]
+    assert [call for call in fake_podman.calls if re.match("import .* localhost/podserve-debian:trixie", call)]
+
+
+@pytest.mark.parametrize(("command", "bootstrapped"), [("pull", 1), ("import", 0)])
+def test_half_a_debian_root_is_not_built_on(fake_podman: FakePodman, command: str, bootstrapped: int) -> None:
+    ended = build(failing(fake_podman, command, bootstrapped=bootstrapped), "--base", "mmdebstrap")
+    assert ended.code == 1
+    assert "debian: no Debian 13 root" in ended.stderr
+    assert built(fake_podman) == []
