@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Literal
 
 from podserve import commands, host, network, pod, ports, volumes
@@ -78,12 +77,16 @@ def _source_addresses(patient: Patient) -> Iterable[Finding]:
 def _user_ids(_: Patient) -> Iterable[Finding]:
     if not host.rootless():
         return
-    fewest = min(host.subordinate_ids(Path(file)) for file in ("/etc/subuid", "/etc/subgid"))
+    fewest = min(map(host.subordinate_ids, host.SUBORDINATE_IDS))
     if fewest < host.USER_IDS:
         said = f"this user has {fewest} subordinate ids: expected {host.USER_IDS} in /etc/subuid and /etc/subgid"
-        ids = "--add-subuids 100000-165535 --add-subgids 100000-165535"
-        fix = f"sudo usermod {ids} {getpass.getuser()} && podman system migrate"
-        yield Finding("user ids", "problem", said, fix)
+        user, first = getpass.getuser(), host.free_ids()
+        ids = f"{first}-{first + host.USER_IDS - 1}"
+        if host.in_passwd(user):
+            give = f"sudo usermod --add-subuids {ids} --add-subgids {ids} {user}"
+        else:
+            give = f"echo {user}:{first}:{host.USER_IDS} | sudo tee -a /etc/subuid /etc/subgid"
+        yield Finding("user ids", "problem", said, f"{give} && podman system migrate")
     else:
         yield Finding("user ids", "ok", f"{fewest} subordinate ids")
 

@@ -21,6 +21,7 @@ PATIENCE = 15
 """Seconds that Podman may take to tell its version; it takes a tenth of one."""
 USER_IDS = 65536
 """Subordinate ids that a rootless pod needs: those that an image may use."""
+SUBORDINATE_IDS = Path("/etc/subuid"), Path("/etc/subgid")
 NO_HEALTH_CHECKS = "do not run by themselves without systemd: a service that hangs is not restarted"
 _USER_NAMESPACE = "_CONTAINERS_USERNS_CONFIGURED"
 """The variable by which Podman itself knows that `podman unshare` has been before it."""
@@ -89,11 +90,30 @@ def has_systemd() -> bool:
     return booted and (not rootless() or Path(f"/run/user/{user()}/systemd/private").exists())
 
 
+def _given(file: Path) -> list[tuple[str, int, int]]:
+    """Return what subuid(5) or subgid(5) gives: to whom, from which id on, how many."""
+    lines = re.findall(r"^([^:#\n]+):(\d+):(\d+)$", file.read_text(), re.MULTILINE) if file.exists() else []
+    return [(owner, int(first), int(count)) for owner, first, count in lines]
+
+
 def subordinate_ids(file: Path) -> int:
     """Return how many ids /etc/subuid or /etc/subgid gives to this user."""
     mine = {getpass.getuser(), str(os.getuid())}
-    lines = [line.split(":") for line in file.read_text().splitlines()] if file.exists() else []
-    return sum(int(words[2]) for words in lines if len(words) == 3 and words[0] in mine)  # noqa: PLR2004  # subuid(5)
+    return sum(count for owner, _, count in _given(file) if owner in mine)
+
+
+def free_ids() -> int:
+    """Return the first id, from 100000 on (as useradd's), of USER_IDS that no user has as subordinate ones."""
+    start = 100000
+    for first, count in sorted((first, count) for file in SUBORDINATE_IDS for _, first, count in _given(file)):
+        if first < start + USER_IDS and start < first + count:
+            start = first + count
+    return start
+
+
+def in_passwd(user: str) -> bool:
+    """Return whether a user is one of this host's own, whom usermod knows, not one of a directory's (LDAP)."""
+    return any(line.startswith(f"{user}:") for line in Path("/etc/passwd").read_text().splitlines())
 
 
 def first_port() -> int:

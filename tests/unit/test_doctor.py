@@ -109,14 +109,31 @@ def test_low_ports_that_a_user_may_not_serve_on_are_a_problem(
 def test_a_user_without_subordinate_ids_is_told_how_to_get_them(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str, state: str
 ) -> None:
-    file = tmp_path / "subuid"
-    file.write_text(line)
-    counted = host.subordinate_ids(file)
-    monkeypatch.setattr(host, "subordinate_ids", lambda _: counted)
+    (tmp_path / "subuid").write_text(line)
+    monkeypatch.setattr(host, "SUBORDINATE_IDS", (tmp_path / "subuid",))
+    monkeypatch.setattr(host, "in_passwd", lambda _: True)
     (finding,) = examine(monkeypatch, GOOD, "user_ids")
     assert finding.state == state
     assert ("usermod --add-subuids" in finding.fix) == (state == "problem")
     assert finding.fix.endswith(f" {getpass.getuser()} && podman system migrate") == (state == "problem")
+
+
+@pytest.mark.usefixtures("_as_user")
+@pytest.mark.parametrize(("local", "give"), [
+    (True, "sudo usermod --add-subuids 165536-231071 --add-subgids 165536-231071 {user}"),
+    (False, "echo {user}:165536:65536 | sudo tee -a /etc/subuid /etc/subgid"),
+])  # fmt: skip
+def test_the_subordinate_ids_to_give_are_nobodys_yet(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    local: bool,  # noqa: FBT001
+    give: str,
+) -> None:
+    (tmp_path / "subgid").write_text("first-user-of-debian:100000:65536\n")
+    monkeypatch.setattr(host, "SUBORDINATE_IDS", (tmp_path / "subuid", tmp_path / "subgid"))
+    monkeypatch.setattr(host, "in_passwd", lambda _: local)
+    (finding,) = examine(monkeypatch, GOOD, "user_ids")
+    assert finding.fix == f"{give.format(user=getpass.getuser())} && podman system migrate"
 
 
 @pytest.mark.parametrize(

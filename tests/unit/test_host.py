@@ -55,3 +55,30 @@ def test_ids_are_counted_over_all_lines_of_a_user(tmp_path: Path) -> None:
     file.write_text(f"{os.getuid()}:100000:1000\nothers:200000:65536\n{os.getuid()}:300000:2000\n# no:such:line\n")
     assert host.subordinate_ids(file) == 3000
     assert host.subordinate_ids(tmp_path / "missing") == 0
+
+
+@pytest.mark.parametrize(
+    ("uids", "gids", "free"),
+    [
+        ("", "", 100000),
+        ("ann:100000:65536", "", 165536),
+        ("", "ann:100000:65536", 165536),
+        ("bob:165536:65536\nann:100000:65536", "ann:290000:10", 290010),
+        ("ann:200000:65536", "1000:90000:10001", 100001),
+        ("ann:165536:65536", "ann:1000:99000", 100000),
+    ],
+    ids=["none", "of users", "of groups", "between", "over the first", "room before"],
+)
+def test_ids_that_are_free_are_free_in_both_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uids: str, gids: str, free: int
+) -> None:
+    files = tmp_path / "subuid", tmp_path / "subgid"
+    for file, text in zip(files, (uids, gids), strict=True):
+        file.write_text(text)
+    monkeypatch.setattr(host, "SUBORDINATE_IDS", files)
+    assert host.free_ids() == free
+
+
+def test_a_user_of_a_directory_is_not_in_passwd() -> None:
+    assert host.in_passwd("root")
+    assert not host.in_passwd("roo")
