@@ -69,7 +69,9 @@ def _source_addresses(patient: Patient) -> Iterable[Finding]:
             yield Finding("source addresses", "ok", f"kept: {network.mode(patient.manifests.settings)}, rootless")
     elif patient.podman.backend != "netavark":
         said = f"Podman's network backend is {patient.podman.backend}: expected netavark, which keeps client addresses"
-        yield Finding("source addresses", "problem", said, "apt-get install netavark && podman system reset")
+        save = "save what Podman's volumes hold (invoke backup: this pod's): the last of these deletes every one"
+        fix = f"{save}: apt-get install netavark && podman system reset"
+        yield Finding("source addresses", "problem", said, fix)
     else:
         yield Finding("source addresses", "ok", "kept: a bridge of netavark's, as root")
 

@@ -63,6 +63,8 @@ def test_a_network_that_may_hide_clients_is_a_problem(
 ) -> None:
     (finding,) = examine(monkeypatch, replace(GOOD, backend=backend), "source_addresses")
     assert finding.state == state
+    assert ("invoke backup" in finding.fix.partition("podman system reset")[0]) == (state == "problem")
+    assert ("deletes every one" in finding.fix) == (state == "problem")
 
 
 @pytest.mark.usefixtures("_as_user")
