@@ -50,7 +50,7 @@ def _documents(c: Context) -> manifests.Manifests:
 @task(name="doctor", help={"json": "as a JSON object"})
 def show_doctor(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
     """Look at this host: what is well, what is not, and what mends it; exit 1 on a problem."""
-    found = doctor.examine(_documents(c))
+    found = doctor.diagnose(_documents(c))
     if json:
         print(doctor.as_json(found))
     else:
@@ -70,6 +70,7 @@ def show_doctor(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
 def build(c: Context, image: list[str], base: str = "", no_cache: bool = False) -> None:  # noqa: FBT001,FBT002
     """Build the images whose files have changed."""
     _documents(c)
+    host.podman()  # which may hang; a build may take as long as it takes
     if images.build(image, base, no_cache=no_cache) and sys.stdout.isatty():
         print("images: built")
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 from podserve import commands, host, network, pod, ports, volumes
 from podserve.certificates import store
-from podserve.errors import Problem
+from podserve.errors import Interrupted, Problem
 from podserve.manifests import Manifests
 
 GIB = 2**30
@@ -208,6 +208,16 @@ def examine(manifests: Manifests, checks: Iterable[Check] = CHECKS) -> list[Find
         if found[0].state == "problem":
             break
     return found
+
+
+def diagnose(manifests: Manifests) -> list[Finding]:
+    """Return what all checks find; where Podman is missing, fails or hangs, that, in a line with the command."""
+    try:
+        return examine(manifests)
+    except Interrupted:
+        raise
+    except Problem as error:
+        return [Finding("podman", "problem", error.text)]
 
 
 def require(manifests: Manifests) -> None:

@@ -78,9 +78,10 @@ def enter() -> None:
     """Go on as the root of the user namespace that rootless Podman's containers have, where that is needed.
 
     What lies on volumes belongs to subordinate ids, which only that root may read, write and give away. The task begins
-    anew there.
+    anew there. Raises Problem where Podman does not answer: what a process becomes nobody limits in time.
     """
     if os.geteuid() != 0:
+        podman()
         become("podman", "unshare", sys.executable, "-m", "invoke", *sys.argv[1:])
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from podserve import doctor, host, pod
 from podserve.doctor import Finding
-from podserve.errors import Problem
+from podserve.errors import Interrupted, Problem
 from podserve.manifests import Manifests
 from tests.unit.helpers import FakePodman, chosen
 
@@ -237,12 +237,46 @@ def test_up_on_a_podman_that_is_too_old_makes_nothing(fake_podman: FakePodman) -
     assert fake_podman.calls == ["info --format json"]
 
 
-def test_up_on_a_podman_that_hangs_ends_with_a_line(fake_podman: FakePodman, monkeypatch: pytest.MonkeyPatch) -> None:
+HANGS = "no answer within 0 s from: podman info --format json. What else uses"
+
+
+@pytest.fixture
+def hanging_podman(fake_podman: FakePodman, monkeypatch: pytest.MonkeyPatch) -> FakePodman:
+    """Podman that does not answer."""
     monkeypatch.setattr(host, "PATIENCE", 0.2)
     (fake_podman.folder / "podman").write_text("#!/bin/sh\nexec sleep 60\n")
-    ended = fake_podman.invoke_here("up", INVOKE_POD="podserve-unit")
+    return fake_podman
+
+
+@pytest.mark.parametrize("task", ["up", "build"])
+def test_on_a_podman_that_hangs_a_task_ends_with_a_line(hanging_podman: FakePodman, task: str) -> None:
+    ended = hanging_podman.invoke_here(task, INVOKE_POD="podserve-unit")
     assert ended.code == 1
-    assert ended.stderr.startswith("podserve: no answer within 0 s from: podman info --format json. What else uses")
+    assert ended.stderr.startswith(f"podserve: {HANGS}")
+
+
+def test_a_podman_that_hangs_is_a_problem_in_the_json_too(hanging_podman: FakePodman) -> None:
+    ended = hanging_podman.invoke_here("doctor", "--json")
+    assert (ended.code, ended.stderr) == (1, "")
+    (finding,) = json.loads(ended.stdout)["findings"]
+    assert (finding["check"], finding["state"]) == ("podman", "problem")
+    assert finding["said"].startswith(HANGS)
+
+
+def test_a_podman_that_is_missing_is_a_problem_in_the_json_too(fake_podman: FakePodman, tmp_path: Path) -> None:
+    ended = fake_podman.invoke_here("doctor", "--json", PATH=str(tmp_path / "empty"))
+    assert (ended.code, ended.stderr) == (1, "")
+    (finding,) = json.loads(ended.stdout)["findings"]
+    assert finding["said"].startswith("podman is not installed: run ./bootstrap podman --version")
+
+
+def test_a_doctor_that_is_interrupted_finds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: object) -> list[Finding]:
+        raise Interrupted
+
+    monkeypatch.setattr(doctor, "examine", interrupted)
+    with pytest.raises(Interrupted):
+        doctor.diagnose(Manifests(chosen()))
 
 
 def test_up_where_a_port_is_taken_makes_nothing(fake_podman: FakePodman) -> None:

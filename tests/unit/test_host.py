@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from podserve import host
+from podserve.errors import Problem
 
 MARK = "_CONTAINERS_USERNS_CONFIGURED"
 
@@ -23,6 +24,7 @@ def became(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What this process would have become."""
     words: list[str] = []
     monkeypatch.setattr(host, "become", lambda *argv: words.extend(argv))
+    monkeypatch.setattr(host, "podman", lambda: None)
     monkeypatch.setattr(sys, "argv", ["/x/invoke", "users.add", "alice"])
     return words
 
@@ -34,6 +36,17 @@ def test_a_users_task_begins_anew_where_the_volumes_can_be_reached(
     assert host.rootless()
     host.enter()
     assert became == ["podman", "unshare", sys.executable, "-m", "invoke", "users.add", "alice"]
+
+
+def test_a_users_task_does_not_become_a_podman_that_hangs(became: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def hangs() -> None:
+        raise Problem("no answer")
+
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(host, "podman", hangs)
+    with pytest.raises(Problem, match="no answer"):
+        host.enter()
+    assert became == []
 
 
 def test_a_users_task_begins_anew_once(became: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
