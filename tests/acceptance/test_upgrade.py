@@ -1,15 +1,18 @@
 """The images before an upgrade are kept, and exchanged with today's when one goes back."""
 
+import shutil
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from podserve import images
-from podserve.commands import podman
+from podserve.commands import ROOT, podman, run
 from podserve.errors import Problem
 from tests.acceptance.own_pod import OwnPod
-from tests.acceptance.server import token
+from tests.acceptance.server import Account, token
 
 OLD, NEW = "localhost/podserve-base:latest", "localhost/podserve-dns:latest"
 """Two images that there are, to stand for the same one before and after an upgrade."""
@@ -59,3 +62,41 @@ def test_an_upgrade_that_changes_nothing_keeps_what_was_kept(name: str, monkeypa
 
 def test_an_upgrade_to_the_same_leaves_the_pod_as_it_is(own: OwnPod) -> None:
     assert "nothing was changed" in own.invoke("upgrade").stdout
+
+
+@pytest.fixture
+def checkout(own: OwnPod, tmp_path: Path) -> Iterator[Path]:
+    """A checkout with another image for DNS than this one's, and this one's memory of the pod."""
+    left_out = shutil.ignore_patterns(".git", ".venv", "artefacts", "__pycache__", ".*_cache")
+    made = shutil.copytree(ROOT, tmp_path / "checkout", symlinks=True, ignore=left_out)
+    (made / "docker/dns/rootfs/etc/upgraded").write_text(token())
+    before = images.identifiers(own.manifests.images)
+    yield made
+    for image, identity in zip(own.manifests.images, before, strict=True):
+        if identifier(image) != identity:
+            podman("rmi", "--force", identifier(image), check=False)
+        podman("tag", identity, image)
+        podman("rmi", image.replace("latest", "previous"), check=False)
+
+
+def test_an_upgrade_replaces_the_containers_over_the_same_volumes_and_one_goes_back(
+    own: OwnPod, checkout: Path, alice: Account
+) -> None:
+    def invoke(*words: str) -> None:
+        run(["env", "--chdir", str(checkout), sys.executable, "-m", "invoke", *words], env=own.environment, timeout=300)
+
+    def upgraded() -> bool:
+        return own.exec("dns", "test", "-e", "/etc/upgraded", check=False).ok
+
+    name, content = f"/webdav/{token()}", token().encode()
+    with own.server.http(alice) as client:
+        client.put(name, content=content).raise_for_status()
+    for words, after in ((["upgrade"], True), (["upgrade", "--back"], False)):
+        assert upgraded() != after
+        invoke(*words)
+        assert upgraded() == after
+        with own.server.http(alice) as client:
+            assert client.get(name).content == content
+        with own.server.imap(alice) as mailbox:
+            assert mailbox.folder_exists("INBOX")
+    assert "nothing was changed" in own.invoke("up").stdout
