@@ -19,7 +19,13 @@ fi
 mkdir -p "$state"
 
 # Podman that hangs (a lock that another holds, storage that does not answer) is told of, not waited for.
-podman() { timeout --foreground -k 5 60 podman "$@"; }
+podman() {
+    timeout --foreground -k 5 60 podman "$@" || {
+        code=$?
+        case $code in 124 | 137) echo "engine: podman has not ended within 60 s. See what 'podman info' says, as this user" >&2 ;; esac
+        return "$code"
+    }
+}
 
 catatonit=$(command -v catatonit || find /usr/libexec/podman /usr/lib/podman -name catatonit 2>/dev/null | head -n 1)
 if [ -z "$catatonit" ]; then
@@ -27,8 +33,9 @@ if [ -z "$catatonit" ]; then
     exit 1
 fi
 trial=localhost/podserve-trial-$$
+tried=$conf.$$
 tar -C "$(dirname "$catatonit")" -c catatonit | podman --log-level error import -q - "$trial" >/dev/null
-trap 'podman rmi -f "$trial-built" "$trial" >/dev/null 2>&1; rm -f "$conf.trial"' EXIT
+trap 'podman rmi -f "$trial-built" "$trial" >/dev/null 2>&1; rm -f "$tried"' EXIT
 
 hard() { awk -v what="$1" 'index($0, what) == 1 { print $(NF - 1) }' /proc/self/limits; }
 files=$(hard 'Max open files')
@@ -66,9 +73,9 @@ elif [ -n "${CONTAINERS_CONF-}" ]; then
 fi
 for words in limits no-pids-limit 'limits no-pids-limit' runc 'runc limits' 'runc no-pids-limit' 'runc limits no-pids-limit'; do
     # shellcheck disable=SC2086 # a list of words
-    settings $words > "$conf.trial"
-    if CONTAINERS_CONF=$conf.trial runs >/dev/null; then
-        mv "$conf.trial" "$conf"
+    settings $words > "$tried"
+    if CONTAINERS_CONF=$tried runs >/dev/null; then
+        mv "$tried" "$conf"
         echo "engine: Podman runs containers here with $words (.podserve/containers.conf), not by its own settings: $(echo "$failure" | tail -n 1)" >&2
         answer
     fi
