@@ -79,6 +79,12 @@ def exists(settings: Settings) -> bool:
     return _inspect(settings.pod) is not None
 
 
+def missing(settings: Settings) -> Problem:
+    """Return what to say where there is no pod; where it is a service, what systemd says of that, too."""
+    service = f", and its service is {systemd.told(settings)}" if systemd.installed(settings) else ""
+    return Problem(f"there is no pod {settings.pod}{service}. Start it: invoke up")
+
+
 def _runs(settings: Settings, digest: str) -> bool:
     """Return whether the pod runs, all of it, as the documents with that digest say; and as a service, if installed."""
     if systemd.installed(settings) and systemd.state(settings) != systemd.ACTIVE:
@@ -321,7 +327,7 @@ def restart(settings: Settings) -> None:
     """Restart every container of the pod and return when every endpoint answers. Raises Problem if there is no pod."""
     with alone(settings):
         if not exists(settings):
-            raise Problem(f"there is no pod {settings.pod}. Start it: invoke up")
+            raise missing(settings)
         if systemd.installed(settings):
             systemd.start(settings)
         else:

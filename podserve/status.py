@@ -10,7 +10,6 @@ from podserve.certificates import store
 from podserve.certificates.clients import looking_context
 from podserve.certificates.pairs import IMPORTED, Certificate
 from podserve.commands import podman, run
-from podserve.errors import Problem
 from podserve.manifests import Manifests, Volume
 
 
@@ -127,7 +126,7 @@ def look(manifests: Manifests) -> Status:
     """Look at the pod and try each of its endpoints. Raises Problem when there is no such pod."""
     settings = manifests.settings
     if not pod.exists(settings):
-        raise Problem(f"there is no pod {settings.pod}. Start it: invoke up")
+        raise pod.missing(settings)
     folders = volumes.folders([volume.name for volume in manifests.volumes.values()])
     certificate = store.current(folders[manifests.volumes["certificates"].name])
     context = looking_context(settings.domain)

@@ -210,6 +210,12 @@ def state(settings: Settings) -> str:
     return _systemctl("is-active", f"{settings.pod}.service", check=False).stdout.strip()
 
 
+def told(settings: Settings) -> str:
+    """Return that for a person, with the command that shows why."""
+    which = "--user " if host.rootless() else ""
+    return f"{state(settings)} (systemctl {which}status {settings.pod} tells more)"
+
+
 def journalled(settings: Settings) -> bool:
     """Return whether the journal has what the containers log."""
     return installed(settings) and not host.rootless()

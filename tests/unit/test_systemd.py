@@ -1,12 +1,13 @@
 """The pod as a service: its units, and hosts that cannot have one."""
 
+from collections.abc import Callable
 from configparser import ConfigParser
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from podserve import endpoints, homes, host, images, network, pod, systemd, volumes
+from podserve import endpoints, homes, host, images, network, pod, status, systemd, volumes
 from podserve.certificates import renewal
 from podserve.commands import ROOT, Result
 from podserve.errors import Problem
@@ -210,3 +211,29 @@ def test_there_is_nothing_to_take_back_where_nothing_was_installed(fake_podman: 
     assert ended.code == 1
     assert "is no service of this machine: there is nothing to take back" in ended.stderr
     assert called == []
+
+
+@pytest.mark.parametrize(("rootless", "which"), [(False, ""), (True, "--user ")])
+@pytest.mark.parametrize("task", [status.look, lambda manifests: pod.restart(manifests.settings)],
+                         ids=["status", "restart"])  # fmt: skip
+def test_a_service_without_its_pod_is_told_with_what_systemd_says(
+    called: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    task: Callable[[Manifests], object],
+    rootless: bool,  # noqa: FBT001
+    which: str,
+) -> None:
+    manifests = Manifests(chosen())
+    monkeypatch.setattr(pod, "exists", lambda _: False)
+    monkeypatch.setattr(host, "rootless", lambda: rootless)
+    monkeypatch.setattr(host, "podman", lambda: GOOD)
+    with pytest.raises(Problem) as alone:
+        task(manifests)
+    assert alone.value.text == "there is no pod podserve-simple. Start it: invoke up"
+    assert called == []
+    systemd.write(manifests, Path("/state/played"))
+    monkeypatch.setattr(systemd, "state", lambda _: "failed")
+    with pytest.raises(Problem) as service:
+        task(manifests)
+    more = f"(systemctl {which}status podserve-simple tells more). Start it: invoke up"
+    assert service.value.text == f"there is no pod podserve-simple, and its service is failed {more}"
