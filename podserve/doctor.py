@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from ipaddress import ip_address
 from typing import Literal
 
 from podserve import commands, host, network, pod, ports, volumes
@@ -185,12 +186,15 @@ def _name(patient: Patient) -> Iterable[Finding]:
     if not there:
         said = f"{domain} does not resolve here"
         yield Finding("name", "warning", said, f"give {domain} an A record with this host's address")
-    elif not there & mine:
-        said = f"{domain} leads to {', '.join(sorted(there))}, no address of this host (right behind a router that "
+    elif not (outward := {address for address in there if not ip_address(address).is_loopback}):
+        said = f"{domain} leads to {', '.join(sorted(there))}, which only this host takes for itself"
+        yield Finding("name", "warning", said, f"take {domain} out of /etc/hosts, which hides what others look up")
+    elif not outward & mine:
+        said = f"{domain} leads to {', '.join(sorted(outward))}, no address of this host (right behind a router that "
         said += "forwards the ports)"
         yield Finding("name", "warning", said, f"give {domain} an A record with this host's address")
     else:
-        yield Finding("name", "ok", f"{domain} leads here: {', '.join(sorted(there & mine))}")
+        yield Finding("name", "ok", f"{domain} leads here: {', '.join(sorted(outward & mine))}")
 
 
 BEFORE_UP: tuple[Check, ...] = (_version, _source_addresses, _user_ids, _first_port, _space, _ports)

@@ -1,15 +1,19 @@
 """The doctor: what it makes of what it is told of a host, and how it says so."""
 
+import datetime as dt
 import getpass
 import json
 import os
 import socket
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from podserve import doctor, host, pod
+from podserve import commands, doctor, host, pod, volumes
+from podserve.certificates import store
+from podserve.certificates.pairs import Certificate
 from podserve.doctor import Finding
 from podserve.errors import Interrupted, Problem
 from podserve.manifests import Manifests
@@ -166,13 +170,96 @@ def test_free_memory_is_judged(monkeypatch: pytest.MonkeyPatch, free: int, state
 
 
 @pytest.mark.parametrize(
-    ("there", "state"), [(set(), "warning"), ({"203.0.113.9"}, "warning"), ({"203.0.113.9", "127.0.0.1"}, "ok")]
+    ("there", "state", "said"),
+    [
+        (set(), "warning", "does not resolve here"),
+        ({"203.0.113.9"}, "warning", "leads to 203.0.113.9, no address of this host"),
+        ({"203.0.113.9", "127.0.0.1"}, "warning", "leads to 203.0.113.9, no address of this host"),
+        ({"127.0.0.1", "::1"}, "warning", "leads to 127.0.0.1, ::1, which only this host takes for itself"),
+        ({"127.0.1.1"}, "warning", "leads to 127.0.1.1, which only this host takes for itself"),
+        ({"203.0.113.9", "192.0.2.7"}, "ok", "leads here: 192.0.2.7"),
+        ({"127.0.0.1", "2001:db8::7"}, "ok", "leads here: 2001:db8::7"),
+    ],
 )
-def test_a_name_that_leads_elsewhere_is_a_warning(monkeypatch: pytest.MonkeyPatch, there: set[str], state: str) -> None:
+def test_a_name_that_leads_elsewhere_or_nowhere_for_others_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, there: set[str], state: str, said: str
+) -> None:
     monkeypatch.setattr(host, "looked_up", lambda _: there)
-    monkeypatch.setattr(host, "addresses", lambda: {"127.0.0.1", "::1"})
+    monkeypatch.setattr(host, "addresses", lambda: {"127.0.0.1", "::1", "192.0.2.7", "2001:db8::7"})
     (finding,) = examine(monkeypatch, GOOD, "name")
     assert finding.state == state
+    assert said in finding.said
+
+
+@pytest.mark.parametrize(
+    ("moved", "kept", "state"),
+    [(0, True, "ok"), (0, False, "warning"), (-2, True, "problem"), (-2, False, "problem")],
+)
+def test_a_clock_that_is_behind_or_that_nothing_keeps_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    moved: int,
+    kept: bool,  # noqa: FBT001
+    state: str,
+) -> None:
+    (tmp_path / "pyproject.toml").touch()
+    monkeypatch.setattr(commands, "ROOT", tmp_path)
+    monkeypatch.setattr(volumes, "existing", set)
+    monkeypatch.setattr(host, "clock_is_kept", lambda: kept)
+    now = time.time() + 1
+    monkeypatch.setattr(time, "time", lambda: now + moved)
+    (finding,) = examine(monkeypatch, GOOD, "clock")
+    assert finding.state == state
+
+
+@pytest.mark.parametrize(("ago", "state"), [(dt.timedelta(hours=1), "ok"), (dt.timedelta(hours=-1), "problem")])
+def test_a_clock_that_is_behind_the_certificate_is_a_problem(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ago: dt.timedelta, state: str
+) -> None:
+    starts = dt.datetime.now(dt.UTC) - ago
+    there = Certificate("authority", (), "an authority", starts, starts + dt.timedelta(days=90), "1", "ab")
+    monkeypatch.setattr(volumes, "existing", lambda: {Manifests(chosen()).volumes["certificates"].name})
+    monkeypatch.setattr(volumes, "folder", lambda _: tmp_path)
+    monkeypatch.setattr(store, "current", lambda _: there)
+    monkeypatch.setattr(host, "clock_is_kept", lambda: True)
+    (finding,) = examine(monkeypatch, GOOD, "clock")
+    assert finding.state == state
+
+
+@pytest.mark.parametrize(("hybrid", "state"), [(True, "warning"), (False, "ok")])
+def test_cgroups_that_crun_refuses_are_a_warning(
+    monkeypatch: pytest.MonkeyPatch,
+    hybrid: bool,  # noqa: FBT001
+    state: str,
+) -> None:
+    monkeypatch.setattr(host, "hybrid_cgroups", lambda: hybrid)
+    (finding,) = examine(monkeypatch, GOOD, "cgroups")
+    assert finding.state == state
+
+
+@pytest.mark.parametrize(
+    ("script", "state", "said"),
+    [
+        (
+            "echo 'engine: Podman cannot run a container' >&2; exit 1",
+            "problem",
+            "engine: Podman cannot run a container",
+        ),
+        ("echo 'engine: with limits' >&2", "ok", "engine: with limits"),
+        ('[ "$*" = --again ]', "ok", "runs a container and a build by Podman's own settings"),
+    ],
+    ids=["fails", "by settings that were found", "by its own settings"],
+)
+def test_a_podman_that_runs_no_container_is_a_problem(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str, state: str, said: str
+) -> None:
+    engine = tmp_path / "docker" / "engine.sh"
+    engine.parent.mkdir()
+    engine.write_text(f"#!/bin/sh\n{script}\n")
+    engine.chmod(0o755)
+    monkeypatch.setattr(commands, "ROOT", tmp_path)
+    (finding,) = examine(monkeypatch, GOOD, "runtime")
+    assert (finding.state, finding.said) == (state, said)
 
 
 def test_an_address_of_this_host_is_known() -> None:
