@@ -62,7 +62,7 @@ class Status:
         other = pod.others_certificate(self.endpoints, self.certificate)
         return [
             *([down] if self.service not in {"", systemd.ACTIVE} else []),
-            *(f"container {c.name} is {c.state}" for c in self.containers if c not in running),
+            *(f"container {c.name} is {c.state}: invoke up starts it" for c in self.containers if c not in running),
             *(f"container {c.name} fails its health check" for c in running if not c.healthy),
             *(f"{answer.port} does not answer: {answer.error}" for answer in self.endpoints if not answer.ok),
             *(f"{port} serves another certificate than the volume holds: invoke restart" for port in other),

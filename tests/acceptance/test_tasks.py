@@ -55,6 +55,18 @@ def test_status_exits_1_when_a_service_is_not_well(own: OwnPod) -> None:
     assert own.invoke("status").ok
 
 
+def test_a_pod_that_a_killed_backup_has_left_paused_is_started_by_up(own: OwnPod) -> None:
+    podman("pod", "pause", own.name)
+    try:
+        seen = own.invoke("status", check=False)
+        assert seen.code == 1
+        assert "is paused: invoke up" in seen.stdout
+        own.invoke("up")
+    finally:
+        podman("pod", "unpause", own.name, check=False)
+    assert own.invoke("status").ok
+
+
 def test_wrong_settings_are_refused_all_at_once_and_change_nothing(own: OwnPod) -> None:
     before = containers(own)
     refused = own.invoke(

@@ -39,7 +39,14 @@ def test_a_pod_that_is_well_has_no_problems() -> None:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"containers": [Container("mail", "exited", healthy=False, restarts=1)]}, "container mail is exited"),
+        (
+            {"containers": [Container("mail", "exited", healthy=False, restarts=1)]},
+            "container mail is exited: invoke up",
+        ),
+        (
+            {"containers": [Container("mail", "paused", healthy=False, restarts=1)]},
+            "container mail is paused: invoke up",
+        ),
         ({"containers": [Container("mail", "running", healthy=False, restarts=0)]}, "container mail fails its health"),
         ({"endpoints": [Answer("smtp", "Connection refused", 0.01)]}, "smtp does not answer: Connection refused"),
         ({"endpoints": [Answer("smtp", "", 0.01, "cd")]}, "smtp serves another certificate than the volume holds"),
