@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from podserve.commands import ROOT, lines, podman
-from podserve.errors import Interrupted, Problem
+from podserve.errors import Interrupted, Problem, uninterrupted
 
 _STEP = re.compile(r"STEP (\d+)/(\d+): (.*)")
 UP_TO_DATE = "images: up to date"
@@ -82,10 +82,11 @@ def exchange(names: Sequence[str]) -> None:
     kept, now = _present([_previous(name) for name in names]), _present(names)
     if missing := [name for name in names if _previous(name) not in kept]:
         raise Problem(f"there is nothing to go back to: no image {_previous(missing[0])}, which invoke upgrade keeps")
-    for name in names:
-        podman("tag", kept[_previous(name)], name)
-        if name in now:
-            podman("tag", now[name], _previous(name))
+    with uninterrupted():  # a mix of both would be exchanged for the other mix when the task is run again
+        for name in names:
+            podman("tag", kept[_previous(name)], name)
+            if name in now:
+                podman("tag", now[name], _previous(name))
 
 
 def _previous(name: str) -> str:

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from podserve import pod, volumes
 from podserve.commands import podman, run
-from podserve.errors import INTERRUPTIONS, Problem
+from podserve.errors import Problem, uninterrupted
 from podserve.manifests import Manifests
 
 _REPLACED = {"dav", "home", "site"}
@@ -36,17 +35,6 @@ def scratch(manifests: Manifests, purpose: str) -> Iterator[Path]:
 
 
 @contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Let nobody interrupt what goes on, nor the programs that it runs."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in INTERRUPTIONS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
 def _still(manifests: Manifests) -> Iterator[None]:
     """Let no process of the pod run meanwhile: clients wait, and nothing is half-written by two programs."""
     name = manifests.settings.pod
@@ -57,7 +45,7 @@ def _still(manifests: Manifests) -> Iterator[None]:
         podman("pod", "pause", name)
         yield
     finally:
-        with _uninterrupted():
+        with uninterrupted():
             podman("pod", "unpause", name)
 
 

@@ -1,12 +1,15 @@
 """Building the images: what docker/build.sh says is shown as it goes, and told when it fails."""
 
 import io
+import os
+import signal
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from podserve import images
+from podserve.commands import Result
 from podserve.errors import Problem
 
 Builder = Path
@@ -135,3 +138,19 @@ def test_a_build_that_fails_elsewhere_has_shown_its_lines(builder: Builder) -> N
     with pytest.raises(Problem, match="could not be built: see the lines above"):
         images.build(console=console)
     assert shown(console) == "dns: the build failed\n"
+
+
+def test_images_are_exchanged_all_or_none_also_when_that_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = {"a:latest": "a2", "a:previous": "a1", "b:latest": "b2", "b:previous": "b1"}
+
+    def podman(verb: str, *words: str, **_: object) -> Result:
+        if verb == "tag":
+            os.kill(os.getpid(), signal.SIGINT)
+            there[words[1]] = words[0]
+        return Result((verb, *words), 0, there[words[-1]], "")
+
+    monkeypatch.setattr(images, "podman", podman)
+    images.exchange(["a:latest", "b:latest"])
+    assert there == {"a:latest": "a1", "a:previous": "a2", "b:latest": "b1", "b:previous": "b2"}
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
