@@ -4,7 +4,8 @@ import datetime as dt
 import io
 import ssl
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -69,6 +70,16 @@ class Certificate:
     def covers(self, name: str) -> bool:
         """Return whether it is for that name, by itself or by a wildcard in place of its first label (RFC 6125)."""
         return bool({name, f"*.{name.partition('.')[2]}"} & set(self.names))
+
+
+@contextmanager
+def legible(what: str, remedy: str) -> Iterator[None]:
+    """Raise Problem, with what to do, where a certificate is malformed: much of it is parsed when it is asked for."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension,
+            x509.UnsupportedGeneralNameType) as error:  # fmt: skip
+        raise Problem(f"{what} is no certificate that can be read: {error}. {remedy}") from error
 
 
 def describe(leaf: x509.Certificate, origin: str) -> Certificate:
@@ -232,6 +243,7 @@ def _public(key: object) -> bytes:
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)  # type: ignore[attr-defined,no-any-return]
 
 
+@legible("what was brought", "Ask those who issued it for another")
 def require_good(pair: Pair, names: tuple[str, ...]) -> list[str]:
     """Return warnings for a pair that may be served as the first of `names`.
 

@@ -3,9 +3,6 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-
 from podserve import volumes
 from podserve.certificates import acme, authority, pairs, store
 from podserve.certificates.pairs import IMPORTED, Certificate, Pair
@@ -96,7 +93,4 @@ def _imported(there: Certificate, settings: Settings, *, force: bool) -> Outcome
 
 def bring(manifests: Manifests, certificate: Path, key: Path) -> Outcome:
     """Take a pair that was made elsewhere into use. A Problem says what is wrong with it, and changes nothing."""
-    try:
-        return _take(manifests, pairs.read(certificate, key, IMPORTED))
-    except (UnsupportedAlgorithm, x509.DuplicateExtension) as error:
-        raise Problem(f"clients do not take a certificate like that in {certificate}: {error}") from error
+    return _take(manifests, pairs.read(certificate, key, IMPORTED))

@@ -9,7 +9,7 @@ from cryptography import x509
 
 from podserve import volumes
 from podserve.certificates import container
-from podserve.certificates.pairs import IMPORTED, Certificate, Pair, describe
+from podserve.certificates.pairs import IMPORTED, Certificate, Pair, describe, legible
 from podserve.errors import Problem
 from podserve.manifests import Manifests
 
@@ -33,13 +33,11 @@ def current(folder: Path) -> Certificate | None:
     file = folder / "current" / "tls.crt"
     if not file.exists():
         return None
-    try:
-        leaf = x509.load_pem_x509_certificate(file.read_bytes())
-    except ValueError as error:
-        raise Problem(f"{file} is no certificate: {error}. Another one: invoke certs.issue") from error
     said = file.with_name("origin")
     # A pair that somebody put there is as one that was imported: theirs.
-    return describe(leaf, said.read_text().strip() if said.exists() else IMPORTED)
+    origin = said.read_text().strip() if said.exists() else IMPORTED
+    with legible(str(file), "Another one: invoke certs.issue"):
+        return describe(x509.load_pem_x509_certificate(file.read_bytes()), origin)
 
 
 def root(folder: Path) -> str:

@@ -1,14 +1,18 @@
 """The certificate that the pod serves: shown, imported, refused, kept; and when it isn't the volume's, told."""
 
 import contextlib
+import datetime as dt
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives import serialization
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PrivateFormat
+from cryptography.x509.oid import ExtensionOID
 
 from podserve import endpoints
 from podserve.certificates import authority, pairs, store
@@ -33,6 +37,12 @@ class Brought:
     def another(self, *names: str) -> Pair:
         """Return another pair of the same authority."""
         return authority.issue(self.folder, names, "ec256")
+
+    def elsewhere(self) -> Pair:
+        """Return a pair of another authority, of the same name."""
+        folder = self.folder / "elsewhere"
+        folder.mkdir()
+        return authority.issue(folder, self.pair.certificate.names, "ec256")
 
 
 @pytest.fixture
@@ -99,6 +109,9 @@ def test_an_imported_pair_is_served_everywhere_and_up_does_not_replace_it(own: O
     assert secret not in imported.stdout + imported.stderr + own.logs()
 
 
+NONSENSE = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, b"nonsense")
+
+
 def _encrypt(brought: Brought) -> None:
     secret = serialization.BestAvailableEncryption(b"secret")
     brought.key.write_bytes(brought.pair.key.private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, secret))
@@ -106,6 +119,20 @@ def _encrypt(brought: Brought) -> None:
 
 def _swap(brought: Brought) -> None:
     brought.cert, brought.key = brought.key, brought.cert
+
+
+def _again(brought: Brought, *, ended: bool = False, names: x509.ExtensionType | None = None) -> None:
+    """Bring the same certificate, but for its dates or its names, as its authority may have made it."""
+    leaf, now = brought.pair.chain[0], dt.datetime.now(dt.UTC)
+    made = x509.CertificateBuilder(
+        leaf.issuer, leaf.subject, leaf.public_key(), leaf.serial_number, now - dt.timedelta(days=2),
+        now + dt.timedelta(days=-1 if ended else 1),
+    )  # fmt: skip
+    alternative = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    signer = serialization.load_pem_private_key((brought.folder / "ca.pem").read_bytes(), None)
+    assert isinstance(signer, ec.EllipticCurvePrivateKey)
+    signed = made.add_extension(names or alternative, critical=False).sign(signer, hashes.SHA256())
+    brought.cert.write_bytes(pairs.pem([signed]))
 
 
 BAD: dict[str, tuple[Callable[[Brought], object], str]] = {
@@ -126,6 +153,12 @@ BAD: dict[str, tuple[Callable[[Brought], object], str]] = {
         lambda b: Brought(b.folder, "example.org", "mail.example.org"),
         "the certificate is for example.org",
     ),
+    "expired": (lambda b: _again(b, ended=True), "has expired"),
+    "a chain with a gap": (
+        lambda b: b.cert.write_bytes(pairs.pem([*b.pair.chain, *b.elsewhere().roots])),
+        "was not issued by the one after it",
+    ),
+    "names of nonsense": (lambda b: _again(b, names=NONSENSE), "is no certificate that can be read"),
     "neither": (lambda b: b.cert.write_text("Dear sir,\n"), "no certificate in PEM"),
 }
 

@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 
 from podserve.certificates import pairs
 from podserve.errors import Problem
@@ -46,6 +46,7 @@ class Maker:
         begins: dt.datetime = NOW - DAY,
         ends: dt.datetime = NOW + 90 * DAY,
         use: x509.ObjectIdentifier = ExtendedKeyUsageOID.SERVER_AUTH,
+        raw: tuple[x509.ObjectIdentifier, bytes] | None = None,
     ) -> x509.Certificate:
         """Return one."""
         made = (
@@ -61,7 +62,9 @@ class Maker:
         if names:
             alternative = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
             made = made.add_extension(alternative, critical=False)
-        if not authority:
+        if raw:
+            made = made.add_extension(x509.UnrecognizedExtension(*raw), critical=False)
+        elif not authority:
             made = made.add_extension(x509.ExtendedKeyUsage([use]), critical=False)
         return made.sign(signer, hashes.SHA256())
 
@@ -92,6 +95,11 @@ class Maker:
     def judge(self) -> list[str]:
         """Read the two files and judge them, as certs.import does."""
         return pairs.require_good(pairs.read(self.cert, self.key, pairs.IMPORTED, [self.root]), NAMES)
+
+    def misname(self, leaf: x509.Certificate) -> list[x509.Certificate]:
+        """Return a chain whose first has, as its subject, text of a type that is none."""
+        content = leaf.public_bytes(Encoding.DER).replace(b"\x0c\x04leaf", b"\x09\x04leaf")
+        return [x509.load_der_x509_certificate(content), self.middle]
 
     def swap(self) -> None:
         """Bring the files in the wrong order."""
@@ -166,6 +174,19 @@ BAD: dict[str, tuple[Callable[[Maker], object], str]] = {
         lambda made: made.cert.write_text("-----BEGIN CERTIFICATE-----\nYWJj\n-----END CERTIFICATE-----\n"),
         "holds no certificate that can be read",
     ),
+    "names of nonsense": (
+        lambda made: made.bring(names=(), raw=(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, b"nonsense")),
+        "is no certificate that can be read",
+    ),
+    "a name beyond ASCII": (
+        lambda made: made.bring(names=(), raw=(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, b"0\x03\x82\x01\xff")),
+        "is no certificate that can be read",
+    ),
+    "a use of nonsense": (
+        lambda made: made.bring(raw=(ExtensionOID.EXTENDED_KEY_USAGE, b"nonsense")),
+        "is no certificate that can be read",
+    ),
+    "a subject of no type": (lambda made: made.bring(chain=made.misname), "is no certificate that can be read"),
     "an encrypted key": (
         lambda made: made.write_key(made.root_key, serialization.BestAvailableEncryption(b"secret")),
         "is encrypted, and the services have nobody to ask",
