@@ -34,7 +34,7 @@ def _from_authority(manifests: Manifests) -> Pair:
 
 def provide(manifests: Manifests) -> Certificate:
     """Return the pod's certificate; where there is none, one of the private authority's to begin with."""
-    return store.current(store.folder(manifests)) or store.take(manifests, _from_authority(manifests))
+    return store.current(store.folder(manifests)) or _take(manifests, _from_authority(manifests)).certificate
 
 
 def _take(manifests: Manifests, pair: Pair) -> Outcome:
@@ -48,8 +48,7 @@ def issue(manifests: Manifests) -> Outcome:
         case "acme":
             return _take(manifests, acme.obtain(manifests, manifests.settings.certified_names))
         case "authority":
-            # Its root is the clients' to import: that this host does not know it is no news.
-            return Outcome(store.take(manifests, _from_authority(manifests)), changed=True)
+            return _take(manifests, _from_authority(manifests))
         case _:
             raise Problem(
                 "certificate_source is import: the certificate is yours to bring, by invoke certs.import CERT KEY. "

@@ -343,6 +343,25 @@ def test_the_key_is_of_the_type_that_is_set(volumes: Volumes, key_type: str) -> 
     assert f"{'rsa' if isinstance(key, rsa.RSAPrivateKey) else 'ec'}{key.key_size}" == key_type
 
 
+def test_what_the_authority_issues_is_judged_as_any_other_pair(
+    volumes: Volumes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(authority, "LIFETIME", dt.timedelta(minutes=-30))
+        with pytest.raises(Problem, match="has expired"):
+            renewal.provide(volumes.manifests())
+    assert store.current(volumes.certificates) is None
+    there = renewal.provide(volumes.manifests())
+    monkeypatch.setattr(authority, "LIFETIME", dt.timedelta(minutes=-30))
+    with pytest.raises(Problem, match="has expired"):
+        renewal.issue(volumes.manifests())
+    assert store.current(volumes.certificates) == there
+
+
+def test_what_the_authority_issues_comes_without_a_warning(volumes: Volumes) -> None:
+    assert renewal.issue(volumes.manifests()).warnings == []
+
+
 def test_an_imported_pair_is_never_replaced_by_a_renewal(volumes: Volumes, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     pair = authority.issue(tmp_path / "elsewhere", NAMES[:1], "ec256")
