@@ -324,7 +324,10 @@ def repos_remove(c: Context, name: str, yes: bool = False) -> None:  # noqa: FBT
 
 def _swap(c: Context, change: Callable[[manifests.Manifests], renewal.Outcome]) -> None:
     """Change the pod's certificate, and show what came of it when every port serves it."""
-    report.renewed(pod.swap(_manifests(c), change), Console())
+    outcome = pod.swap(_manifests(c), change)
+    report.renewed(outcome, Console())
+    # Where cron mails it, which is to hear of nothing else.
+    report.warn(outcome.warnings, Console(stderr=True))
 
 
 @task(name="show")

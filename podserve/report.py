@@ -143,12 +143,11 @@ def certificate(there: Certificate, answers: list[Answer], console: Console) -> 
 
 
 def renewed(outcome: renewal.Outcome, console: Console) -> None:
-    """Show which certificate is in use after a task that may have changed it, and what to warn of."""
+    """Show which certificate is in use after a task that may have changed it."""
     there = outcome.certificate
     new = "[green]✓[/] a new certificate is served" if outcome.changed else "the certificate stays: nothing was changed"
     console.print(f"{new}: {there.origin}, {there.days_left} days left, SHA-256 {there.fingerprint}", highlight=False,
                   soft_wrap=True)  # fmt: skip
-    warn(outcome.warnings, console)
 
 
 def warn(warnings: list[str], console: Console) -> None:

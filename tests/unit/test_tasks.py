@@ -1,5 +1,6 @@
 """The tasks: each tells what it is for, refuses what cannot be, and passes on to Podman what it was asked."""
 
+import datetime as dt
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,7 +9,10 @@ import pytest
 from invoke import Collection, Task
 
 import tasks
+from podserve import pod
 from podserve.accounts import Accounts
+from podserve.certificates.pairs import Certificate
+from podserve.certificates.renewal import Outcome
 from podserve.commands import ROOT
 from tests.unit.helpers import FakePodman
 
@@ -115,3 +119,15 @@ def test_accounts_need_a_pod_that_was_up_before(fake_podman: FakePodman) -> None
     ended = fake_podman.invoke_here("users.list", INVOKE_POD="podserve-unit")
     assert (ended.code, ended.stdout) == (1, "")
     assert ended.stderr == "podserve: there is no volume podserve-unit-accounts yet: invoke up makes it\n"
+
+
+def test_what_a_renewal_warns_of_reaches_cron_which_drops_the_rest(
+    fake_podman: FakePodman, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = dt.datetime.now(dt.UTC)
+    there = Certificate("import", ("example.org",), "", now, now, "1", "")
+    monkeypatch.setattr(pod, "swap", lambda *_: Outcome(there, warnings=["it ends soon"]))
+    renewed = fake_podman.invoke_here("certs.renew")
+    assert "nothing was changed" in renewed.stdout
+    assert "it ends soon" not in renewed.stdout
+    assert renewed.stderr.strip() == "Warning: it ends soon"
