@@ -7,6 +7,7 @@
 A file that was cut off, or changed anywhere, is told from a whole one.
 """
 
+import errno
 import hashlib
 import io
 import json
@@ -177,18 +178,20 @@ class _Inside:
 
 @contextmanager
 def _opened(file: Path, progress: Progress) -> Iterator[tuple[tarfile.TarFile, _Whole]]:
-    """Yield an archive to be read from its beginning. Whatever is wrong with it is raised as Problem."""
+    """Yield an archive to be read from its beginning. Raises Problem for all that is wrong with it, but a full disk."""
     try:
         with file.open("rb") as compressed:
             whole = _Whole(compressed, progress)
             with tarfile.open(fileobj=whole, mode="r|", bufsize=_CHUNK) as tar:
                 yield tar, whole
     except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:  # where it is unpacked
+            raise
         raise Problem(f"{file} cannot be read: {error.strerror or error}") from error
     except (tarfile.TarError, zstandard.ZstdError, ValueError, LookupError, TypeError) as error:
         raise Problem(f"{file} is no whole archive of PodServe's ({error}). Nothing was changed") from error
     except Problem as problem:
-        raise Problem(f"{file} is no good archive: {problem.message}. Nothing was changed") from problem
+        raise Problem(f"{file} is no good archive: {problem.text}. Nothing was changed") from problem
 
 
 def verify(file: Path, progress: Progress) -> tuple[Header, int]:

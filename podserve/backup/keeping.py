@@ -39,8 +39,13 @@ def _destination(name: str) -> Iterator[BinaryIO]:
     if file.exists():
         raise Problem(f"{file} exists already, and is kept: give another name, or remove it")
     try:
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
-            os.fchmod(out.fileno(), 0o600)
+        made = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    except FileExistsError as error:
+        raise Problem(
+            f"{part} is there already: a backup is being written, or one was killed. Give another name, or remove it"
+        ) from error
+    try:
+        with os.fdopen(made, "wb") as out:
             yield out
             out.flush()
             os.fsync(out.fileno())

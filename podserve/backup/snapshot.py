@@ -31,7 +31,7 @@ def scratch(manifests: Manifests, purpose: str) -> Iterator[Path]:
         try:
             volumes.remove([name])
         except Problem as problem:  # what was done with it is done, and the next one begins by removing it
-            print(f"volume {name} is left over: {problem.message}", file=sys.stderr)
+            print(f"volume {name} is left over: {problem.text}", file=sys.stderr)
 
 
 @contextmanager

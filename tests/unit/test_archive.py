@@ -1,5 +1,6 @@
 """The archive of a backup: what comes back, and what is refused."""
 
+import errno
 import io
 import json
 import os
@@ -77,11 +78,23 @@ def test_what_was_put_in_comes_back_as_it_was(kept: Path, made: Path, tmp_path: 
     assert seen(back) == seen(kept)
 
 
+def test_a_disk_that_is_full_while_it_is_unpacked_is_not_laid_to_the_archive(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tarfile.TarFile, "extract", full)
+    with pytest.raises(OSError, match="No space left"):
+        archive.extract(made, tmp_path / "back", ignore)
+
+
 def refusal(file: Path) -> str:
     """Return why an archive is refused; it says which, and that nothing was changed."""
     with pytest.raises(Problem) as refused:
         archive.verify(file, ignore)
-    said = str(refused.value.message)
+    said = refused.value.text
+    assert "podserve: " not in said
     assert str(file) in said
     assert "Nothing was changed" in said
     return said
