@@ -187,6 +187,12 @@ def test_versions_are_the_ones_the_project_is_written_for(own: OwnPod) -> None:
     assert "BIND 9.20." in own.exec("dns", "named", "-v").stdout
 
 
+def test_dovecot_and_postfix_sync_what_they_accept(own: OwnPod) -> None:
+    assert own.exec("mail", "doveconf", "-h", "mail_fsync").stdout.strip() in {"optimized", "always"}
+    # Postfix syncs whatever is set: it has no parameter that would keep it from it.
+    assert "fsync" not in own.exec("mail", "postconf").stdout
+
+
 def test_images_carry_oci_labels(own: OwnPod) -> None:
     del own
     for image in ("base", "certificates", *SERVICES):
