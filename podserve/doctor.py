@@ -39,11 +39,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Patient:
-    """What the checks look at: the pod's documents, what Podman tells of itself, and whether the pod is there."""
+    """What the checks look at: the pod's documents, what Podman tells of itself, and the pod's state."""
 
     manifests: Manifests
     podman: host.Podman
-    there: bool
+    state: str
 
 
 Check = Callable[[Patient], Iterable[Finding]]
@@ -108,20 +108,19 @@ def _first_port(patient: Patient) -> Iterable[Finding]:
 
 
 def _ports(patient: Patient) -> Iterable[Finding]:
-    if patient.there:
-        yield Finding("ports", "ok", f"held by {patient.manifests.settings.pod} itself")
-        return
-    obstacles = ports.taken(patient.manifests)
+    running = patient.state in {"Running", "Degraded"}
+    obstacles = ports.taken(patient.manifests, running=running)
     yield from (Finding("ports", "problem", obstacle.said, obstacle.fix) for obstacle in obstacles)
     if not obstacles:
-        yield Finding("ports", "ok", f"all free on {patient.manifests.settings.bind}")
+        held = f", or held by {patient.manifests.settings.pod} itself" if running else ""
+        yield Finding("ports", "ok", f"all free on {patient.manifests.settings.bind}{held}")
 
 
 def _space(patient: Patient) -> Iterable[Finding]:
     folder = patient.podman.storage
     free, claimed = host.free_space(folder), sum(volume.bytes for volume in patient.manifests.volumes.values())
     said = f"{free / GIB:.1f} GiB free for {folder}"
-    needed = SPACE_OF_A_POD if patient.there else SPACE
+    needed = SPACE_OF_A_POD if patient.state else SPACE
     if free < needed:
         yield Finding("disk", "problem", f"{said}: expected {needed / GIB:.1f}", f"podman system prune; df -h {folder}")
     elif free < claimed:
@@ -205,7 +204,7 @@ CHECKS: tuple[Check, ...] = (*BEFORE_UP, _runtime, _cgroups, _memory, _clock, _h
 def examine(manifests: Manifests, checks: Iterable[Check] = CHECKS) -> list[Finding]:
     """Return what the checks find; after a problem with Podman itself only that. Raises Problem if Podman hangs."""
     told = host.podman()
-    patient = Patient(manifests, told, there=told.version >= host.OLDEST and pod.exists(manifests.settings))
+    patient = Patient(manifests, told, pod.state(manifests.settings) if told.version >= host.OLDEST else "")
     found: list[Finding] = []
     for check in checks:
         found += check(patient)

@@ -74,9 +74,14 @@ def _inspect(pod: str) -> dict[str, Any] | None:
     return inspected
 
 
+def state(settings: Settings) -> str:
+    """Return what Podman calls the pod's state (`Running`, `Degraded`, `Exited`, …), or an empty text for no pod."""
+    return str((_inspect(settings.pod) or {}).get("State", ""))
+
+
 def exists(settings: Settings) -> bool:
     """Return whether the pod exists, running or not."""
-    return _inspect(settings.pod) is not None
+    return state(settings) != ""
 
 
 def missing(settings: Settings) -> Problem:

@@ -1,6 +1,7 @@
 """The host's ports: which of those that the pod serves on are taken, and by whom."""
 
 import errno
+import functools
 import re
 import socket
 from dataclasses import dataclass
@@ -18,9 +19,21 @@ class Obstacle:
     fix: str
 
 
-def taken(manifests: Manifests) -> list[Obstacle]:
-    """Return an obstacle for each port of the table that something else on this host holds."""
+EVERY = "0.0.0.0", "*", "[::]"  # noqa: S104
+"""Every address, as ss writes it."""
+ROOTLESS = {"pasta", "pasta.avx2", "passt", "passt.avx2", "slirp4netns", "rootlessport"}
+"""What holds the ports of rootless Podman's pods; none tells of which pod."""
+SOME_POD = "?"
+"""No pod's name."""
+
+
+def taken(manifests: Manifests, *, running: bool = False) -> list[Obstacle]:
+    """Return an obstacle for each port of the table that something else on this host than the pod itself holds.
+
+    `running` is whether the pod runs.
+    """
     bind, found = manifests.settings.bind, []
+    listening = functools.cache(_listening)
     for port in manifests.ports.values():
         family = socket.AF_INET6 if ":" in bind else socket.AF_INET
         kind = socket.SOCK_DGRAM if port.protocol == "UDP" else socket.SOCK_STREAM
@@ -31,32 +44,49 @@ def taken(manifests: Manifests) -> list[Obstacle]:
             except PermissionError:  # a low port, which is looked at for itself (doctor)
                 continue
             except OSError as error:
-                found.append(_obstacle(bind, port, error))
+                if error.errno == errno.EADDRINUSE:
+                    own = manifests.settings.pod if running else ""
+                    found += _in_use(bind, port, own, listening())
+                else:
+                    found.append(_obstacle(bind, port, error))
     return list(dict.fromkeys(found))  # an address that is none of this host's is said once
 
 
 def _obstacle(bind: str, port: Port, error: OSError) -> Obstacle:
     name = f"port {port.number}/{port.protocol}"
-    if error.errno == errno.EADDRINUSE:
-        by, fix = _holder(bind, port)
-        return Obstacle(f"{name} is taken on {bind}{by}", fix)
     if error.errno == errno.EADDRNOTAVAIL:
         return Obstacle(f"bind is {bind}, which is no address of this host", "ip -brief address, and set bind")
     return Obstacle(f"{name} on {bind} cannot be served: {error.strerror}", "ip -brief address, and set bind")
 
 
-def _holder(bind: str, port: Port) -> tuple[str, str]:
-    """Return who holds a port of an address, as the end of a sentence, and how to make it let go."""
-    see = ["ss", "-H", "-l", "-n", "-p", f"-{port.protocol[0].lower()}", f"sport = :{port.number}"]
-    every = ("0.0.0.0", "*", "[::]")  # noqa: S104  # as ss writes them
-    sockets = re.findall(r'(\S+):\d+ .*\(\("([^"]+)",pid=(\d+)', run(see, check=False, timeout=5).stdout)
+def _listening() -> list[tuple[str, str, str, str, str]]:
+    """Return each socket that is served on: its protocol (tcp, udp), address, port, program and process."""
+    found = run(["ss", "-H", "-l", "-n", "-t", "-u", "-p"], check=False, timeout=5).stdout
+    return re.findall(r'^(\S+) .*?(\S+):(\d+) .*\(\("([^"]+)",pid=(\d+)', found, re.MULTILINE)
+
+
+def _in_use(bind: str, port: Port, own: str, listening: list[tuple[str, str, str, str, str]]) -> list[Obstacle]:
+    """Return the obstacle that a port's holder is, who is named with how to make it let go; none for the pod `own`."""
+    said, protocol = f"port {port.number}/{port.protocol} is taken on {bind}", port.protocol.lower()
     holders = [
-        words[1:] for words in sockets if bind in every or words[0].partition("%")[0] in {bind, f"[{bind}]", *every}
+        (program, process)
+        for kind, address, number, program, process in listening
+        if (kind, number) == (protocol, str(port.number))
+        and (bind in EVERY or address.partition("%")[0] in {bind, f"[{bind}]", *EVERY})
     ]
     if not holders:
-        return "", f"sudo ss -l{port.protocol[0].lower()}np 'sport = :{port.number}' tells by whom; or set bind"
-    program, process = holders[0]
-    if program == "conmon" and (pod := _pod_of(process)):
+        return [Obstacle(said, f"sudo ss -l{protocol[0]}np 'sport = :{port.number}' tells by whom; or set bind")]
+    others = [holder for holder in holders if not own or _pod_of(*holder) not in {own, SOME_POD}]
+    return [Obstacle(f"{said}{by}", fix) for by, fix in map(_told, others[:1])]
+
+
+def _told(holder: tuple[str, str]) -> tuple[str, str]:
+    """Return who holds a port, as the end of a sentence, and how to make it let go."""
+    program, process = holder
+    pod = _pod_of(program, process)
+    if pod == SOME_POD:
+        return f" by another pod ({program}, process {process})", "podman pod ps, and podman pod stop; or set bind"
+    if pod:
         return f" by the pod {pod}", f"podman pod stop {pod}"
     unit = _unit_of(process)
     by = f" by {unit.removesuffix('.service') if unit else program} (process {process})"
@@ -65,10 +95,22 @@ def _holder(bind: str, port: Port) -> tuple[str, str]:
     return by, f"systemctl disable --now {unit}" if unit else f"kill {process}, or set another bind"
 
 
-def _pod_of(conmon: str) -> str:
-    """Return the pod that a conmon's container belongs to, or the container's name when it is in none."""
-    words = Path(f"/proc/{conmon}/cmdline").read_bytes().split(b"\0")
-    container = words[words.index(b"-c") + 1].decode() if b"-c" in words else ""
+def _pod_of(program: str, process: str) -> str:
+    """Return the pod that a port's holder serves, SOME_POD where it tells not which, or an empty text for none."""
+    if program in ROOTLESS:
+        return SOME_POD
+    if program != "conmon":
+        return ""
+    try:
+        words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
+    except OSError:  # it has ended meanwhile
+        return ""
+    return _pod_of_container(words[words.index(b"-c") + 1].decode()) if b"-c" in words else ""
+
+
+@functools.cache
+def _pod_of_container(container: str) -> str:
+    """Return the pod that a container (by its id) belongs to, or the container's name when it is in none."""
     shown = podman("ps", "--pod", "--no-trunc", "--filter", f"id={container}", "--format", "{{.PodName}} {{.Names}}",
                    check=False).stdout.split()  # fmt: skip
     return shown[0] if shown else ""

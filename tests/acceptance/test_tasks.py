@@ -2,14 +2,16 @@
 
 import json
 import socket
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import dns.message
 import dns.query
 import dns.rcode
 import pytest
 
-from podserve import volumes
+from podserve import images, volumes
 from podserve.commands import podman
 from podserve.waiting import NotYet, wait_until
 from tests.acceptance.own_pod import OwnPod
@@ -89,12 +91,40 @@ def test_a_port_in_use_is_refused_before_anything_is_made(own: OwnPod) -> None:
     assert not podman("network", "exists", other, check=False).ok
 
 
-def test_an_up_that_fails_half_way_leaves_what_was_there_before(own: OwnPod) -> None:
+@pytest.mark.parametrize(("bind", "told"), [("127.0.0.251", "port 993/TCP is taken"), ("192.0.2.1", "no address of")])
+def test_an_address_that_cannot_be_served_on_is_refused_while_the_pod_serves_on(
+    own: OwnPod, bind: str, told: str
+) -> None:
+    before = containers(own)
     with socket.create_server(("127.0.0.251", 993)):
-        failed = own.invoke("up", check=False, INVOKE_BIND="127.0.0.251")
+        refused = own.invoke("up", check=False, INVOKE_BIND=bind)
+    assert refused.code == 1
+    assert told in refused.stderr
+    assert containers(own) == before
+    assert own.invoke("status").ok
+
+
+@contextmanager
+def dns_that_does_not_start() -> Iterator[None]:
+    """Have the DNS service's image, as current as the one before, be one whose daemon ends at once."""
+    image = "localhost/podserve-dns:latest"
+    before = images.identifiers([image])[0]
+    podman("build", "--pull=never", "--tag", image, "-", stdin=f'FROM {image}\nENTRYPOINT ["false"]\n')
+    made = images.identifiers([image])[0]
+    try:
+        yield
+    finally:
+        podman("tag", before, image)
+        podman("rmi", made)
+
+
+def test_an_up_that_fails_half_way_leaves_what_was_there_before(own: OwnPod) -> None:
+    with dns_that_does_not_start():
+        failed = own.invoke("up", check=False)
     assert failed.code == 1
     assert "Traceback" not in failed.stderr
-    assert "993" in failed.stderr
+    assert f"{own.container('dns')} has exited" in failed.stderr
+    assert "the pod that ran before is played again" in failed.stdout
     assert json.loads(own.invoke("status", "--json").stdout)["ok"]
     assert "nothing was changed" in own.invoke("up").stdout
 

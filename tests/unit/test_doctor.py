@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from podserve import commands, doctor, host, pod, volumes
+from podserve import commands, doctor, host, pod, ports, volumes
 from podserve.certificates import store
 from podserve.certificates.pairs import Certificate
 from podserve.doctor import Finding
@@ -27,7 +27,7 @@ def examine(
 ) -> list[Finding]:
     """Return what those checks find where Podman tells this of itself."""
     monkeypatch.setattr(host, "podman", lambda: told)
-    monkeypatch.setattr(pod, "exists", lambda _: exists)
+    monkeypatch.setattr(pod, "state", lambda _: "Running" if exists else "")
     named = [getattr(doctor, f"_{name}") for name in checks]
     return doctor.examine(Manifests(chosen(bind=bind)), named)
 
@@ -266,11 +266,36 @@ def test_an_address_of_this_host_is_known() -> None:
     assert "127.0.0.1" in host.addresses()
 
 
-def test_ports_that_the_pod_holds_itself_are_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    (finding,) = examine(monkeypatch, GOOD, "ports", exists=True, bind="192.0.2.1")
-    assert finding.state == "ok"
-    (finding,) = examine(monkeypatch, GOOD, "ports", bind="192.0.2.1")
+@pytest.mark.parametrize("exists", [True, False], ids=["a pod that runs", "no pod"])
+def test_an_address_of_another_host_is_a_problem(monkeypatch: pytest.MonkeyPatch, exists: bool) -> None:  # noqa: FBT001
+    (finding,) = examine(monkeypatch, GOOD, "ports", exists=exists, bind="192.0.2.1")
     assert finding.state == "problem"
+
+
+@pytest.mark.parametrize(
+    ("holder", "exists", "state"),
+    [
+        ("podserve-simple", True, "ok"),
+        ("podserve-simple", False, "problem"),
+        ("another", True, "problem"),
+        (ports.SOME_POD, True, "ok"),
+        (ports.SOME_POD, False, "problem"),
+        ("", True, "problem"),
+    ],
+    ids=["itself", "its like", "another", "rootless", "another, rootless", "no pod"],
+)
+def test_ports_that_the_pod_holds_itself_are_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+    holder: str,
+    exists: bool,  # noqa: FBT001
+    state: str,
+) -> None:
+    monkeypatch.setattr(ports, "_pod_of", lambda *_: holder)
+    with socket.create_server(("127.0.0.242", 995)):
+        (finding,) = examine(monkeypatch, GOOD, "ports", exists=exists, bind="127.0.0.242")
+    assert finding.state == state
+    assert ("port 995/TCP is taken" in finding.said) == (state == "problem")
+    assert (f"kill {os.getpid()}" in finding.fix) == (holder == "")
 
 
 @pytest.mark.parametrize(("systemd", "state"), [(True, "ok"), (False, "warning")])
