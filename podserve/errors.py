@@ -23,12 +23,12 @@ class Problem(Exit):
         self.text = message
 
 
-class Interrupted(Problem):
-    """Ends a task that was told to end: by Ctrl-C, or by SIGTERM."""
+class Interrupted(Exit):
+    """Ends a task that was told to end: by Ctrl-C, or by SIGTERM. No Problem: who heeds those goes on, this ends."""
 
     def __init__(self) -> None:
         """Say that it may be begun again."""
-        super().__init__("interrupted. Run the same command again: it goes on from what is there")
+        super().__init__("podserve: interrupted. Run the same command again: it goes on from what is there", code=1)
 
 
 INTERRUPTIONS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from podserve.commands import ROOT, lines, podman
-from podserve.errors import Interrupted, Problem, uninterrupted
+from podserve.errors import Problem, uninterrupted
 
 _STEP = re.compile(r"STEP (\d+)/(\d+): (.*)")
 UP_TO_DATE = "images: up to date"
@@ -36,8 +36,6 @@ def build(names: Sequence[str] = (), base: str = "", *, no_cache: bool = False, 
                         console.print(line, markup=False, highlight=False, soft_wrap=True)
                     elif line != UP_TO_DATE:
                         _show(progress, bars, line)
-        except Interrupted:
-            raise
         except Problem as error:
             end = "\n".join(said[-30:]) if console.is_terminal else "see the lines above"
             raise Problem(f"the images could not be built: {end}\nMend that and run the same command again") from error

@@ -15,7 +15,7 @@ from podserve.certificates import renewal, store
 from podserve.certificates.clients import looking_context
 from podserve.certificates.pairs import Certificate
 from podserve.commands import ROOT, podman
-from podserve.errors import Problem
+from podserve.errors import Interrupted, Problem
 from podserve.manifests import DIGEST_LABEL, Manifests
 from podserve.settings import Settings, of_tasks
 from podserve.waiting import NotYet, wait_until
@@ -269,7 +269,7 @@ def _replace(manifests: Manifests, built: list[str]) -> None:
     try:
         _play(manifests, folder / "played")
         wait_until_answering(manifests)
-    except (Problem, KeyboardInterrupt):
+    except (Problem, Interrupted, KeyboardInterrupt):
         if before:
             print(f"{settings.pod} did not come up: the pod that ran before is played again")
             _play(before, folder / "played")

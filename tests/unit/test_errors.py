@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from invoke import Config
 
-from podserve import errors
-from podserve.errors import Problem
+from podserve import errors, host
+from podserve.errors import Interrupted, Problem
 from tests.unit.helpers import FakePodman
 
 WRONG = [
@@ -97,6 +97,17 @@ def test_a_task_that_is_told_to_end_says_so(fake_podman: FakePodman, number: sig
     ended = fake_podman.invoke_here("doctor")
     told = "podserve: interrupted. Run the same command again: it goes on from what is there\n"
     assert (ended.code, ended.stdout, ended.stderr) == (1, "", told)
+
+
+def test_what_goes_on_after_a_problem_ends_when_it_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(error: Exception) -> None:
+        raise error
+
+    monkeypatch.setattr(host, "run", lambda *_, **__: fail(Problem("no answer within 4 s")))
+    assert host.looked_up("example.org") == set()
+    monkeypatch.setattr(host, "run", lambda *_, **__: fail(Interrupted()))
+    with pytest.raises(Interrupted):
+        host.looked_up("example.org")
 
 
 @pytest.mark.usefixtures("_hook")
