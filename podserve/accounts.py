@@ -12,6 +12,7 @@ from string import ascii_letters, digits
 
 import bcrypt
 
+from podserve import files
 from podserve.errors import Problem
 from podserve.settings import LOCAL_PART
 
@@ -73,19 +74,16 @@ class Accounts:
             fcntl.flock(lock, fcntl.LOCK_EX)
             hashes = self.hashes()
             yield hashes
-            new = self._folder / "passwd.new"
-            with new.open("w") as file:
+            with files.replacing(self._file) as file:
                 os.fchmod(file.fileno(), 0o640)
                 os.fchown(file.fileno(), -1, GROUP)
                 file.writelines(f"{name}:{hashed}\n" for name, hashed in sorted(hashes.items()))
                 file.flush()
-                os.fsync(file.fileno())
-            if self._file.exists():
-                # Dovecot knows a change by its whole second and size, and a new password has the size of the old one.
-                # https://github.com/dovecot/core/blob/2.4.1/src/auth/db-passwd-file.c
-                changed = max(time.time(), self._file.stat().st_mtime + 1)
-                os.utime(new, (changed, changed))
-            new.rename(self._file)
+                if self._file.exists():
+                    # Dovecot knows a change by its whole second and size, which a new password leaves as it is.
+                    # https://github.com/dovecot/core/blob/2.4.1/src/auth/db-passwd-file.c
+                    changed = max(time.time(), self._file.stat().st_mtime + 1)
+                    os.utime(file.fileno(), (changed, changed))
 
     def add(self, account: str, password: str) -> None:
         """Add an account. Raises Problem when it exists, or when the password cannot be used."""

@@ -11,7 +11,7 @@ from typing import Literal
 
 from podserve import commands, host, network, pod, ports, volumes
 from podserve.certificates import store
-from podserve.errors import Interrupted, Problem
+from podserve.errors import Problem
 from podserve.manifests import Manifests
 
 GIB = 2**30
@@ -217,8 +217,6 @@ def diagnose(manifests: Manifests) -> list[Finding]:
     """Return what all checks find; where Podman is missing, fails or hangs, that, in a line with the command."""
     try:
         return examine(manifests)
-    except Interrupted:
-        raise
     except Problem as error:
         return [Finding("podman", "problem", error.text)]
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from podserve import files
 from podserve.commands import ROOT
 from podserve.errors import Problem
 from podserve.settings import Settings, of_tasks
@@ -78,14 +79,14 @@ class Manifests:
 
     @classmethod
     def read(cls, folder: Path) -> "Manifests | None":
-        """Return the documents that `write` wrote into a folder, or None where there are none."""
-        if not (folder / _POD_FILE).exists():
+        """Return the documents that `write` wrote into a folder, or None where there are none that can be read."""
+        try:
+            config, pod = (yaml.safe_load((folder / name).read_text()) for name in (_CONFIG_FILE, _POD_FILE))
+            bind = pod["spec"]["containers"][0]["ports"][0].get("hostIP", ANY_ADDRESS)
+            values = {name.lower(): value for name, value in config["data"].items()}
+            made = cls(Settings(pod=pod["metadata"]["name"], bind=bind, **values))
+        except (OSError, yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError):
             return None
-        config = yaml.safe_load((folder / _CONFIG_FILE).read_text())
-        pod = yaml.safe_load((folder / _POD_FILE).read_text())
-        bind = pod["spec"]["containers"][0]["ports"][0].get("hostIP", ANY_ADDRESS)
-        values = {name.lower(): value for name, value in config["data"].items()}
-        made = cls(Settings(pod=pod["metadata"]["name"], bind=bind, **values))
         made.config, made.pod = config, pod
         return made
 
@@ -164,6 +165,11 @@ class Manifests:
         self.pod["metadata"].setdefault("labels", {})[DIGEST_LABEL] = digest
         return digest
 
+    @property
+    def digest(self) -> str:
+        """The digest that the pod is labelled with, or an empty text."""
+        return str(self.pod["metadata"].get("labels", {}).get(DIGEST_LABEL, ""))
+
     def pin(self, images: list[str]) -> None:
         """Name the containers' images by these ids, in the containers' order."""
         for container, image in zip(self.pod["spec"]["containers"], images, strict=True):
@@ -173,6 +179,7 @@ class Manifests:
         """Write the ConfigMap and the pod into a folder, for Podman to play, and return their paths."""
         folder.mkdir(parents=True, exist_ok=True)
         config, pod = folder / _CONFIG_FILE, folder / _POD_FILE
-        config.write_text(yaml.safe_dump(self.config, sort_keys=False))
-        pod.write_text(yaml.safe_dump(self.pod, sort_keys=False))
+        for file, document in ((config, self.config), (pod, self.pod)):
+            with files.replacing(file) as opened:
+                yaml.safe_dump(document, opened, sort_keys=False)
         return config, pod

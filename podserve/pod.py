@@ -21,7 +21,9 @@ from podserve.settings import Settings, of_tasks
 from podserve.waiting import NotYet, wait_until
 
 STATE = ROOT / ".podserve"
-"""What this checkout remembers of the host and of the pods it played. Nothing in it is missed when it is gone."""
+"""What this checkout remembers of the host and of the pods it played.
+
+Without it a pod that is there is not replaced, since it could not be played again: it is taken down first."""
 START_TIMEOUT = 60
 """Seconds that the last endpoint may take to answer."""
 SWAP_TIMEOUT = 10
@@ -90,13 +92,18 @@ def missing(settings: Settings) -> Problem:
     return Problem(f"there is no pod {settings.pod}{service}. Start it: invoke up")
 
 
+def _digest(found: dict[str, Any]) -> str:
+    """Return the digest that an inspected pod was played with, or an empty text where there is none."""
+    labels = found.get("Labels") or {}
+    return str(labels.get(DIGEST_LABEL, "")) if isinstance(labels, dict) else ""
+
+
 def _runs(settings: Settings, digest: str) -> bool:
     """Return whether the pod runs, all of it, as the documents with that digest say; and as a service, if installed."""
     if systemd.installed(settings) and systemd.state(settings) != systemd.ACTIVE:
         return False
     found = _inspect(settings.pod) or {}
-    labels = found.get("Labels") or {}
-    return found.get("State") == "Running" and isinstance(labels, dict) and labels.get(DIGEST_LABEL) == digest
+    return found.get("State") == "Running" and _digest(found) == digest
 
 
 def _remove(settings: Settings) -> None:
@@ -265,7 +272,13 @@ def _replace(manifests: Manifests, built: list[str]) -> None:
     """Play the pod in place of the one there may be. What fails is undone: the pod before it is played again."""
     settings = manifests.settings
     folder = STATE / settings.pod
-    before = _applied(settings)
+    before, there = _applied(settings), _inspect(settings.pod)
+    begun = Manifests.read(folder / "played")  # by an `up` that was killed
+    if there and not before and not (begun and begun.digest and begun.digest == _digest(there)):
+        raise Problem(
+            f"{settings.pod} was not played by this checkout, which could not play it again if the new one failed. "
+            "Take it down first, which keeps the volumes: invoke down"
+        )
     try:
         _play(manifests, folder / "played")
         wait_until_answering(manifests)

@@ -1,5 +1,7 @@
 """A pod's own edition of the documents of kube/ says what its settings say."""
 
+import errno
+import os
 import re
 from pathlib import Path
 
@@ -168,6 +170,41 @@ def test_what_is_written_is_what_kube_play_reads(given: dict[str, object], tmp_p
         kubernetes_validate.validate(
             yaml.safe_load(file.read_text()), kubernetes_validate.latest_version(), strict=True
         )
+
+
+def test_what_was_written_is_read_again(tmp_path: Path) -> None:
+    own = made(**DIFFERENT)
+    own.stamp("sha256:1")
+    own.write(tmp_path)
+    again = Manifests.read(tmp_path)
+    assert again
+    assert (again.pod, again.config, again.digest) == (own.pod, own.config, own.digest)
+
+
+@pytest.mark.parametrize("file", ["config.yaml", "podserve.yaml"])
+@pytest.mark.parametrize("content", ["", "apiVersion: v1\n", "metadata: {", "\0\0\0", None])
+def test_what_cannot_be_read_is_as_if_it_were_not_there(tmp_path: Path, file: str, content: str | None) -> None:
+    made().write(tmp_path)
+    if content is None:
+        (tmp_path / file).unlink()
+    else:
+        (tmp_path / file).write_text(content)
+    assert Manifests.read(tmp_path) is None
+
+
+def test_a_disk_that_fills_up_leaves_the_documents_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = made()
+    before = [file.read_bytes() for file in own.write(tmp_path)]
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        made(**DIFFERENT).write(tmp_path)
+    assert [(tmp_path / name).read_bytes() for name in ("config.yaml", "podserve.yaml")] == before
 
 
 def test_each_value_of_the_configmap_is_written_as_text(tmp_path: Path) -> None:

@@ -1,0 +1,47 @@
+"""The pod: what `up` does to one that it did not play."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from podserve import pod
+from podserve.commands import Result
+from podserve.errors import Problem
+from podserve.manifests import Manifests
+from tests.unit.helpers import chosen
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """What a Podman was called with that has a pod without a digest, as one that was played by hand is."""
+    made: list[str] = []
+
+    def podman(*argv: str, **_: Any) -> Result:
+        made.append(" ".join(argv))
+        shown = json.dumps({"State": "Running", "Labels": {"app": "podserve"}}) if "inspect" in argv else ""
+        return Result(argv, 0, shown, "")
+
+    monkeypatch.setattr(pod, "podman", podman)
+    monkeypatch.setattr(pod, "STATE", tmp_path)
+    monkeypatch.setattr(pod, "wait_until_answering", lambda _: None)
+    return made
+
+
+def test_a_pod_that_was_played_by_hand_is_not_replaced(calls: list[str], tmp_path: Path) -> None:
+    own = Manifests(chosen())
+    own.stamp("sha256:1")
+    with pytest.raises(Problem, match=r"was not played by this checkout.*invoke down"):
+        pod._replace(own, [])
+    own.write(tmp_path / "podserve-simple/played")  # of a pod that was here before that one
+    with pytest.raises(Problem, match="was not played by this checkout"):
+        pod._replace(own, [])
+    assert set(calls) == {"pod inspect podserve-simple"}
+
+
+def test_a_pod_that_an_up_played_is_replaced(calls: list[str], tmp_path: Path) -> None:
+    Manifests(chosen()).write(tmp_path / "podserve-simple/applied")
+    own = Manifests(chosen(domain="example.org"))
+    pod._replace(own, own.images)
+    assert [call.split()[:2] for call in calls if "inspect" not in call] == [["pod", "rm"], ["kube", "play"]]
