@@ -275,6 +275,10 @@ def users_remove(c: Context, name: str) -> None:
     """Remove an account; its mailbox and folder stay on the volumes."""
     there, domain = _accounts(c)
     account = accounts.address(name, domain)
+    if account == _documents(c).settings.postmaster_address:
+        raise errors.Problem(
+            f"{account} gets the mail to postmaster@ and abuse@. Set postmaster to another first, then invoke up"
+        )
     there.remove(account)
     print(f"{account} is removed. Its mailbox and folder are kept, for whoever gets that name again")
 

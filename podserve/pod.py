@@ -36,7 +36,7 @@ _alone: set[str] = set()
 
 @dataclass
 class Outcome:
-    """What `up` did: whether the pod was played, the first account's password if one was made, what to warn of."""
+    """What `up` did: whether the pod was played, the postmaster's password if it was made, what to warn of."""
 
     played: bool
     address: str = ""
@@ -173,11 +173,11 @@ def wait_until_answering(manifests: Manifests) -> None:
     wait_until(check, START_TIMEOUT, f"{manifests.settings.pod} to answer on every port", stopped=stopped)
 
 
-def _first_account(manifests: Manifests, there: accounts.Accounts) -> tuple[str, str]:
-    """Make the postmaster's account where there is no account at all; return its address and password, or nothing."""
-    if there.hashes():
+def ensure_postmaster(settings: Settings, there: accounts.Accounts) -> tuple[str, str]:
+    """Make the account that mail to postmaster@ is taken for, where it is missing; return its address and password."""
+    address, password = settings.postmaster_address, accounts.random_password()
+    if address in there.hashes():
         return "", ""
-    address, password = manifests.settings.postmaster_address, accounts.random_password()
     there.add(address, password)
     return address, password
 
@@ -232,8 +232,8 @@ def _renewed(manifests: Manifests) -> list[str]:
 def up(settings: Settings) -> Outcome:
     """Play the pod unless it runs already as these settings and images say, and return when every endpoint answers.
 
-    Whatever is missing (network, volumes, certificate, first account) is made. Raises Problem; the pod that was there
-    before then runs again.
+    Whatever is missing (network, volumes, certificate, the postmaster's account) is made. Raises Problem; the pod
+    that was there before then runs again.
     """
     manifests = Manifests(settings)
     with alone(settings):
@@ -251,7 +251,7 @@ def up(settings: Settings) -> Outcome:
             _replace(manifests, built)
         # The account comes last, so that its password is not made by an `up` that fails and cannot show it.
         people = accounts.Accounts(volumes.folder(manifests.volumes["accounts"].name))
-        address, password = _first_account(manifests, people)
+        address, password = ensure_postmaster(settings, people)
         homes.ensure(volumes.folder(manifests.volumes["web"].name), people.hashes())
         outcome = Outcome(played=not runs, address=address, password=password)
         outcome.warnings += _renewed(manifests)

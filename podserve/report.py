@@ -74,7 +74,7 @@ def started(manifests: Manifests, outcome: Outcome, console: Console) -> None:
     if outcome.password:
         login = f"[bold]{outcome.address}[/] with the password [bold]{outcome.password}[/]"
         console.print(f"\nLog in as {login}", highlight=False)
-        console.print("It is shown this once. Another one: invoke users.passwd postmaster")
+        console.print(f"It is shown this once. Another one: invoke users.passwd {outcome.address}", highlight=False)
     else:
         console.print("\nLog in with your whole address. Accounts: invoke users.list, users.add NAME")
     warn(outcome.warnings, console)

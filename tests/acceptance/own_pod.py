@@ -163,13 +163,17 @@ class OwnPod:
         account = Account(f"{name or token()}@{self.manifests.settings.domain}", random_password())
         self.invoke("users.add", account.address, "--password-stdin", stdin=f"{account.password}\n")
         self.accounts.append(account)
+        self.wait_until_known(account)
+        return account
+
+    def wait_until_known(self, account: Account) -> None:
+        """Return when an account that was added is in use."""
 
         def known() -> None:
             if not self.exec("mail", "doveadm", "user", account.address, check=False).ok:
                 raise NotYet("Dovecot does not know it")
 
         wait_until(known, 2, f"{account.address} to be in use")
-        return account
 
     def logs(self, since: float = 0.0) -> str:
         """Return what each container has logged since a time (s since the epoch)."""

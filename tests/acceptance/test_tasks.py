@@ -1,6 +1,7 @@
 """The tasks on a real pod: what they do, do again, and refuse."""
 
 import json
+import re
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +15,9 @@ import pytest
 from podserve import images, volumes
 from podserve.commands import podman
 from podserve.waiting import NotYet, wait_until
+from tests.acceptance.mail import STRANGER, arrived
 from tests.acceptance.own_pod import OwnPod
-from tests.acceptance.server import PATIENCE, Account, token
+from tests.acceptance.server import PATIENCE, Account, letter, token
 
 
 def containers(own: OwnPod) -> list[str]:
@@ -130,15 +132,24 @@ def test_an_up_that_fails_half_way_leaves_what_was_there_before(own: OwnPod) -> 
 
 
 def test_changed_settings_are_in_use_after_up(own: OwnPod) -> None:
-    own.invoke("up", INVOKE_MESSAGE_SIZE_LIMIT="1000000", INVOKE_DNSSEC="yes")
+    name, subject = token(), token()
+    up = own.invoke("up", INVOKE_MESSAGE_SIZE_LIMIT="1000000", INVOKE_DNSSEC="yes", INVOKE_POSTMASTER=name)
+    made = re.search(rf"Log in as\s+({name}@\S+) with\s+the\s+password\s+(\S+)", up.stdout)
+    assert made, up
+    postmaster = Account(made[1], made[2])
+    own.wait_until_known(postmaster)
     try:
         with own.server.smtp() as client:
             assert client.esmtp_features["size"] == "1000000"
+            recipient = f"abuse@{own.server.domain}"
+            client.sendmail(STRANGER, recipient, letter(STRANGER, recipient, subject).as_bytes())
+        assert arrived(own.server, postmaster, subject)
         # The test upstream's root is not the one that is signed by the key that BIND knows.
         refused = dns.query.udp(dns.message.make_query("example.com", "A"), own.server.host, timeout=PATIENCE)
         assert refused.rcode() == dns.rcode.SERVFAIL
     finally:
         own.invoke("up")
+    own.invoke("users.remove", name)
     with own.server.smtp() as client:
         assert client.esmtp_features["size"] == own.manifests.settings.message_size_limit
 

@@ -1,12 +1,15 @@
-"""The pod: what `up` does to one that it did not play."""
+"""The pod: what `up` does to one that it did not play, and whom it makes an account."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
+import bcrypt
 import pytest
 
 from podserve import pod
+from podserve.accounts import Accounts
 from podserve.commands import Result
 from podserve.errors import Problem
 from podserve.manifests import Manifests
@@ -45,3 +48,25 @@ def test_a_pod_that_an_up_played_is_replaced(calls: list[str], tmp_path: Path) -
     own = Manifests(chosen(domain="example.org"))
     pod._replace(own, own.images)
     assert [call.split()[:2] for call in calls if "inspect" not in call] == [["pod", "rm"], ["kube", "play"]]
+
+
+@pytest.fixture
+def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Accounts:
+    """The accounts of a pod: alice's alone."""
+    monkeypatch.setattr(os, "fchown", lambda *_: None)
+    made = Accounts(tmp_path)
+    made.add("alice@example.org", "correct horse")
+    return made
+
+
+def test_an_account_for_the_postmaster_is_made_where_it_is_missing(there: Accounts) -> None:
+    settings = chosen(domain="example.org", postmaster="carol")
+    address, password = pod.ensure_postmaster(settings, there)
+    assert address == "carol@example.org"
+    assert bcrypt.checkpw(password.encode(), there.hashes()[address].encode())
+    assert pod.ensure_postmaster(settings, there) == ("", "")
+
+
+def test_no_account_is_made_for_a_postmaster_who_has_one(there: Accounts) -> None:
+    assert pod.ensure_postmaster(chosen(domain="example.org", postmaster="alice"), there) == ("", "")
+    assert set(there.hashes()) == {"alice@example.org"}

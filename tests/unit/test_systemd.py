@@ -106,7 +106,7 @@ def test_up_gives_the_timer_of_a_pod_that_runs_the_settings_of_now(
         monkeypatch.setattr(module, name, lambda *_: None)
     monkeypatch.setattr(images, "identifiers", lambda _: ["1", "2", "3"])
     monkeypatch.setattr(volumes, "folder", lambda _: tmp_path)
-    monkeypatch.setattr(pod, "_first_account", lambda *_: ("", ""))
+    monkeypatch.setattr(pod, "ensure_postmaster", lambda *_: ("", ""))
     monkeypatch.setattr(pod, "_renewed", lambda _: [])
     monkeypatch.setattr(endpoints, "line_problem", lambda _: "")
     pod.up(chosen())

@@ -115,6 +115,17 @@ def test_an_account_is_not_added(fake_podman: FakePodman, words: tuple[str, ...]
     assert Accounts(fake_podman.folder).hashes() == {}
 
 
+def test_the_account_of_the_postmaster_is_removed_only_when_another_has_become_it(fake_podman: FakePodman) -> None:
+    there, name = Accounts(fake_podman.folder), "postmaster@lab.sethlakowske.com"
+    there.add(name, "correct horse")
+    ended = fake_podman.invoke_here("users.remove", "postmaster")
+    assert (ended.code, ended.stdout) == (1, "")
+    assert ended.stderr.startswith(f"podserve: {name} gets the mail to postmaster@ and abuse@. Set postmaster to ")
+    assert set(there.hashes()) == {name}
+    assert fake_podman.invoke_here("users.remove", "postmaster", INVOKE_POSTMASTER="alice").code == 0
+    assert there.hashes() == {}
+
+
 def test_accounts_need_a_pod_that_was_up_before(fake_podman: FakePodman) -> None:
     ended = fake_podman.invoke_here("users.list", INVOKE_POD="podserve-unit")
     assert (ended.code, ended.stdout) == (1, "")
