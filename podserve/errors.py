@@ -65,7 +65,7 @@ def require_configuration_file(config: Config) -> None:
 
 
 def _explanation(error: BaseException, traceback: TracebackType | None) -> str | None:
-    """Return what to print for an error of Invoke's configuration, or None for any other."""
+    """Return what to print for what a person did, or None for any other error."""
     match error:
         case yaml.MarkedYAMLError():
             mark = error.problem_mark
@@ -75,6 +75,8 @@ def _explanation(error: BaseException, traceback: TracebackType | None) -> str |
             return str(error)
         case OSError(errno=errno.ENOSPC | errno.EDQUOT):
             return f"{error}. Make room (df -h, podman system prune), then run the same command again"
+        case EOFError():
+            return "there was no answer: nothing was changed. Run the same command again to be asked again"
         case _ if any(frame.f_globals.get("__name__") == "invoke.config" for frame, _ in walk_tb(traceback)):
             first = str(error).partition("\n")[0]
             return f"the configuration (invoke.yaml, -f FILE) is no list of settings like domain: example.org: {first}"
@@ -83,7 +85,7 @@ def _explanation(error: BaseException, traceback: TracebackType | None) -> str |
 
 
 def explain_errors() -> None:
-    """Print a full disk, and what Invoke meets while it reads its configuration, as one line; leave other errors."""
+    """Print a full disk, Ctrl-D, and what Invoke meets in its configuration, as one line; leave other errors."""
 
     def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
         explanation = _explanation(error, traceback)

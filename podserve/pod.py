@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from podserve import accounts, endpoints, homes, images, network, systemd, volumes
 from podserve.certificates import renewal, store
@@ -44,6 +44,17 @@ class Outcome:
     warnings: list[str] = field(default_factory=list)
 
 
+def _lock(file: Path) -> TextIO:
+    """Open a file to lock. Raises Problem where that is another user's."""
+    try:
+        return file.open("a")
+    except PermissionError as error:
+        owner = (file if file.exists() else file.parent).owner()
+        raise Problem(
+            f"{file} is {owner}'s, whose pod this is: run this task as {owner}, as by sudo -u {owner}"
+        ) from error
+
+
 @contextlib.contextmanager
 def alone(settings: Settings) -> Iterator[None]:
     """Keep other tasks of this checkout from changing the same pod at the same time: they wait for each other.
@@ -54,7 +65,7 @@ def alone(settings: Settings) -> Iterator[None]:
         yield
         return
     STATE.mkdir(exist_ok=True)
-    with (STATE / f"{settings.pod}.lock").open("a") as lock:
+    with _lock(STATE / f"{settings.pod}.lock") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -1,10 +1,14 @@
 """What the unit tests share: settings by name, and a Podman that only writes down what it was asked."""
 
+import contextlib
 import io
 import json
 import os
+import select
 import signal
+import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,6 +89,22 @@ class FakePodman:
     def invoke(self, *argv: str) -> Result:
         """Run an Invoke task as one does, in a process of its own."""
         return self.run(sys.executable, "-m", "invoke", "--search-root", str(ROOT), *argv)
+
+    def invoke_on_terminal(self, *argv: str, answers: Sequence[tuple[str, str]]) -> Result:
+        """Run an Invoke task on a terminal, where each question (as it ends) is answered; all it shows is `stdout`."""
+        words, shown = (sys.executable, "-m", "invoke", "--search-root", str(ROOT), *argv), b""
+        master, terminal = os.openpty()
+        waiting = list(answers)
+        with subprocess.Popen(words, stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True,
+                              env=self.environment(**DEFAULTS)) as process:  # fmt: skip
+            os.close(terminal)
+            with os.fdopen(master, "r+b", buffering=0) as screen, contextlib.suppress(OSError):  # EIO: it has ended
+                while select.select([screen], [], [], 30)[0]:
+                    shown += screen.read(1024)
+                    if waiting and shown.endswith(waiting[0][0].encode()):
+                        screen.write(waiting.pop(0)[1].encode())
+                process.kill()
+        return Result(words, process.returncode, shown.decode().replace("\r\n", "\n"), "")
 
     def invoke_here(self, *argv: str, stdin: str = "", **own: str) -> Result:
         """Run an Invoke task in this process, which is quicker; `own` adds to the environment."""

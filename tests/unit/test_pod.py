@@ -1,5 +1,6 @@
 """The pod: what `up` does to one that it did not play, and whom it makes an account."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -48,6 +49,21 @@ def test_a_pod_that_an_up_played_is_replaced(calls: list[str], tmp_path: Path) -
     own = Manifests(chosen(domain="example.org"))
     pod._replace(own, own.images)
     assert [call.split()[:2] for call in calls if "inspect" not in call] == [["pod", "rm"], ["kube", "play"]]
+
+
+def test_the_lock_of_another_users_pod_is_told_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(pod, "STATE", tmp_path)
+    with pod.alone(chosen()):
+        pass
+    monkeypatch.setattr(Path, "open", refuse)
+    with (
+        pytest.raises(Problem, match=rf"podserve-simple\.lock is {tmp_path.owner()}'s.* run this task as"),
+        pod.alone(chosen()),
+    ):
+        pass
 
 
 @pytest.fixture

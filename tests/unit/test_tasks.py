@@ -90,6 +90,47 @@ def test_logs_of_a_service_that_is_none_are_refused_with_those_there_are(fake_po
     assert ended.stderr == "podserve: there is no service 'web': expected one of apache, mail, dns\n"
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "told"),
+    [
+        ("correct horse\n", "correct horse\n", "alice@lab.sethlakowske.com can log in\n"),
+        ("correct horse\n", "battery staple\n", "podserve: the two passwords differ: nothing was changed\n"),
+        ("correct horse\n", "\4", "podserve: there was no answer: nothing was changed. Run the same command again"),
+    ],
+    ids=["the same twice", "two that differ", "Ctrl-D"],
+)
+def test_a_password_is_asked_for_twice_and_not_shown(
+    fake_podman: FakePodman, first: str, second: str, told: str
+) -> None:
+    questions = ("Password for alice@lab.sethlakowske.com: ", first), ("The same again: ", second)
+    ended = fake_podman.invoke_on_terminal("users.add", "alice", answers=questions)
+    added = "can log in" in told
+    assert ended.code == int(not added), ended
+    assert told in ended.stdout
+    assert "Traceback" not in ended.stdout
+    assert "correct horse" not in ended.stdout
+    assert ("alice@lab.sethlakowske.com" in Accounts(fake_podman.folder).hashes()) == added
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("podserve-simple\n", "removed: "),
+        ("yes\n", "podserve: nothing was removed\n"),
+        ("\4", "podserve: there was no answer: nothing was changed. Run the same command again"),
+    ],
+    ids=["its name", "another word", "Ctrl-D"],
+)
+def test_volumes_are_removed_when_the_pods_name_is_typed(fake_podman: FakePodman, typed: str, told: str) -> None:
+    question = "Type podserve-simple to go on: ", typed
+    ended = fake_podman.invoke_on_terminal("down", "--volumes", answers=[question])
+    removed = told == "removed: "
+    assert ended.code == int(not removed), ended
+    assert told in ended.stdout
+    assert "Traceback" not in ended.stdout
+    assert any(call.startswith("volume rm") for call in fake_podman.calls) == removed
+
+
 def test_an_account_is_added_with_the_password_from_standard_input(fake_podman: FakePodman) -> None:
     added = fake_podman.invoke_here("users.add", "Alice", "--password-stdin", stdin="correct horse\n")
     assert (added.code, added.stdout, added.stderr) == (0, "alice@lab.sethlakowske.com can log in\n", "")
