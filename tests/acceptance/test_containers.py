@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import smtplib
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import pytest
 import testinfra
 from testinfra.host import Host
 
+from bench.images import MB, unique
 from podserve.commands import podman, run
 from podserve.waiting import NotYet, wait_until
 from tests.acceptance.own_pod import OwnPod
@@ -200,10 +202,17 @@ def test_images_carry_oci_labels(own: OwnPod) -> None:
         labels = json.loads(found.stdout)
         for name in ("version", "revision", "source", "created"):
             assert labels.get(f"org.opencontainers.image.{name}"), (image, name)
+        assert re.fullmatch("[0-9a-f]{40}", labels["org.opencontainers.image.revision"]), image
+
+
+def test_all_images_together_hold_at_most_350_mb(own: OwnPod) -> None:
+    del own
+    assert sum(unique()) <= 350 * MB
 
 
 def test_images_hold_no_documentation_locales_package_lists_or_compilers(host: Host) -> None:
     assert not host.run("find /usr/share/man /usr/share/locale /var/lib/apt/lists -type f").stdout.strip()
+    assert not host.run("find /usr/share/doc /usr/share/info -type f ! -name copyright").stdout.strip()
     for compiler in ("cc", "gcc", "make"):
         assert not host.exists(compiler)
 
