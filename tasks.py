@@ -150,10 +150,15 @@ def restore(c: Context, file: str, yes: bool = False) -> None:  # noqa: FBT001,F
     """Put back what an archive holds, after all of it was verified, and bring the pod up."""
     pod_manifests, console = _documents(c), Console()
     with pod.alone(pod_manifests.settings):
+        # Before images are built, which takes minutes.
+        with report.bytes_read("verify", Console(stderr=True)) as (progress, total):
+            total(keeping.length(Path(file)))
+            header, needed = keeping.verify(pod_manifests, Path(file), progress)
         _prepare(pod_manifests, console)
+        report.warn(keeping.differences(pod_manifests, header), Console(stderr=True))
         with report.bytes_read("restore", Console(stderr=True)) as (progress, total):
-            total(2 * keeping.length(Path(file)))
-            header = keeping.restore(pod_manifests, Path(file), progress, replace=yes)
+            total(keeping.length(Path(file)))
+            keeping.restore(pod_manifests, Path(file), needed, progress, replace=yes)
         outcome = pod.up(pod_manifests.settings)
     report.started(pod_manifests, outcome, console)
     print(f"\nRestored as it was at {header.made}")

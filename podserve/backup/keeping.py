@@ -110,19 +110,37 @@ def _put(manifests: Manifests, restored: Path) -> None:
     os.sync()
 
 
-def restore(manifests: Manifests, file: Path, progress: Progress, *, replace: bool) -> Header:
-    """Put back what an archive holds, the pod being down; return what the archive is of.
+def verify(manifests: Manifests, file: Path, progress: Progress) -> tuple[Header, int]:
+    """Read a whole archive that is to be put back; return what it is of, and the bytes that it takes unpacked.
 
-    The whole archive is verified first, then unpacked beside the volumes: until all of it is there, nothing is touched.
-    Raises Problem where it is no good, of another domain, or would, without `replace`, replace what the pod keeps.
+    Raises Problem where it is no good, or of another domain.
     """
-    settings = manifests.settings
     header, needed = archive.verify(file, progress)
-    if header.settings["domain"] != settings.domain:
+    if header.settings["domain"] != manifests.settings.domain:
         raise Problem(
-            f"{file} is of {header.settings['domain']}, and this pod serves {settings.domain}: set domain "
+            f"{file} is of {header.settings['domain']}, and this pod serves {manifests.settings.domain}: set domain "
             "(invoke.yaml) to what it was, and restore again"
         )
+    return header, needed
+
+
+def differences(manifests: Manifests, header: Header) -> list[str]:
+    """Return a line for each setting that is another now than when the archive was made: the one of now counts."""
+    now = vars(manifests.settings)
+    return [
+        f"{name} was {was!r} when the archive was made, and is {now[name]!r} now"
+        for name, was in header.settings.items()
+        if name in now and was != now[name]
+    ]
+
+
+def restore(manifests: Manifests, file: Path, needed: int, progress: Progress, *, replace: bool) -> None:
+    """Put back what an archive holds that was verified, the pod being down; `needed` are the bytes it takes unpacked.
+
+    It is unpacked beside the volumes: until all of it is there, nothing is touched. Raises Problem where it would,
+    without `replace`, replace what the pod keeps.
+    """
+    settings = manifests.settings
     with pod.alone(settings):
         if not replace:
             _require_empty(manifests)
@@ -134,4 +152,3 @@ def restore(manifests: Manifests, file: Path, progress: Progress, *, replace: bo
             network.ensure(settings)
             volumes.ensure(manifests)
             _put(manifests, folder)
-    return header

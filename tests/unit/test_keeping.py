@@ -1,15 +1,16 @@
 """Where a backup goes, and what is compared before one is put back."""
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from podserve import pod, volumes
+from podserve import doctor, pod, volumes
 from podserve.backup import archive, keeping, snapshot
 from podserve.errors import Problem
 from podserve.manifests import Manifests
-from tests.unit.helpers import chosen
+from tests.unit.helpers import FakePodman, chosen
 
 
 @pytest.fixture
@@ -60,3 +61,59 @@ def test_a_backup_is_not_written_through_a_link(manifests: Manifests, tmp_path: 
         assert (tmp_path / "one.part").is_symlink()
     assert (tmp_path / "precious").read_text() == "precious"
     assert not (tmp_path / "nowhere").exists()
+
+
+HERE = "here the host is looked at, and images are built"
+
+
+@pytest.fixture
+def _nothing_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    def end(_: Manifests) -> None:
+        raise Problem(HERE)
+
+    monkeypatch.setattr(doctor, "require", end)
+
+
+@pytest.mark.usefixtures("_nothing_built")
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda file: file.unlink(), "cannot be read: No such file"),
+        (lambda file: file.write_text("Dear sir,"), "is no whole archive of PodServe's"),
+        (lambda file: file.write_bytes(file.read_bytes()[:-9]), "Nothing was changed"),
+    ],
+    ids=["missing", "foreign", "cut off"],
+)
+def test_an_archive_that_is_no_good_is_refused_before_anything_is_built(
+    manifests: Manifests, tmp_path: Path, fake_podman: FakePodman, spoil: Callable[[Path], object], told: str
+) -> None:
+    file = back_up(manifests, tmp_path / "one")
+    spoil(file)
+    refused = fake_podman.invoke_here("restore", str(file))
+    assert refused.code == 1
+    assert told in " ".join(refused.stderr.split())
+
+
+@pytest.mark.usefixtures("_nothing_built")
+def test_one_of_another_domain_is_refused_before_anything_is_built(
+    manifests: Manifests, tmp_path: Path, fake_podman: FakePodman
+) -> None:
+    file = back_up(manifests, tmp_path / "one")
+    assert "set domain" in fake_podman.invoke_here("restore", str(file), INVOKE_DOMAIN="example.com").stderr
+
+
+@pytest.mark.usefixtures("_nothing_built")
+def test_with_one_that_is_whole_it_goes_on(manifests: Manifests, tmp_path: Path, fake_podman: FakePodman) -> None:
+    file = back_up(manifests, tmp_path / "one")
+    assert HERE in fake_podman.invoke_here("restore", str(file)).stderr
+
+
+def test_settings_that_differ_from_the_archives_are_told(manifests: Manifests, tmp_path: Path) -> None:
+    header, _ = keeping.verify(manifests, back_up(manifests, tmp_path / "one"), ignore)
+    assert keeping.differences(manifests, header) == []
+    other = Manifests(chosen(mail_host="post.example.org", postmaster="ada"))
+    was = manifests.settings
+    assert keeping.differences(other, header) == [
+        f"mail_host was {was.mail_host!r} when the archive was made, and is 'post.example.org' now",
+        f"postmaster was {was.postmaster!r} when the archive was made, and is 'ada' now",
+    ]
