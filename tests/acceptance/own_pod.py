@@ -111,6 +111,12 @@ class OwnPod:
         )
         return str(json.loads(networks.stdout)[self.name]["IPAddress"])
 
+    @property
+    def inside(self) -> Vantage:
+        """The network that its containers share, seen from one of them: loopback, and its own address."""
+        container = self.container("mail")
+        return Vantage(container, "127.0.0.1", first_process(container))
+
     def address_of(self, container: str) -> str:
         """Return the address of another container on its network."""
         return _address(container, self.name)
@@ -159,11 +165,16 @@ class OwnPod:
         return volumes.folder(self.manifests.volumes[content].name)
 
     def new_account(self, name: str = "") -> Account:
-        """Add an account, with `users.add`, that only the caller knows."""
+        """Add an account that only the caller knows, and return it when it is in use."""
+        account = self.add_account(name)
+        self.wait_until_known(account)
+        return account
+
+    def add_account(self, name: str = "") -> Account:
+        """Add an account, with `users.add`."""
         account = Account(f"{name or token()}@{self.manifests.settings.domain}", random_password())
         self.invoke("users.add", account.address, "--password-stdin", stdin=f"{account.password}\n")
         self.accounts.append(account)
-        self.wait_until_known(account)
         return account
 
     def wait_until_known(self, account: Account) -> None:

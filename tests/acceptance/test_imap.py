@@ -127,6 +127,26 @@ def test_login_is_refused_without_tls(server: Server, alice: Account) -> None:
         assert client.noop()[0] == "OK", "the connection stands: it was the login that was refused"
 
 
+FROM_THE_POD_ITSELF = """
+import imaplib, sys
+with imaplib.IMAP4(sys.argv[1], 143, timeout=30) as client:
+    name, secret = sys.argv[2:]
+    plain = f"\\0{name}\\0{secret}".encode()
+    for login in (lambda: client.login(name, secret), lambda: client.authenticate("PLAIN", lambda _: plain)):
+        try:
+            print(*login())
+        except imaplib.IMAP4.error as error:
+            print("refused")
+"""
+
+
+def test_login_is_refused_without_tls_from_the_pod_itself(own: OwnPod, alice: Account) -> None:
+    # Dovecot takes a client at the server's own address for one that needs no TLS.
+    for address in ("127.0.0.1", own.address):
+        tried = own.inside.python(FROM_THE_POD_ITSELF, address, alice.address, alice.password)
+        assert tried.splitlines() == ["refused", "refused"]
+
+
 def test_login_by_sasl_is_taken_with_tls(server: Server, alice: Account) -> None:
     with server.plain_imap() as client:
         client.starttls(server.context())

@@ -105,6 +105,19 @@ def test_login_and_mail_are_refused_before_starttls(server: Server, alice: Accou
         assert client.docmd("MAIL", f"FROM:<{alice.address}>")[0] == 530
 
 
+FROM_THE_POD_ITSELF = """
+import smtplib, sys
+with smtplib.SMTP(sys.argv[1], 587, timeout=10) as client:
+    client.ehlo()
+    print(client.has_extn("auth"), client.docmd("AUTH", f"PLAIN {sys.argv[2]}")[0] // 100)
+"""
+
+
+def test_login_is_refused_before_starttls_from_the_pod_itself(own: OwnPod, alice: Account) -> None:
+    for address in ("127.0.0.1", own.address):
+        assert own.inside.python(FROM_THE_POD_ITSELF, address, sasl_plain(alice)) == "False 5"
+
+
 @pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
 def test_login_by(server: Server, alice: Account, mechanism: str) -> None:
     with server.smtp(port=587) as client:
