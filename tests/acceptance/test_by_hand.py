@@ -1,5 +1,6 @@
 """The checked-in YAML is played with Podman alone, without any task."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from podserve.manifests import Manifests
 from podserve.waiting import NotYet, wait_until
 from tests.acceptance.own_pod import OwnPod
 from tests.acceptance.server import Server
+from tests.acceptance.test_containers import PROBES
 
 
 @pytest.fixture
@@ -66,6 +68,21 @@ def test_a_pod_with_empty_volumes_serves_with_a_certificate_of_its_own(by_hand: 
     with httpx.Client(base_url=f"https://{served.host}", headers={"Host": served.domain}, verify=context) as client:
         landing = client.get("/")
     assert (landing.status_code, "IMAP" in landing.text, "/ca.crt" in landing.text) == (200, True, False)
+
+
+def test_its_containers_end_cleanly_when_they_are_told_to(by_hand: Manifests) -> None:
+    for service, container in by_hand.containers.items():
+
+        def serving(service: str = service, container: str = container) -> None:
+            if not podman("exec", container, "healthcheck", PROBES[service], check=False).ok:
+                raise NotYet("its probe fails")
+
+        wait_until(serving, 30, f"{container} to serve")
+        began = time.monotonic()
+        podman("stop", "--time", "10", container)
+        assert time.monotonic() - began < 5, service
+        code = podman("container", "inspect", "--format", "{{.State.ExitCode}}", container).stdout.strip()
+        assert code in {"0", "143"}, service
 
 
 def test_it_can_be_taken_down_and_played_again(by_hand: Manifests, tmp_path: Path) -> None:

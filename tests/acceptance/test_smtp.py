@@ -140,6 +140,15 @@ def test_capital_letters_in_an_address_mean_the_same_account(server: Server, ali
     assert arrived(server, alice, subject)
 
 
+def test_what_becomes_of_mail_is_logged(server: Server, own: OwnPod, new_account: Account, since: float) -> None:
+    subject = token()
+    with server.smtp() as client:
+        client.send_message(letter(STRANGER, new_account.address, subject))
+    assert "status=sent" in own.wait_for_log("mail", f"to=<{new_account.address}>, ", since)
+    assert arrived(server, new_account, subject)
+    assert "imap-login" in own.wait_for_log("mail", f"user=<{new_account.address}>", since)
+
+
 @pytest.mark.parametrize("recipient", ["postmaster@{domain}", "abuse@{domain}", "Postmaster@{domain}", "postmaster"])
 def test_the_addresses_that_every_domain_has_reach_the_postmaster(server: Server, own: OwnPod, recipient: str) -> None:
     subject = token()

@@ -141,6 +141,16 @@ def test_a_task_with_a_wrong_file_ends_in_a_line_and_touches_nothing(
     assert fake_podman.calls == []
 
 
+def test_a_file_given_with_f_counts_for_more_than_the_environment(fake_podman: FakePodman, tmp_path: Path) -> None:
+    # https://docs.pyinvoke.org/en/stable/concepts/configuration.html#the-configuration-hierarchy
+    file = tmp_path / "settings.yaml"
+    file.write_text("pod: of-the-file\n")
+    told = "podserve: there is no volume {}-accounts yet: invoke up makes it\n"
+    for words, pod in [((), "of-the-environment"), (("-f", str(file)), "of-the-file")]:
+        ended = fake_podman.invoke_here(*words, "users.list", INVOKE_POD="of-the-environment")
+        assert ended.stderr == told.format(pod)
+
+
 def test_a_task_with_a_file_that_is_missing_ends_in_a_line_and_touches_nothing(fake_podman: FakePodman) -> None:
     ended = fake_podman.invoke_here("-f", "/nowhere/settings.yaml", "up")
     expected = "podserve: /nowhere/settings.yaml does not exist: expected a file of settings, such as invoke.yaml\n"
