@@ -288,3 +288,26 @@ def test_each_request_is_logged(own: OwnPod, since: float, port: int, status: in
     line = own.wait_for_log("apache", path, since)
     assert f'"GET {path} HTTP/1.1" {status} ' in line
     assert line.endswith('"a-test"')
+
+
+@pytest.mark.parametrize(("site", "destination", "refused"), [
+    ("same-origin", "empty", True), ("same-origin", "iframe", True), ("same-origin", "script", True),
+    ("same-origin", "document", False), ("none", "document", False), ("cross-site", "image", False),
+])  # fmt: skip
+def test_a_browser_is_refused_what_a_page_wants_to_read(
+    server: Server, alice: Account, site: str, destination: str, *, refused: bool
+) -> None:
+    headers = {"Sec-Fetch-Site": site, "Sec-Fetch-Dest": destination}
+    with server.http(alice) as client:
+        for path in ("/webdav/", "/webdav//", "/%77ebdav/", f"/webdav/home/{alice.local_part}/", "/git/", "/git"):
+            status = 403 if refused else 301 if path == "/git" else 200
+            assert client.get(path, headers=headers).status_code == status, path
+        for path in ("/", "/podserve/list.css", "/git/static/gitweb.js"):
+            assert client.get(path, headers=headers).status_code == 200, path
+
+
+def test_no_page_leaves_a_script_that_answers_for_the_server(server: Server) -> None:
+    with server.http() as client:
+        for path in ("/", "/podserve/list.css"):
+            assert client.get(path, headers={"Service-Worker": "script"}).status_code == 403
+            assert client.get(path).status_code == 200

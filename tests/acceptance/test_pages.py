@@ -12,8 +12,10 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
 from podserve.commands import ROOT, run
+from podserve.waiting import NotYet, wait_until
 from tests.acceptance.own_pod import OwnPod
 from tests.acceptance.server import Account, token
+from tests.acceptance.webdav import folder
 
 PICTURES = ROOT / "artefacts" / "pages"
 WINDOWS = {"light": (1100, 800), "dark": (1100, 800), "phone": (390, 800)}
@@ -184,6 +186,54 @@ def test_login_leads_back_to_the_page_it_began_at(
     browser.picture("list-logged-in")
 
 
+READER = """<!DOCTYPE html><body><script>
+// What can be read of each path: fetched, and in a window of its own.
+const paths = PATHS, look = path => new Promise(done => {
+    const opened = open(path), timer = setInterval(() => {
+        try {
+            if (opened.location.href == "about:blank" || opened.document.readyState != "complete") return
+            done(opened.document.body.textContent)
+        } catch (refused) { done(refused.name) }
+        clearInterval(timer)
+        opened.close()
+    }, 50)
+})
+const get = path => fetch(path).then(answer => answer.text().then(text => `${answer.status} ${text}`), String)
+Promise.all([...paths.map(get), ...paths.map(look)]).then(seen => { window.seen = seen })
+</script>"""
+
+
+def test_a_page_of_the_site_reads_nothing_by_its_visitors_login(
+    browser: Browser, own: OwnPod, alice: Account, bob: Account
+) -> None:
+    secret, private = token(), token()
+    own.invoke("repos.add", private, "--description", secret)
+    mine = [f"/webdav/home/{alice.local_part}/{private}.html", f"/git/{private}.git"]
+    with own.server.http(alice) as client, folder(own.server, bob, "/webdav/site/") as site:
+        client.put(mine[0], content=f"<!DOCTYPE html><body>{secret}<script>document.body.append(' acts')</script>")
+        page = site.base_url.path.removeprefix("/webdav/site") + "page.html"
+        site.put("page.html", content=READER.replace("PATHS", json.dumps([*mine, "/"])))
+        for path in mine:
+            browser.open(path, alice)
+            assert secret in browser.text()
+            assert "acts" not in browser.text()
+        browser.open(page)
+        seen: list[str] = []
+
+        def read() -> None:
+            seen[:] = browser.driver.execute_script("return window.seen") or []
+            if not seen:
+                raise NotYet("the page is still reading")
+
+        wait_until(read, 20, "a page to have read what it can")
+    fetched, opened = seen[:3], seen[3:]
+    assert not [text for text in seen if secret in text]
+    assert [text[:3] for text in fetched] == ["403", "403", "200"]
+    assert opened[:2] == ["SecurityError", "SecurityError"]
+    assert "IMAP" in fetched[2]
+    assert "IMAP" in opened[2]
+
+
 def test_the_authority_can_be_downloaded_from_the_landing_page(browser: Browser, own: OwnPod) -> None:
     browser.open("/")
     link = browser.driver.find_element(By.LINK_TEXT, "its certificate").get_attribute("href") or ""
@@ -197,7 +247,9 @@ def test_files_are_listed_for_a_login(browser: Browser, own: OwnPod, alice: Acco
     name = f"{token()}.txt"
     with own.server.http(alice) as client:
         client.put(f"/webdav/{name}", content="hello")
-    browser.open("/webdav/", alice)
+    # A page at an address with a login in it would look for its style there, too, which a sandbox does not let it.
+    browser.open("/git/login", alice)
+    browser.open("/webdav/")
     assert name in browser.text()
     assert not browser.complaints()
     browser.picture("files")

@@ -403,6 +403,16 @@ def test_no_password_is_asked_for_over_plain_http(server: Server, alice: Account
         assert "WWW-Authenticate" not in answer.headers
 
 
+def test_a_page_that_was_uploaded_does_not_act_and_a_film_is_downloaded(server: Server, alice: Account) -> None:
+    with folder(server, alice) as client:
+        for name, film in (("page.html", False), ("film.mp4", True), ("sound.wav", True), ("text.txt", False)):
+            client.put(name, content=b"<script>alert(1)</script>")
+            headers = client.get(name).headers
+            policy = headers["Content-Security-Policy"].split("; ")
+            assert {"frame-ancestors 'self'", "sandbox allow-downloads"} < set(policy)
+            assert headers.get("Content-Disposition") == ("attachment" if film else None)
+
+
 def test_the_upload_belongs_to_the_web_server_on_the_volume(own: OwnPod, alice: Account) -> None:
     with folder(own.server, alice) as client:
         client.put("file", content=b"x")
