@@ -1,10 +1,12 @@
 """Certificates from an ACME directory: issued, renewed when due; when that fails, what was served is served on."""
 
+import contextlib
 import datetime as dt
 import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -13,8 +15,9 @@ from podserve.certificates import store
 from podserve.certificates.clients import client_context, looking_context
 from podserve.certificates.pairs import Certificate
 from podserve.commands import Result
+from podserve.errors import Problem
 from podserve.waiting import NotYet, wait_until
-from tests.acceptance.own_pod import OwnPod
+from tests.acceptance.own_pod import OwnPod, own_pod
 from tests.acceptance.pebble import NAME, Directory, directory
 
 
@@ -86,6 +89,25 @@ def test_a_certificate_is_issued_from_nothing_and_served_everywhere(own: OwnPod,
         # What joined the pod for it has left no trace.
         assert own.exec("mail", "getent", "hosts", name).stdout.startswith("127.0.0.1")
     assert own.invoke("certs.ca").stdout in roots.read_text()
+
+
+def test_the_first_up_on_empty_volumes_ends_with_a_certificate_of_the_directory(tmp_path: Path) -> None:
+    with own_pod("-new") as new, directory(new, tmp_path) as pebble, ThreadPoolExecutor(1) as pool:
+        pebble.start()
+        new.invoke("down", "--volumes", "--yes")
+        coming = pool.submit(invoke, new, pebble, "up")
+
+        def played() -> None:
+            with contextlib.suppress(Problem, LookupError):
+                if new.address:
+                    return
+            raise NotYet("it has no address")
+
+        wait_until(played, 60, "the pod to be played")
+        pebble.lead_names_to(new.address)
+        assert "Warning" not in coming.result().stdout
+        assert "Pebble Intermediate CA" in current(new).issuer
+        assert served(new) == {current(new).fingerprint}
 
 
 def test_what_is_not_due_is_not_renewed_and_what_is_forced_is(own: OwnPod, pebble: Directory) -> None:
@@ -161,13 +183,15 @@ def test_what_is_due_is_renewed_though_half_of_the_nonces_are_rejected(own: OwnP
     assert served(own) == {current(own).fingerprint}
 
 
-def test_a_directory_with_another_root_that_takes_its_time_issues_with_a_warning(own: OwnPod, made: Directory) -> None:
-    roots = (made.folder / "roots.pem").read_text()
+def test_a_directory_with_another_root_that_takes_its_time_issues_with_a_warning(
+    own: OwnPod, pebble: Directory
+) -> None:
+    roots = (pebble.folder / "roots.pem").read_text()
     hardship = {"PEBBLE_VA_NOSLEEP": "0", "PEBBLE_VA_SLEEPTIME": "2", "PEBBLE_CHAIN_LENGTH": "3"}
-    made.start(hardship)
-    (made.folder / "roots.pem").write_text(roots)
+    pebble.start(hardship)
+    (pebble.folder / "roots.pem").write_text(roots)
     before = current(own)
-    renewed = invoke(own, made, "certs.renew", "--force")
+    renewed = invoke(own, pebble, "certs.renew", "--force")
     assert "no root that this host knows verifies the certificate" in " ".join(renewed.stderr.split())
     assert current(own).serial != before.serial
     assert served(own) == {current(own).fingerprint}
