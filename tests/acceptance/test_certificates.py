@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -107,6 +108,18 @@ def test_an_imported_pair_is_served_everywhere_and_up_does_not_replace_it(own: O
     assert set(answers(own).values()) == {brought.pair.certificate.fingerprint}
     secret = brought.key.read_text().splitlines()[1]
     assert secret not in imported.stdout + imported.stderr + own.logs()
+
+
+@pytest.mark.usefixtures("own_again")
+def test_no_authority_is_offered_where_a_pair_came_without_one(own: OwnPod, brought: Brought) -> None:
+    brought.cert.write_bytes(pairs.pem(brought.pair.chain))
+    own.invoke("certs.import", str(brought.cert), str(brought.key))
+    context = looking_context(own.server.domain)
+    with httpx.Client(base_url=f"https://{own.server.host}", verify=context) as client:
+        offered, landing = (client.get(path, headers={"Host": own.server.domain}) for path in ("/ca.crt", "/"))
+    assert (offered.status_code, landing.status_code) == (404, 200)
+    assert "IMAP" in landing.text
+    assert "/ca.crt" not in landing.text
 
 
 NONSENSE = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, b"nonsense")
