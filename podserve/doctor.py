@@ -39,11 +39,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Patient:
-    """What the checks look at: the pod's documents, what Podman tells of itself, and the pod's state."""
+    """What the checks look at: the pod's documents, what Podman tells of itself, and of the pod."""
 
     manifests: Manifests
     podman: host.Podman
-    state: str
+    pod: pod.Seen
 
 
 Check = Callable[[Patient], Iterable[Finding]]
@@ -108,11 +108,10 @@ def _first_port(patient: Patient) -> Iterable[Finding]:
 
 
 def _ports(patient: Patient) -> Iterable[Finding]:
-    running = patient.state in {"Running", "Degraded"}
-    obstacles = ports.taken(patient.manifests, running=running)
+    obstacles = ports.taken(patient.manifests, patient.pod.infra if patient.pod.runs else "")
     yield from (Finding("ports", "problem", obstacle.said, obstacle.fix) for obstacle in obstacles)
     if not obstacles:
-        held = f", or held by {patient.manifests.settings.pod} itself" if running else ""
+        held = f", or held by {patient.manifests.settings.pod} itself" if patient.pod.runs else ""
         yield Finding("ports", "ok", f"all free on {patient.manifests.settings.bind}{held}")
 
 
@@ -120,7 +119,7 @@ def _space(patient: Patient) -> Iterable[Finding]:
     folder = patient.podman.storage
     free, claimed = host.free_space(folder), sum(volume.bytes for volume in patient.manifests.volumes.values())
     said = f"{free / GIB:.1f} GiB free for {folder}"
-    needed = SPACE_OF_A_POD if patient.state else SPACE
+    needed = SPACE_OF_A_POD if patient.pod.state else SPACE
     if free < needed:
         yield Finding("disk", "problem", f"{said}: expected {needed / GIB:.1f}", f"podman system prune; df -h {folder}")
     elif free < claimed:
@@ -204,7 +203,7 @@ CHECKS: tuple[Check, ...] = (*BEFORE_UP, _runtime, _cgroups, _memory, _clock, _h
 def examine(manifests: Manifests, checks: Iterable[Check] = CHECKS) -> list[Finding]:
     """Return what the checks find; after a problem with Podman itself only that. Raises Problem if Podman hangs."""
     told = host.podman()
-    patient = Patient(manifests, told, pod.state(manifests.settings) if told.version >= host.OLDEST else "")
+    patient = Patient(manifests, told, pod.seen(manifests.settings) if told.version >= host.OLDEST else pod.Seen())
     found: list[Finding] = []
     for check in checks:
         found += check(patient)

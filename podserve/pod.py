@@ -87,14 +87,31 @@ def _inspect(pod: str) -> dict[str, Any] | None:
     return inspected
 
 
-def state(settings: Settings) -> str:
-    """Return what Podman calls the pod's state (`Running`, `Degraded`, `Exited`, …), or an empty text for no pod."""
-    return str((_inspect(settings.pod) or {}).get("State", ""))
+@dataclass(frozen=True)
+class Seen:
+    """What Podman calls a pod's state (`Running`, `Degraded`, `Exited`, …), and the id of the container with its ports.
+
+    Empty texts for no pod.
+    """
+
+    state: str = ""
+    infra: str = ""
+
+    @property
+    def runs(self) -> bool:
+        """Whether it holds its ports."""
+        return self.state in {"Running", "Degraded"}
+
+
+def seen(settings: Settings) -> Seen:
+    """Ask Podman of the pod."""
+    found = _inspect(settings.pod) or {}
+    return Seen(str(found.get("State", "")), str(found.get("InfraContainerID", "")))
 
 
 def exists(settings: Settings) -> bool:
     """Return whether the pod exists, running or not."""
-    return state(settings) != ""
+    return seen(settings).state != ""
 
 
 def missing(settings: Settings) -> Problem:

@@ -24,13 +24,13 @@ EVERY = "0.0.0.0", "*", "[::]"  # noqa: S104
 ROOTLESS = {"pasta", "pasta.avx2", "passt", "passt.avx2", "slirp4netns", "rootlessport"}
 """What holds the ports of rootless Podman's pods; none tells of which pod."""
 SOME_POD = "?"
-"""No pod's name."""
+"""No container's id."""
 
 
-def taken(manifests: Manifests, *, running: bool = False) -> list[Obstacle]:
+def taken(manifests: Manifests, infra: str = "") -> list[Obstacle]:
     """Return an obstacle for each port of the table that something else on this host than the pod itself holds.
 
-    `running` is whether the pod runs.
+    `infra` is the id of the container with the pod's ports, where it runs.
     """
     bind, found = manifests.settings.bind, []
     listening = functools.cache(_listening)
@@ -45,8 +45,7 @@ def taken(manifests: Manifests, *, running: bool = False) -> list[Obstacle]:
                 continue
             except OSError as error:
                 if error.errno == errno.EADDRINUSE:
-                    own = manifests.settings.pod if running else ""
-                    found += _in_use(bind, port, own, listening())
+                    found += _in_use(bind, port, infra, listening())
                 else:
                     found.append(_obstacle(bind, port, error))
     return list(dict.fromkeys(found))  # an address that is none of this host's is said once
@@ -65,8 +64,8 @@ def _listening() -> list[tuple[str, str, str, str, str]]:
     return re.findall(r'^(\S+) .*?(\S+):(\d+) .*\(\("([^"]+)",pid=(\d+)', found, re.MULTILINE)
 
 
-def _in_use(bind: str, port: Port, own: str, listening: list[tuple[str, str, str, str, str]]) -> list[Obstacle]:
-    """Return the obstacle that a port's holder is, who is named with how to make it let go; none for the pod `own`."""
+def _in_use(bind: str, port: Port, infra: str, listening: list[tuple[str, str, str, str, str]]) -> list[Obstacle]:
+    """Return the obstacle that a port's holder is, who is named with how to make it let go; none for the pod itself."""
     said, protocol = f"port {port.number}/{port.protocol} is taken on {bind}", port.protocol.lower()
     holders = [
         (program, process)
@@ -76,15 +75,17 @@ def _in_use(bind: str, port: Port, own: str, listening: list[tuple[str, str, str
     ]
     if not holders:
         return [Obstacle(said, f"sudo ss -l{protocol[0]}np 'sport = :{port.number}' tells by whom; or set bind")]
-    others = [holder for holder in holders if not own or _pod_of(*holder) not in {own, SOME_POD}]
+    own = {infra, SOME_POD} if infra else set()
+    others = [holder for holder in holders if _container_of(*holder) not in own]
     return [Obstacle(f"{said}{by}", fix) for by, fix in map(_told, others[:1])]
 
 
 def _told(holder: tuple[str, str]) -> tuple[str, str]:
     """Return who holds a port, as the end of a sentence, and how to make it let go."""
     program, process = holder
-    pod = _pod_of(program, process)
-    if pod == SOME_POD:
+    container = _container_of(program, process)
+    pod = "" if container in {"", SOME_POD} else _pod_of(container)
+    if container == SOME_POD:
         return f" by another pod ({program}, process {process})", "podman pod ps, and podman pod stop; or set bind"
     if pod:
         return f" by the pod {pod}", f"podman pod stop {pod}"
@@ -95,8 +96,8 @@ def _told(holder: tuple[str, str]) -> tuple[str, str]:
     return by, f"systemctl disable --now {unit}" if unit else f"kill {process}, or set another bind"
 
 
-def _pod_of(program: str, process: str) -> str:
-    """Return the pod that a port's holder serves, SOME_POD where it tells not which, or an empty text for none."""
+def _container_of(program: str, process: str) -> str:
+    """Return the id of the container that a holder of ports serves, SOME_POD where it tells not which, or nothing."""
     if program in ROOTLESS:
         return SOME_POD
     if program != "conmon":
@@ -105,11 +106,11 @@ def _pod_of(program: str, process: str) -> str:
         words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
     except OSError:  # it has ended meanwhile
         return ""
-    return _pod_of_container(words[words.index(b"-c") + 1].decode()) if b"-c" in words else ""
+    return words[words.index(b"-c") + 1].decode() if b"-c" in words else ""
 
 
 @functools.cache
-def _pod_of_container(container: str) -> str:
+def _pod_of(container: str) -> str:
     """Return the pod that a container (by its id) belongs to, or the container's name when it is in none."""
     shown = podman("ps", "--pod", "--no-trunc", "--filter", f"id={container}", "--format", "{{.PodName}} {{.Names}}",
                    check=False).stdout.split()  # fmt: skip

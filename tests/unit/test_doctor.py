@@ -27,7 +27,7 @@ def examine(
 ) -> list[Finding]:
     """Return what those checks find where Podman tells this of itself."""
     monkeypatch.setattr(host, "podman", lambda: told)
-    monkeypatch.setattr(pod, "state", lambda _: "Running" if exists else "")
+    monkeypatch.setattr(pod, "seen", lambda _: pod.Seen("Running", "infra") if exists else pod.Seen())
     named = [getattr(doctor, f"_{name}") for name in checks]
     return doctor.examine(Manifests(chosen(bind=bind)), named)
 
@@ -275,8 +275,8 @@ def test_an_address_of_another_host_is_a_problem(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("holder", "exists", "state"),
     [
-        ("podserve-simple", True, "ok"),
-        ("podserve-simple", False, "problem"),
+        ("infra", True, "ok"),
+        ("infra", False, "problem"),
         ("another", True, "problem"),
         (ports.SOME_POD, True, "ok"),
         (ports.SOME_POD, False, "problem"),
@@ -290,7 +290,8 @@ def test_ports_that_the_pod_holds_itself_are_its_own(
     exists: bool,  # noqa: FBT001
     state: str,
 ) -> None:
-    monkeypatch.setattr(ports, "_pod_of", lambda *_: holder)
+    monkeypatch.setattr(ports, "_container_of", lambda *_: holder)
+    monkeypatch.setattr(ports, "_pod_of", lambda container: f"pod of {container}")
     with socket.create_server(("127.0.0.242", 995)):
         (finding,) = examine(monkeypatch, GOOD, "ports", exists=exists, bind="127.0.0.242")
     assert finding.state == state
