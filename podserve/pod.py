@@ -100,7 +100,7 @@ class Seen:
     @property
     def runs(self) -> bool:
         """Whether it holds its ports."""
-        return self.state in {"Running", "Degraded"}
+        return self.state in {"Running", "Degraded", "Paused"}
 
 
 def seen(settings: Settings) -> Seen:
