@@ -17,7 +17,7 @@ from typing import TypedDict
 
 import pytest
 
-from podserve import doctor, pod
+from podserve import doctor, host, pod
 from podserve.commands import podman, run
 from podserve.waiting import NotYet, wait_until
 from tests.acceptance.own_pod import OwnPod
@@ -80,12 +80,17 @@ def test_the_doctor_names_the_process_that_holds_a_port(own: OwnPod, other: Chos
 
 
 def test_what_up_looks_at_first_takes_less_than_three_tenths_of_a_second(own: OwnPod) -> None:
-    def seconds() -> float:
-        begin = time.monotonic()
-        doctor.require(own.manifests)
-        return time.monotonic() - begin
+    def seconds(act: Callable[[], object]) -> float:
+        def once() -> float:
+            begin = time.monotonic()
+            act()
+            return time.monotonic() - begin
 
-    assert min(seconds() for _ in range(5)) < 0.3
+        return min(once() for _ in range(5))
+
+    # On a slow machine what it asks Podman takes as long by itself: 0.35 s were seen for `podman info` alone.
+    podmans_own = seconds(host.podman) + seconds(lambda: pod.seen(own.manifests.settings))
+    assert seconds(lambda: doctor.require(own.manifests)) < max(0.3, podmans_own + 0.1)
 
 
 def interrupted(own: OwnPod, begun: Callable[[], bool], after: float, *task: str, **chosen: str) -> tuple[int, str]:
