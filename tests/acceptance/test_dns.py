@@ -212,6 +212,7 @@ def test_the_resolver_is_alive_but_not_ready_while_the_line_is_down(own: OwnPod,
     with line_down(own, away):
         assert own.exec("dns", "healthcheck", "dns-alive").ok
         wait_until(not_ready, 3, "the cached google.com to expire")
+        assert own.exec("dns", "healthcheck", "dns-alive").ok
     wait_until(ready, 10, "the resolver to be ready again")
 
 
