@@ -289,8 +289,8 @@ def up(settings: Settings) -> Outcome:
 
 
 def _applied(settings: Settings) -> Manifests | None:
-    """Return the documents of the pod that there is, with the tasks' own settings as they are now: it has none."""
-    before = Manifests.read(STATE / settings.pod / "applied") if exists(settings) else None
+    """Return the documents that were played last, with the tasks' own settings as they are now: they hold none."""
+    before = Manifests.read(STATE / settings.pod / "applied")
     if before:
         before.settings = replace(before.settings, **{name: vars(settings)[name] for name in of_tasks()})
     return before
@@ -300,7 +300,8 @@ def _replace(manifests: Manifests, built: list[str]) -> None:
     """Play the pod in place of the one there may be. What fails is undone: the pod before it is played again."""
     settings = manifests.settings
     folder = STATE / settings.pod
-    before, there = _applied(settings), _inspect(settings.pod)
+    there = _inspect(settings.pod)
+    before = _applied(settings) if there else None
     begun = Manifests.read(folder / "played")  # by an `up` that was killed
     if there and not before and not (begun and begun.digest and begun.digest == _digest(there)):
         raise Problem(
@@ -338,7 +339,7 @@ def uninstall(settings: Settings) -> list[str]:
     with alone(settings):
         if not systemd.installed(settings):
             raise Problem(f"{settings.pod} is no service of this machine: there is nothing to take back")
-        before = _applied(settings)
+        before = _applied(settings) if exists(settings) else None
         removed = systemd.remove(settings)
         if before:
             network.ensure(settings)

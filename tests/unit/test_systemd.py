@@ -123,7 +123,7 @@ def test_a_pod_that_is_played_again_keeps_the_certificates_settings_of_now(
     before = chosen(domain="before.example.org")
     systemd.write(Manifests(before), pod.STATE / before.pod / "played")
     Manifests(before).write(pod.STATE / before.pod / "applied")
-    monkeypatch.setattr(pod, "exists", lambda _: True)
+    monkeypatch.setattr(pod, "_inspect", lambda _: {"State": "Running"})
 
     def answers(manifests: Manifests) -> None:
         if manifests.settings.domain != before.domain:
