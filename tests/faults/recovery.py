@@ -252,21 +252,22 @@ class Others:
 def kill(container: Container, program: str, chance: random.Random) -> None:
     """Kill one of the processes that are this program, or the whole container, and return when it is dead."""
 
-    def there() -> list[int]:
+    def struck() -> set[int]:
         running = container.processes()
-        if found := [number for number, name in sorted(running.items()) if program in {name, WHOLE}]:
-            return found
-        raise NotYet(f"{container.name} runs {', '.join(sorted(set(running.values())))}")
+        found = [number for number, name in sorted(running.items()) if program in {name, WHOLE}]
+        if not found:
+            raise NotYet(f"{container.name} runs {', '.join(sorted(set(running.values())))}")
+        if program == WHOLE:
+            container.kill()
+            return set(found)
+        victim = chance.choice(found)
+        os.kill(victim, signal.SIGKILL)  # it may have ended by itself just now: then another is looked for
+        return {victim}
 
-    victims = wait_until(there, STUCK, f"{program} to be there")
-    if program == WHOLE:
-        container.kill()
-    else:
-        victims = [chance.choice(victims)]
-        os.kill(victims[0], signal.SIGKILL)
+    victims = wait_until(struck, STUCK, f"{program} to be there")
 
     def dead() -> None:
-        if set(victims) & set(container.processes()):
+        if victims & set(container.processes()):
             raise NotYet("alive")
 
     wait_until(dead, STUCK, f"{program} of {container.name} to be dead")
