@@ -1,7 +1,9 @@
 """GitWeb at /git/: repositories read in a browser; the private ones, and that there are any, by those who log in."""
 
 import contextlib
+import os
 import re
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -17,7 +19,7 @@ import pytest
 
 from podserve.waiting import NotYet, wait_until
 from tests.acceptance.git import Git, Repository, give, make, serve
-from tests.acceptance.own_pod import OwnPod
+from tests.acceptance.own_pod import OwnPod, first_process
 from tests.acceptance.server import Account, Server, token
 from tests.acceptance.test_http import ask_as_written
 from tests.acceptance.test_webdav_shares import ESCAPES
@@ -690,6 +692,12 @@ def test_nobody_is_turned_away_while_gitwebs_processes_are_replaced(
     with ThreadPoolExecutor(12) as pool:
         assert set(pool.map(read, range(120))) == {200}
 
+    _wait_for_eight(own)
+
+
+def _wait_for_eight(own: OwnPod) -> None:
+    """Return when GitWeb has as many processes as it is to have."""
+
     def be_eight() -> None:
         with own.server.http() as client:
             assert client.get("/git/").status_code == 200
@@ -697,3 +705,31 @@ def test_nobody_is_turned_away_while_gitwebs_processes_are_replaced(
             raise NotYet(f"{len(_gitweb_processes(own))} processes")
 
     wait_until(be_eight, 10, "eight processes again: those without a parent end at their next request")
+
+
+def test_gitwebs_manager_can_be_ended_while_it_starts(own: OwnPod) -> None:
+    apache = Path(f"/proc/{first_process(own.container('apache'))}")
+    own.exec("apache", "pkill", "-KILL", "perl-fcgi-pm")
+
+    def starting() -> Iterator[int]:
+        """Yield the process that is to be the next manager, once it has something to say to a SIGTERM."""
+        for number in (apache / "task" / apache.name / "children").read_text().split():
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                process = Path("/proc") / number
+                status, command = (process / "status").read_text(), (process / "cmdline").read_text()
+                caught = int(next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt")), 16)
+                if "gitweb.cgi" in command and caught & 1 << (signal.SIGTERM - 1):
+                    yield int(number)
+
+    for _ in range(5):
+        begin = time.monotonic()
+        while not (found := next(starting(), 0)):  # it takes a hundredth of a second or two
+            assert time.monotonic() < begin + 5
+        os.kill(found, signal.SIGTERM)
+
+        def ended(number: int = found) -> None:
+            if Path(f"/proc/{number}").exists():
+                raise NotYet("it lives on")
+
+        wait_until(ended, 5, "the manager to end")
+    _wait_for_eight(own)
