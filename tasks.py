@@ -173,13 +173,16 @@ def install(c: Context) -> None:
         _prepare(pod_manifests, console)
         outcome = pod.install(pod_manifests.settings)
     report.started(pod_manifests, outcome, console)
-    print(f"\nIt starts with this machine (systemctl status {pod_manifests.settings.pod}); invoke uninstall undoes it")
+    shown = systemd.status_command(pod_manifests.settings)
+    print(f"\nIt starts with this machine ({shown}); invoke uninstall undoes it")
 
 
 @task
 def uninstall(c: Context) -> None:
     """Take the service back: its units and timer; the pod runs on without, and the volumes stay."""
     print("removed: " + ", ".join(pod.uninstall(_manifests(c).settings)))
+    if host.rootless() and systemd.lingers():
+        print("Your services still run without a login; loginctl disable-linger ends that")
 
 
 @task

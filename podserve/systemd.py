@@ -170,12 +170,21 @@ def refresh(manifests: Manifests, folder: Path) -> None:
 def enable(settings: Settings) -> None:
     """Have the timer start now, and at each start of the machine. Quadlet has enabled the pod's own unit."""
     _systemctl("enable", "--now", f"{settings.pod}-renew.timer")
-    user = pwd.getpwuid(host.user()).pw_name
-    if host.rootless() and not Path(f"/var/lib/systemd/linger/{user}").exists():
-        lingers = run(["loginctl", "enable-linger", user], check=False, timeout=10)
-        if not lingers.ok:
-            why = f"{user}'s services end when {user} logs out: {lingers.stderr.strip()}"
+    if host.rootless() and not lingers():
+        user = _user()
+        tried = run(["loginctl", "enable-linger", user], check=False, timeout=10)
+        if not tried.ok:
+            why = f"{user}'s services end when {user} logs out: {tried.stderr.strip()}"
             raise Problem(f"{why}. Mend it, then run the same command again: sudo loginctl enable-linger {user}")
+
+
+def _user() -> str:
+    return pwd.getpwuid(host.user()).pw_name
+
+
+def lingers() -> bool:
+    """Return whether the services of the user run without a login."""
+    return Path(f"/var/lib/systemd/linger/{_user()}").exists()
 
 
 def remove(settings: Settings) -> list[str]:
@@ -212,8 +221,12 @@ def state(settings: Settings) -> str:
 
 def told(settings: Settings) -> str:
     """Return that for a person, with the command that shows why."""
-    which = "--user " if host.rootless() else ""
-    return f"{state(settings)} (systemctl {which}status {settings.pod} tells more)"
+    return f"{state(settings)} ({status_command(settings)} tells more)"
+
+
+def status_command(settings: Settings) -> str:
+    """Return what a person types to see the service."""
+    return f"systemctl {'--user ' if host.rootless() else ''}status {settings.pod}"
 
 
 def journalled(settings: Settings) -> bool:

@@ -51,19 +51,24 @@ def expect(result: Result) -> str:
     return result.stdout
 
 
-def up(host: Machine) -> str:
-    """Bring the pod up, with nothing installed before. What a user is told to have root do, root does."""
+def remedied(host: Machine, command: str) -> str:
+    """Run a command until it succeeds. What a user is told to have root do, root does."""
     said = ""
     for _ in range(5):
-        tried = host.run("./bootstrap invoke up")
+        tried = host.run(command)
         said += tried.stdout
-        remedies = re.findall(r"^  (apt-get update && .*)$|Mend it: (.*)$", tried.stdout, re.MULTILINE)
+        remedies = re.findall(r"^  (apt-get update && .*)$|Mend it\b.*?: (.*)$", tried.stdout, re.MULTILINE)
         if tried.ok or host.kind.user == "root" or not remedies:
             return said + expect(tried)
         for remedy in (command for told in remedies for command in "".join(told).split(" && ")):
             for_root = remedy.startswith("apt-get") or "sudo " in remedy
             said += expect(host.run(remedy.replace("sudo ", ""), as_root=for_root))
     raise AssertionError(said[-2000:])
+
+
+def up(host: Machine) -> str:
+    """Bring the pod up, with nothing installed before."""
+    return remedied(host, "./bootstrap invoke up")
 
 
 def doctor(host: Machine) -> str:
@@ -107,8 +112,10 @@ def _systemctl(host: Machine) -> str:
 
 
 def install(host: Machine) -> str:
-    """Make it a service."""
-    return expect(host.run(f"./bootstrap invoke install && {_systemctl(host)} is-active podserve-simple-renew.timer"))
+    """Make it a service, whose timer renews certificates."""
+    renewal, systemctl = "podserve-simple-renew", _systemctl(host)
+    said = remedied(host, "./bootstrap invoke install")
+    return said + expect(host.run(f"{systemctl} is-active {renewal}.timer && {systemctl} start {renewal}.service"))
 
 
 def no_service(host: Machine) -> str:
@@ -132,6 +139,21 @@ def _answers(host: Machine) -> str:
 def reboot(host: Machine) -> str:
     """Switch it off and on: all endpoints answer again without a hand."""
     host.switch_off_and_on()
+    return _answers(host)
+
+
+def killed(host: Machine) -> str:
+    """Kill what systemd watches of the pod: it plays it again."""
+    pod = "podman pod inspect --format {{.Id}} podserve-simple"
+    before = expect(host.run(pod))
+    expect(host.run(f"{_systemctl(host)} kill --signal KILL podserve-simple"))
+
+    def anew() -> None:
+        now = host.run(pod)
+        if not now.ok or now.stdout == before:
+            raise NotYet("it is the same pod")
+
+    wait_until(anew, START, "systemd to play the pod")
     return _answers(host)
 
 
@@ -258,7 +280,8 @@ def steps(kind: Kind, process: str) -> Iterator[tuple[str, Step]]:
     if kind.systemd:
         yield "install", install
         yield "Ctrl-C", interruptions
-        yield "reboot", reboot
+        yield "reboot", lambda host: reboot(host) + stranger(host, process)
+        yield "killed", killed
         yield "liveness", liveness
         yield "service", service
     else:
@@ -289,6 +312,7 @@ def main() -> int:
         parser.error(f"no kind {', '.join(sorted(unknown))}: expected {', '.join(KINDS)}")
     explain_interruptions()
     console, outcomes = Console(), list[Outcome]()
+    begin = time.monotonic()
     with surroundings() as (upstream, process):
         for letter in asked.kinds or DEFAULT:
             with machine(KINDS[letter], upstream) as host:
@@ -301,7 +325,7 @@ def main() -> int:
                     console.print(f"{letter} {outcome.step} {ended} ({outcome.seconds:.0f} s)", markup=False)
                     if outcome.failure and step is up:
                         break
-    table = Table("Kind", "Step", "Result", "Seconds", box=None)
+    table = Table("Kind", "Step", "Result", "Seconds", box=None, caption=f"{time.monotonic() - begin:.0f} s in all")
     for outcome in outcomes:
         result = "[red]failed[/]" if outcome.failure else "[green]passed[/]"
         table.add_row(outcome.kind, outcome.step, result, f"{outcome.seconds:.0f}")

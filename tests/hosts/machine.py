@@ -123,17 +123,15 @@ class Machine:
             podman("cp", f"{folder}/podserve", f"{self.name}:{self.home}/podserve")
 
     def add_user(self) -> None:
-        """Add the one whose pod it is, with services that run without a login, and without subordinate ids."""
+        """Add the one whose pod it is: without subordinate ids, and with services that end with the last login."""
         if self.kind.user == "root":
             return
         podman("exec", self.name, "useradd", "--uid", str(USER), "--create-home", self.kind.user)
         # As one from a directory (LDAP), who has no subordinate ids until somebody gives them.
         podman("exec", self.name, "truncate", "--size", "0", "/etc/subuid", "/etc/subgid")
-        podman("exec", self.name, "mkdir", "-p", "/var/lib/systemd/linger")
-        podman("exec", self.name, "touch", f"/var/lib/systemd/linger/{self.kind.user}")
 
     def own_checkout(self) -> None:
-        """Give the copy to the one whose pod it is, and have that user's services started."""
+        """Give the copy to the one whose pod it is, and have that user's services started, as a login does."""
         if self.kind.user == "root":
             return
         podman("exec", self.name, "chown", "-R", self.kind.user, f"{self.home}/podserve")
