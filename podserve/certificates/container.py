@@ -16,11 +16,11 @@ def run(*argv: str, mounts: Mapping[str, str], pod: str = "", stdin: str = "") -
     go in by `stdin` alone: arguments stand in process lists, and what is printed may be logged.
     """
     # Podman 4.3.1 takes the lines of a container that ends out of the hosts file that it shares with the pod, and the
-    # pod's own names with them.
+    # pod's own names with them. (Without --restart, Podman 5 would give it the pod's policy: always.)
     joined = ["--pod", pod, "--no-hosts"] if pod else ["--network", "none"]
     volumes = [word for where, what in mounts.items() for word in ("--volume", f"{what}:{where}")]
     return podman(
-        "run", "--rm", "--interactive", *joined, "--timeout", str(LONGEST), "--log-driver", "none", "--cap-drop", "all",
-        "--security-opt", "no-new-privileges", "--read-only", *volumes, IMAGE, *argv,
+        "run", "--rm", "--restart", "no", "--interactive", *joined, "--timeout", str(LONGEST), "--log-driver", "none",
+        "--cap-drop", "all", "--security-opt", "no-new-privileges", "--read-only", *volumes, IMAGE, *argv,
         stdin=stdin, check=False, timeout=LONGEST + 30,
     )  # fmt: skip

@@ -14,7 +14,7 @@ from podserve import endpoints
 from podserve.certificates import store
 from podserve.certificates.clients import client_context, looking_context
 from podserve.certificates.pairs import Certificate
-from podserve.commands import Result
+from podserve.commands import Result, podman
 from podserve.errors import Problem
 from podserve.waiting import NotYet, wait_until
 from tests.acceptance.own_pod import OwnPod, own_pod
@@ -88,6 +88,8 @@ def test_a_certificate_is_issued_from_nothing_and_served_everywhere(own: OwnPod,
         assert all(answer.ok for answer in answers), answers
         # What joined the pod for it has left no trace.
         assert own.exec("mail", "getent", "hosts", name).stdout.startswith("127.0.0.1")
+    of_pod = podman("ps", "--all", "--filter", f"pod={own.name}", "--format", "{{.Names}}").stdout.split()
+    assert {name for name in of_pod if not name.endswith("-infra")} == set(own.manifests.containers.values())
     assert own.invoke("certs.ca").stdout in roots.read_text()
 
 

@@ -145,6 +145,7 @@ def test_a_client_that_asks_first_without_a_login_is_not_counted_as_guessing(
     assert clients[0].statuses("/webdav/", login(alice)) == [200]
 
 
+@pytest.mark.usefixtures("own")  # to another's server, this is a guesser's address like any
 def test_guesses_from_the_gateways_address_shut_off_nobody(server: Server, alice: Account) -> None:
     with server.http() as here:
         guesses = [here.get("/webdav/", auth=(alice.address, "guess")).status_code for _ in range(2 * LIMIT)]
@@ -166,6 +167,7 @@ def test_a_guesser_on_mail_is_slowed_on_all_of_it_and_nobody_else(alice: Account
         assert seconds < 2
 
 
+@pytest.mark.usefixtures("own")  # to another's server, this is a guesser's address like any
 def test_guesses_from_the_gateways_address_slow_nobody_on_mail(server: Server, alice: Account) -> None:
     begin = time.monotonic()
     for number in range(3):

@@ -86,8 +86,12 @@ class Machine:
         if AUTHORITIES.exists():
             variables["PIP_CERT"] = "/authorities.crt"
         variables["INVOKE_FORWARDERS"] = self.upstream
-        # What podman exec starts is in this machine's cgroups: systemd's view, and its namespaces, are entered here.
-        enter = ["nsenter", "-t", "1", "-m", "-C", "-n", "-i", "-u", "--"] if self.kind.systemd else []
+        # What podman exec starts is in this machine's cgroups: systemd starts it, or its namespaces are entered.
+        enter: list[str] = []
+        if self.kind.systemd and as_root:
+            enter = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect"]
+        elif self.kind.systemd:
+            enter = ["nsenter", "-t", "1", "-m", "-C", "-n", "-i", "-u", "--"]
         if self.kind.user != "root" and not as_root:
             runtime = f"/run/user/{USER}"
             variables |= {"HOME": self.home, "USER": self.kind.user, "XDG_RUNTIME_DIR": runtime}
