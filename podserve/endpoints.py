@@ -134,8 +134,8 @@ EXCHANGES: dict[str, Exchange] = {
 """By the port's name in kube/podserve.yaml."""
 
 FAILURES = (NotYet, OSError, smtplib.SMTPException, imaplib.IMAP4.error, poplib.error_proto, http.client.HTTPException,
-            dns.exception.DNSException)  # fmt: skip
-"""What an exchange raises when its endpoint does not do what it should."""
+            dns.exception.DNSException, EOFError)  # fmt: skip
+"""What an exchange raises when its endpoint does not do what it should (EOFError: dnspython, a closed connection)."""
 
 
 @dataclass(frozen=True)

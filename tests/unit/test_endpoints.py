@@ -59,6 +59,18 @@ def test_a_datagram_port_behind_which_nobody_listens_is_told_at_once() -> None:
     assert answer.seconds < endpoints.PATIENCE / 2
 
 
+@pytest.mark.parametrize("name", [port for port in PORTS if port != "dns-udp"])
+def test_a_port_that_closes_each_connection_is_told(name: str) -> None:
+    # As pasta, which carries a user's ports, takes a connection and then finds nobody in the container.
+    def close() -> None:
+        server.accept()[0].close()
+
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+        pool.submit(close)
+        answer = endpoints.attempt(at(server.getsockname()[1]), ssl.create_default_context(), name)
+    assert answer.error
+
+
 @contextmanager
 def resolver(rcode: dns.rcode.Rcode) -> Iterator[int]:
     """Yield the port of a name server that answers one question so."""
