@@ -44,6 +44,7 @@ def explain_interruptions() -> None:
     for number in INTERRUPTIONS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as a shell's background job is given it
             signal.signal(number, interrupt)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTIONS)  # which this process may have been begun with held
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from podserve.commands import become, run
-from podserve.errors import Problem
+from podserve.errors import INTERRUPTIONS, Problem
 
 OLDEST = (4, 3)
 """The oldest Podman that PodServe is known to work with: Debian 12's."""
@@ -82,7 +82,8 @@ def enter() -> None:
     """
     if os.geteuid() != 0:
         podman()
-        become("podman", "unshare", sys.executable, "-m", "invoke", *sys.argv[1:])
+        # Who interrupts meanwhile is heard there.
+        become("podman", "unshare", sys.executable, "-m", "invoke", *sys.argv[1:], holding=INTERRUPTIONS)
 
 
 def has_systemd() -> bool:

@@ -99,6 +99,20 @@ def test_a_task_that_is_told_to_end_says_so(fake_podman: FakePodman, number: sig
     assert (ended.code, ended.stdout, ended.stderr) == (1, "", told)
 
 
+@pytest.mark.usefixtures("_terminal")
+@pytest.mark.parametrize("number", errors.INTERRUPTIONS)
+def test_an_interruption_while_a_task_begins_anew_is_heard_then(
+    fake_podman: FakePodman, number: signal.Signals
+) -> None:
+    # As a user's task does, in the user namespace: Podman takes its time, and so does Python.
+    again = f"kill -{number.value} $$; exec {sys.executable} -m invoke doctor"
+    become = f"commands.become('sh', '-c', {again!r}, holding=errors.INTERRUPTIONS)"
+    script = f"from podserve import commands, errors; {become}"
+    ended = fake_podman.run(sys.executable, "-c", script)
+    told = "podserve: interrupted. Run the same command again: it goes on from what is there\n"
+    assert (ended.code, ended.stdout, ended.stderr) == (1, "", told)
+
+
 def test_what_goes_on_after_a_problem_ends_when_it_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(error: Exception) -> None:
         raise error

@@ -23,7 +23,7 @@ def _outside(monkeypatch: pytest.MonkeyPatch) -> None:
 def became(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What this process would have become."""
     words: list[str] = []
-    monkeypatch.setattr(host, "become", lambda *argv: words.extend(argv))
+    monkeypatch.setattr(host, "become", lambda *argv, **_: words.extend(argv))
     monkeypatch.setattr(host, "podman", lambda: None)
     monkeypatch.setattr(sys, "argv", ["/x/invoke", "users.add", "alice"])
     return words
