@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -139,10 +139,6 @@ def lines(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> Gener
         raise Problem(f"{' '.join(argv)} ended with exit code {process.returncode}; its last lines say why")
 
 
-def become(*argv: str, holding: Collection[signal.Signals] = ()) -> None:
-    """Replace this process by another program, so that its output, signals and exit code are the task's own.
-
-    The signals in `holding` wait until that program wants them.
-    """
-    signal.pthread_sigmask(signal.SIG_BLOCK, holding)
+def become(*argv: str) -> None:
+    """Replace this process by another program, so that its output, signals and exit code are the task's own."""
     os.execvpe(argv[0], argv, environment())

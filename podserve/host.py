@@ -82,8 +82,9 @@ def enter() -> None:
     """
     if os.geteuid() != 0:
         podman()
-        # Who interrupts meanwhile is heard there.
-        become("podman", "unshare", sys.executable, "-m", "invoke", *sys.argv[1:], holding=INTERRUPTIONS)
+        # Who interrupts it while it begins is heard when it has begun.
+        held = ",".join(number.name.removeprefix("SIG") for number in INTERRUPTIONS)
+        become("podman", "unshare", "env", f"--block-signal={held}", sys.executable, "-m", "invoke", *sys.argv[1:])
 
 
 def has_systemd() -> bool:

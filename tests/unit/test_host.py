@@ -23,7 +23,7 @@ def _outside(monkeypatch: pytest.MonkeyPatch) -> None:
 def became(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What this process would have become."""
     words: list[str] = []
-    monkeypatch.setattr(host, "become", lambda *argv, **_: words.extend(argv))
+    monkeypatch.setattr(host, "become", lambda *argv: words.extend(argv))
     monkeypatch.setattr(host, "podman", lambda: None)
     monkeypatch.setattr(sys, "argv", ["/x/invoke", "users.add", "alice"])
     return words
@@ -35,7 +35,8 @@ def test_a_users_task_begins_anew_where_the_volumes_can_be_reached(
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert host.rootless()
     host.enter()
-    assert became == ["podman", "unshare", sys.executable, "-m", "invoke", "users.add", "alice"]
+    invoke = [sys.executable, "-m", "invoke", "users.add", "alice"]
+    assert became == ["podman", "unshare", "env", "--block-signal=INT,TERM,HUP", *invoke]
 
 
 def test_a_users_task_does_not_become_a_podman_that_hangs(became: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
