@@ -36,7 +36,10 @@ INTERRUPTIONS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 
 
 def explain_interruptions() -> None:
-    """Raise Interrupted for INTERRUPTIONS from now on: Invoke itself would end without a word, and undo nothing."""
+    """Raise Interrupted for INTERRUPTIONS from now on: Invoke itself would end without a word, and undo nothing.
+
+    For one that this process was begun with, held, at once.
+    """
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise Interrupted
@@ -44,7 +47,7 @@ def explain_interruptions() -> None:
     for number in INTERRUPTIONS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as a shell's background job is given it
             signal.signal(number, interrupt)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTIONS)  # which this process may have been begun with held
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTIONS)
 
 
 @contextmanager

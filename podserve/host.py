@@ -82,7 +82,7 @@ def enter() -> None:
     """
     if os.geteuid() != 0:
         podman()
-        # Who interrupts it while it begins is heard when it has begun.
+        # Who interrupts it while Python begins is heard when it has begun.
         held = ",".join(number.name.removeprefix("SIG") for number in INTERRUPTIONS)
         become("podman", "unshare", "env", f"--block-signal={held}", sys.executable, "-m", "invoke", *sys.argv[1:])
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -709,27 +710,50 @@ def _wait_for_eight(own: OwnPod) -> None:
 
 def test_gitwebs_manager_can_be_ended_while_it_starts(own: OwnPod) -> None:
     apache = Path(f"/proc/{first_process(own.container('apache'))}")
-    own.exec("apache", "pkill", "-KILL", "perl-fcgi-pm")
 
-    def starting() -> Iterator[int]:
-        """Yield the process that is to be the next manager, once it has something to say to a SIGTERM."""
+    def seen(number: str) -> tuple[str, bool]:
+        """Return a process's command line, and whether it has something to say to a SIGTERM."""
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            status = (Path("/proc") / number / "status").read_text()
+            caught = int(next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt")), 16)
+            return (Path("/proc") / number / "cmdline").read_text(), bool(caught & 1 << (signal.SIGTERM - 1))
+        return "", False
+
+    def ended_one() -> bool:
+        """End a manager that starts, which takes it a tenth of a second; one that has, makes room for the next."""
         for number in (apache / "task" / apache.name / "children").read_text().split():
-            with contextlib.suppress(OSError):  # it has ended meanwhile
-                process = Path("/proc") / number
-                status, command = (process / "status").read_text(), (process / "cmdline").read_text()
-                caught = int(next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt")), 16)
-                if "gitweb.cgi" in command and caught & 1 << (signal.SIGTERM - 1):
-                    yield int(number)
+            command, listens = seen(number)
+            if command.startswith("perl-fcgi-pm"):
+                os.kill(int(number), signal.SIGKILL)
+            if "gitweb.cgi" in command and listens:
+                os.kill(int(number), signal.SIGTERM)
+                wait_until(partial(gone, number), 5, "the manager to end")
+                return True
+        return False
 
-    for _ in range(5):
-        begin = time.monotonic()
-        while not (found := next(starting(), 0)):  # it takes a hundredth of a second or two
-            assert time.monotonic() < begin + 5
-        os.kill(found, signal.SIGTERM)
+    def gone(number: str) -> None:
+        if (Path("/proc") / number).exists():
+            raise NotYet("it lives on")
 
-        def ended(number: int = found) -> None:
-            if Path(f"/proc/{number}").exists():
-                raise NotYet("it lives on")
-
-        wait_until(ended, 5, "the manager to end")
+    begin, times = time.monotonic(), 0
+    while times < 5:
+        times += ended_one()
+        assert time.monotonic() < begin + 30, f"{times} managers were seen while they started: expected 5"
     _wait_for_eight(own)
+
+
+FORKED = """
+my $manager = FCGI::ProcManager->new({n_processes => 1});
+$manager->managing_init;
+$manager->{PIDS}{1} = {};
+unless (fork) { kill TERM => $$; sleep 5; exit }
+wait;
+exit $? >> 8;
+"""
+
+
+@pytest.mark.parametrize(
+    "script", ["require CGI::Fast; kill TERM => $$; sleep 5", FORKED], ids=["that starts", "that was just forked"]
+)
+def test_gitwebs_processes_end_at_once_before_they_listen(own: OwnPod, script: str) -> None:
+    assert own.exec("apache", "timeout", "4", "perl", "-MEndsOnTERM", "-e", script, check=False).code == 143

@@ -196,7 +196,8 @@ def interruptions(host: Machine) -> str:
     told = ""
     for after in MOMENTS:
         expect(host.run("./bootstrap invoke uninstall && ./bootstrap invoke down"))
-        ended = host.run(f"timeout --preserve-status --signal INT {after} ./bootstrap invoke install")
+        # Podman, between a user's task and itself in the user namespace, may end first: cat ends when nobody writes.
+        ended = host.run(f"timeout --signal INT {after} ./bootstrap invoke install | cat")
         told += ended.stdout
         assert INSTALLED in ended.stdout or INTERRUPTED in ended.stdout, ended
         told += expect(host.run(f"./bootstrap invoke install && {_systemctl(host)} is-active podserve-simple"))

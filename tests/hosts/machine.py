@@ -90,6 +90,7 @@ class Machine:
         enter: list[str] = []
         if self.kind.systemd and as_root:
             enter = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect"]
+            script = script.replace("$", "$$")  # which it would put variables of its own in place of
         elif self.kind.systemd:
             enter = ["nsenter", "-t", "1", "-m", "-C", "-n", "-i", "-u", "--"]
         if self.kind.user != "root" and not as_root:
@@ -112,8 +113,8 @@ class Machine:
         """Return when the host's init has nothing more to start."""
 
         def started() -> None:
-            asked = "systemctl is-system-running" if self.kind.systemd else "echo running"
-            state = self.run(f"cd / && {asked}", timeout=30, as_root=True).stdout.strip()
+            asked = ["systemctl", "is-system-running"] if self.kind.systemd else ["echo", "running"]
+            state = podman("exec", self.name, *asked, check=False, timeout=30).stdout.strip()
             # Degraded: a container cannot load kernel modules.
             if state not in {"running", "degraded"}:
                 raise NotYet(state)

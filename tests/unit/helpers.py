@@ -20,6 +20,7 @@ from invoke import Program
 
 from podserve import commands, settings
 from podserve.commands import ROOT, Result, run
+from podserve.errors import INTERRUPTIONS
 from podserve.manifests import KUBE, defaults
 
 PODMAN = """\
@@ -112,7 +113,7 @@ class FakePodman:
         out, err = io.StringIO(), io.StringIO()
         environment = self.environment(**{**DEFAULTS, **own})
         commands.environment.cache_clear()
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        handlers = {number: signal.getsignal(number) for number in INTERRUPTIONS}
         try:
             with (
                 patch.dict(os.environ, environment, clear=True),

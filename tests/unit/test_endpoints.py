@@ -63,7 +63,9 @@ def test_a_datagram_port_behind_which_nobody_listens_is_told_at_once() -> None:
 def test_a_port_that_closes_each_connection_is_told(name: str) -> None:
     # As pasta, which carries a user's ports, takes a connection and then finds nobody in the container.
     def close() -> None:
-        server.accept()[0].close()
+        with server.accept()[0] as connection:
+            connection.shutdown(socket.SHUT_WR)
+            connection.recv(65536)
 
     with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
         pool.submit(close)

@@ -82,10 +82,12 @@ def test_a_full_disk_is_told_in_a_line(capsys: pytest.CaptureFixture[str], numbe
 
 @pytest.fixture
 def _terminal() -> Iterator[None]:
-    """Heed Ctrl-C as under a terminal: a shell that starts these tests in the background has it ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Heed what a terminal sends: a shell that starts these tests in the background, or nohup, has it ignored."""
+    before = [signal.signal(number, signal.SIG_DFL) for number in errors.INTERRUPTIONS]
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in zip(errors.INTERRUPTIONS, before, strict=True):
+        signal.signal(number, handler)
 
 
 @pytest.mark.usefixtures("_terminal")

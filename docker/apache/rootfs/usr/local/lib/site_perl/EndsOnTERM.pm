@@ -1,8 +1,8 @@
-# A SIGTERM ends GitWeb's manager (FCGI::ProcManager) and its processes at any moment.
+# A SIGTERM ends GitWeb's manager (FCGI::ProcManager) also while it starts, and a process that it has just forked.
 #
 # One that came before the manager listened for it was taken by libfcgi as the end of all accepting: the manager lived on, and
 # each process that it started ended at once. A process that had just been forked took itself for the manager, and waited in a
-# busy loop for processes that are not its own.
+# busy loop for processes that are not its own. (One that waits for requests ends, at the latest, after its next one.)
 package EndsOnTERM;
 
 use strict;
