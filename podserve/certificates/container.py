@@ -15,9 +15,9 @@ def run(*argv: str, mounts: Mapping[str, str], pod: str = "", stdin: str = "") -
     `mounts` are volumes, or folders of this host, by where they are to be. It joins `pod`, or has no network. Secrets
     go in by `stdin` alone: arguments stand in process lists, and what is printed may be logged.
     """
-    # Podman 4.3.1 takes the lines of a container that ends out of the hosts file that it shares with the pod, and the
-    # pod's own names with them. (Without --restart, Podman 5 would give it the pod's policy: always.)
-    joined = ["--pod", pod, "--no-hosts"] if pod else ["--network", "none"]
+    # Podman takes a container that ends out of the hosts file that it shares with the pod: 4.3.1 all its lines, 5.4.2
+    # those of its host name, which is the pod's. (Without --restart, Podman 5 would give it the pod's policy: always.)
+    joined = ["--pod", pod, "--no-hosts", "--uts", "private"] if pod else ["--network", "none"]
     volumes = [word for where, what in mounts.items() for word in ("--volume", f"{what}:{where}")]
     return podman(
         "run", "--rm", "--restart", "no", "--interactive", *joined, "--timeout", str(LONGEST), "--log-driver", "none",
