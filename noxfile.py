@@ -2,6 +2,7 @@
 
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nox
@@ -13,6 +14,10 @@ nox.options.error_on_external_run = False
 nox.options.sessions = ["lint", "types", "unit", "acceptance"]
 
 PYTHON = ["tasks.py", "noxfile.py", "podserve", "tests", "bench"]
+REMOVAL = 60.0
+"""Seconds that a run which is interrupted may take to remove its containers."""
+HALVES = 1, 2
+"""Of the acceptance tests, which run side by side."""
 SHELL = ["bootstrap", ".ci/run", "docker/build.sh", "docker/engine.sh", "tests/hosts/boot"]
 
 
@@ -22,10 +27,15 @@ def _scripts() -> list[str]:
     return sorted(str(path) for path in files if path.read_bytes().startswith((b"#!/bin/sh", b"#!/bin/bash")))
 
 
-def _chosen(session: nox.Session, folder: str) -> list[str]:
+def _chosen(session: nox.Session, folder: str, part: str = "") -> list[str]:
     """Return pytest's arguments: a JUnit file, what follows `--`, and the folder unless tests are named there."""
     named = any(Path(word.partition("::")[0]).exists() and word.startswith("tests/") for word in session.posargs)
-    return [f"--junitxml=artefacts/{session.name}.xml", *session.posargs, *([] if named else [folder])]
+    return [f"--junitxml=artefacts/{session.name}{part}.xml", *session.posargs, *([] if named else [folder])]
+
+
+def _module(session: nox.Session, *words: str) -> None:
+    """Run a Python module, and leave it time to clean up when it is interrupted."""
+    session.run(sys.executable, "-m", *words, interrupt_timeout=REMOVAL)
 
 
 @nox.session
@@ -57,34 +67,49 @@ def unit(session: nox.Session) -> None:
 @nox.session
 def acceptance(session: nox.Session) -> None:
     """A pod of its own and real clients of every protocol; `-- --target HOST --user NAME …` for a server that runs."""
-    pytest = [sys.executable, "-m", "pytest", *_chosen(session, "tests/acceptance")]
     if any(word.startswith("--target") for word in session.posargs):
-        session.run(*pytest)
+        _module(session, "pytest", *_chosen(session, "tests/acceptance"))
         return
     if os.geteuid() != 0:
         session.error("a network namespace of its own needs root; a server that runs can be tried by anybody: --target")
     session.run("invoke", "build")
     session.run(sys.executable, "-m", "tests.acceptance.pebble")
     # A network namespace of its own: every port is free there whatever this host serves, and no way leads out of it.
-    session.run("unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh", *pytest, external=True)
+    # Whoever ends nox ends it too.
+    enter = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec setpriv --pdeathsig TERM "$@"', "sh"]
+    pytest = [*enter, sys.executable, "-m", "pytest"]
+    if session.posargs:
+        session.run(*pytest, *_chosen(session, "tests/acceptance"), external=True, interrupt_timeout=REMOVAL)
+        return
+
+    def run(half: int) -> str:
+        """Run every other module; what the second run says is returned, to be shown when both are over."""
+        words = [*_chosen(session, "tests/acceptance", f"-{half}"), f"--half={half}"]
+        return str(session.run(*pytest, *words, external=True, silent=half in HALVES[1:]))
+
+    # Much of it is waiting: two runs, each with a pod of its own, take little longer than one of them.
+    with ThreadPoolExecutor() as pool:
+        first, second = (pool.submit(run, half) for half in HALVES)
+    print(second.result())
+    first.result()
 
 
 @nox.session(default=False)
 def hosts(session: nox.Session) -> None:
     """Both commands, a service and a reboot on pristine hosts: `-- [A] [B] [C] [--without STEP]`."""
     session.run("invoke", "build")
-    session.run(sys.executable, "-m", "tests.hosts", *session.posargs)
+    _module(session, "tests.hosts", *session.posargs)
 
 
 @nox.session(default=False)
 def faults(session: nox.Session) -> None:
     """Kills, full disks, no line, load, bad manners: what is lost; `-- [SECTION…] [--count PERCENT] [--seed N]`."""
     session.run("invoke", "build")
-    session.run(sys.executable, "-m", "tests.faults", *session.posargs)
+    _module(session, "tests.faults", *session.posargs)
 
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Figures, each beside its alternative; what follows `--` names sections, `-- --record` keeps a run in docs/."""
     session.run("invoke", "build")
-    session.run(sys.executable, "-m", "bench", *session.posargs)
+    _module(session, "bench", *session.posargs)

@@ -1,12 +1,15 @@
 """What the acceptance tests share: the pod of their own, or the server that --target names."""
 
+import fcntl
 import signal
 import time
 from collections.abc import Generator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from podserve import pod
 from tests.acceptance.own_pod import OwnPod, Vantage, neighbour_of, own_pod, stranger_to
 from tests.acceptance.server import Account, Server
 
@@ -24,11 +27,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--user", metavar="NAME", help="an account there, as name@domain")
     group.addoption("--password-file", type=Path, metavar="F", help="the file whose first line is its password")
     group.addoption("--ca", metavar="FILE", help="the authority (PEM) to verify by; otherwise this host's")
+    halves = parser.getgroup("podserve-halves", "two runs side by side")
+    halves.addoption("--half", type=int, choices=(1, 2), help="every other module, from the first or the second on")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--target") and not (config.getoption("--user") and config.getoption("--password-file")):
         raise pytest.UsageError("--target needs --user NAME and --password-file F: an account to log in with")
+    config.addinivalue_line(
+        "markers", "changes_images: gives a name that all runs on this machine use to another image"
+    )
     # A pipeline that is cancelled sends SIGTERM, and one in the background ignores SIGINT: what the tests made is
     # removed in each case.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -36,11 +44,26 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.getoption("--target"):
-        return
-    inside = [item for item in items if INSIDE in getattr(item, "fixturenames", ())]
-    config.hook.pytest_deselected(items=inside)
-    items[:] = [item for item in items if item not in inside]
+    left_out = list[pytest.Item]()
+    if config.getoption("--target"):
+        left_out = [item for item in items if INSIDE in getattr(item, "fixturenames", ())]
+    elif half := config.getoption("--half"):
+        others = set(list(dict.fromkeys(item.path for item in items))[2 - half :: 2])
+        left_out = [item for item in items if item.path in others]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool | None, bool | None]:
+    """Let a test that changes the images be alone with them: all runs on this machine play them."""
+    pod.STATE.mkdir(exist_ok=True)
+    with ExitStack() as held:
+        turn, images = (held.enter_context((pod.STATE / f"tests-{name}.lock").open("a")) for name in ("turn", "images"))
+        fcntl.flock(turn, fcntl.LOCK_EX)  # who waits for its turn is not overtaken
+        fcntl.flock(images, fcntl.LOCK_EX if item.get_closest_marker("changes_images") else fcntl.LOCK_SH)
+        fcntl.flock(turn, fcntl.LOCK_UN)
+        return (yield)
 
 
 @pytest.hookimpl(wrapper=True)
