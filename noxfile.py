@@ -16,8 +16,6 @@ nox.options.sessions = ["lint", "types", "unit", "acceptance"]
 PYTHON = ["tasks.py", "noxfile.py", "podserve", "tests", "bench"]
 REMOVAL = 60.0
 """Seconds that a run which is interrupted may take to remove its containers."""
-HALVES = 1, 2
-"""Of the acceptance tests, which run side by side."""
 SHELL = ["bootstrap", ".ci/run", "docker/build.sh", "docker/engine.sh", "tests/hosts/boot"]
 
 
@@ -82,16 +80,18 @@ def acceptance(session: nox.Session) -> None:
         session.run(*pytest, *_chosen(session, "tests/acceptance"), external=True, interrupt_timeout=REMOVAL)
         return
 
-    def run(half: int) -> str:
-        """Run every other module; what the second run says is returned, to be shown when both are over."""
+    def run(half: int, *, silent: bool) -> object:
+        """Run every other module; what is not said at once is returned."""
         words = [*_chosen(session, "tests/acceptance", f"-{half}"), f"--half={half}"]
-        return str(session.run(*pytest, *words, external=True, silent=half in HALVES[1:]))
+        return session.run(*pytest, *words, external=True, silent=silent, interrupt_timeout=REMOVAL)
 
     # Much of it is waiting: two runs, each with a pod of its own, take little longer than one of them.
-    with ThreadPoolExecutor() as pool:
-        first, second = (pool.submit(run, half) for half in HALVES)
-    print(second.result())
-    first.result()
+    with ThreadPoolExecutor(1) as pool:
+        second = pool.submit(run, 2, silent=True)
+        try:
+            run(1, silent=False)
+        finally:
+            print(second.result())
 
 
 @nox.session(default=False)
