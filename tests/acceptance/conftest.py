@@ -6,6 +6,7 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -15,6 +16,8 @@ from tests.acceptance.server import Account, Server
 
 INSIDE = "own"
 """The fixture of a test that needs the pod's inside, and so cannot be run against another's server."""
+ENDS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+"""What Ctrl-C, a pipeline that is cancelled and a terminal that is closed send; in the background SIGINT is ignored."""
 _own: list[OwnPod] = []
 """The pod under test, for the hook that shows its logs."""
 
@@ -37,10 +40,15 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "changes_images: gives a name that all runs on this machine use to another image"
     )
-    # A pipeline that is cancelled sends SIGTERM, and one in the background ignores SIGINT: what the tests made is
-    # removed in each case.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+    for number in ENDS:
+        signal.signal(number, _end)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """Have pytest remove what the tests made, and end; who asks for it twice does not stop that."""
+    for each in ENDS:
+        signal.signal(each, signal.SIG_IGN)
+    signal.default_int_handler(number, frame)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
