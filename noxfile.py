@@ -96,7 +96,7 @@ def acceptance(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def hosts(session: nox.Session) -> None:
-    """Both commands, a service and a reboot on pristine hosts: `-- [A] [B] [C] [--without STEP]`."""
+    """Both commands, a service and a reboot on pristine hosts: `-- [A] [B] [C] [--short] [--without STEP]`."""
     session.run("invoke", "build")
     _module(session, "tests.hosts", *session.posargs)
 

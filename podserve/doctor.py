@@ -68,6 +68,9 @@ def _source_addresses(patient: Patient) -> Iterable[Finding]:
             yield Finding("source addresses", "problem", said, f"sudo apt-get install {package}")
         else:
             yield Finding("source addresses", "ok", f"kept: {network.mode(patient.manifests.settings)}, rootless")
+            if not network.carries_ipv6(patient.podman) and host.has_ipv6():
+                said = "slirp4netns takes no connections by IPv6: who comes so is not served"
+                yield Finding("source addresses", "warning", said, "use Podman 5 with pasta (Debian 13), or be root")
     elif patient.podman.backend != "netavark":
         said = f"Podman's network backend is {patient.podman.backend}: expected netavark, which keeps client addresses"
         save = "save what Podman's volumes hold (invoke backup: this pod's): the last of these deletes every one"

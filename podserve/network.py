@@ -28,6 +28,11 @@ def missing(told: host.Podman) -> str:
     return "" if shutil.which(program) else package
 
 
+def carries_ipv6(told: host.Podman) -> bool:
+    """Return whether IPv6 clients reach a rootless pod: slirp4netns's port handler listens to IPv4 alone."""
+    return told.version >= PASTA
+
+
 def ensure(settings: Settings) -> None:
     """Make the pod's bridge, named as the pod, if there is none and it needs one.
 

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 from imapclient.exceptions import IMAPClientError
@@ -18,7 +17,6 @@ from podserve import endpoints
 from podserve.certificates import authority, store
 from podserve.certificates.clients import looking_context
 from podserve.certificates.pairs import Certificate
-from podserve.commands import podman
 from podserve.waiting import NotYet, wait_until
 from tests.acceptance.mail import STRANGER, arrived
 from tests.acceptance.own_pod import OwnPod
@@ -187,13 +185,16 @@ def watch(own: OwnPod, service: str) -> dict[str, int]:
     """Return the number, on this host, of a container's on-change for certificates, and that of its inotifywait."""
 
     def check() -> dict[str, int]:
-        lines = podman("top", own.container(service), "hpid", "comm", "args").stdout.splitlines()
-        numbers = [line.split()[:2] for line in lines if "/data/state/certificates" in line]
-        loops = [int(number) for number, name in numbers if name == "on-change"]
-        children = [Path(f"/proc/{loop}/task/{loop}/children").read_text().split() for loop in loops]
+        try:
+            loops = [process for process in own.processes(service)
+                     if (process / "comm").read_text().strip() == "on-change"
+                     and "/data/state/certificates" in (process / "cmdline").read_text()]  # fmt: skip
+            children = [(loop / "task" / loop.name / "children").read_text().split() for loop in loops]
+        except OSError as error:
+            raise NotYet("one has ended meanwhile") from error
         if len(children) != 1 or len(children[0]) != 1:
-            raise NotYet(f"{numbers}")
-        return {"on-change": loops[0], "inotifywait": int(children[0][0])}
+            raise NotYet(f"{len(loops)} watches")
+        return {"on-change": int(loops[0].name), "inotifywait": int(children[0][0])}
 
     return wait_until(check, SOON, f"one watch in {service}")
 

@@ -26,12 +26,13 @@ PATIENCE = 1800
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of host: its letter, its Debian, whether systemd runs it, and whose pod it is."""
+    """A kind of host: its letter, its Debian, whether systemd runs it, whose pod it is, and whether that has IPv6."""
 
     letter: str
     suite: str
     systemd: bool
     user: str = "root"
+    ipv6: bool = True
 
     @property
     def image(self) -> str:
@@ -45,7 +46,7 @@ KINDS = {
         Kind("A", "bookworm", systemd=False),
         Kind("B", "trixie", systemd=True),
         Kind("C", "trixie", systemd=True, user="keeper"),
-        Kind("D", "bookworm", systemd=True, user="keeper"),
+        Kind("D", "bookworm", systemd=True, user="keeper", ipv6=False),
     )
 }
 
@@ -72,8 +73,8 @@ class Machine:
 
     @property
     def addresses(self) -> list[str]:
-        """Its addresses among the hosts: IPv4 and IPv6."""
-        return addresses(self.name)
+        """Its addresses among the hosts by which its pod is to be reached: IPv4, and IPv6 where the pod has it."""
+        return [address for address in addresses(self.name) if self.kind.ipv6 or ":" not in address]
 
     @property
     def home(self) -> str:
