@@ -12,7 +12,10 @@ from podserve import pod, volumes
 from podserve.commands import podman, run
 from podserve.errors import Problem, uninterrupted
 from podserve.manifests import Manifests
+from podserve.waiting import NotYet, wait_until
 
+FREEZING = 60
+"""Seconds within which a pod must stand still: two of runc's attempts, which take up to 31 s."""
 _REPLACED = {"dav", "home", "site"}
 """Folders of the web volume whose files mod_dav never changes: it writes another, and renames it."""
 
@@ -34,6 +37,22 @@ def scratch(manifests: Manifests, purpose: str) -> Iterator[Path]:
             print(f"volume {name} is left over: {problem.text}", file=sys.stderr)
 
 
+def freeze(name: str) -> None:
+    """Let no process of a pod run on, with another try where it fails. Raises Problem after FREEZING s.
+
+    A control group of version 1 is not reliably frozen while new processes appear in it, and runc gives up at last:
+    https://github.com/opencontainers/runc/blob/v1.1.5/libcontainer/cgroups/fs/freezer.go
+    """
+
+    def attempt() -> None:
+        paused = podman("pod", "pause", name, check=False)
+        if not paused.ok:
+            podman("pod", "unpause", name, check=False)  # what was paused would be a fault of the next try
+            raise NotYet(paused.stderr.strip())
+
+    wait_until(attempt, FREEZING, f"{name} to stand still")
+
+
 @contextmanager
 def _still(manifests: Manifests) -> Iterator[None]:
     """Let no process of the pod run meanwhile: clients wait, and nothing is half-written by two programs."""
@@ -42,7 +61,7 @@ def _still(manifests: Manifests) -> Iterator[None]:
         yield
         return
     try:
-        podman("pod", "pause", name)
+        freeze(name)
         yield
     finally:
         with uninterrupted():

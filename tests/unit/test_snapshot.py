@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from podserve.backup import snapshot
+from podserve.commands import Result
+from podserve.errors import Problem
 
 LONG = "n" * 255
 
@@ -56,3 +58,30 @@ def test_what_is_never_written_in_place_takes_no_space(tmp_path: Path, content: 
     written(volume, dict.fromkeys(NEVER[content], "x"))
     snapshot.link(content, volume, folder)
     assert all((volume / path).samefile(folder / path) for path in NEVER[content])
+
+
+def freezer(monkeypatch: pytest.MonkeyPatch, failures: int) -> list[str]:
+    """Have Podman fail to pause a pod so many times, and return what it was asked for."""
+    asked = list[str]()
+
+    def podman(_: str, verb: str, name: str, **_kwargs: object) -> Result:
+        asked.append(verb)
+        failed = verb == "pause" and asked.count("pause") <= failures
+        return Result(("podman", "pod", verb, name), 125 if failed else 0, "", "unable to freeze" if failed else "")
+
+    monkeypatch.setattr(snapshot, "podman", podman)
+    return asked
+
+
+def test_a_pod_that_cannot_be_frozen_at_once_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = freezer(monkeypatch, failures=2)
+    snapshot.freeze("podserve")
+    assert asked == ["pause", "unpause", "pause", "unpause", "pause"]
+
+
+def test_a_pod_that_cannot_be_frozen_runs_on_and_podman_is_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = freezer(monkeypatch, failures=1000)
+    monkeypatch.setattr(snapshot, "FREEZING", 0.2)
+    with pytest.raises(Problem, match=r"for podserve to stand still; last: unable to freeze"):
+        snapshot.freeze("podserve")
+    assert asked[-1] == "unpause"
