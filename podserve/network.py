@@ -8,8 +8,6 @@ from podserve.settings import Settings
 
 PASTA = (5, 0)
 """The Podman from which pasta carries rootless ports well (its default since 5.0); before, slirp4netns does."""
-MTU = 65520
-"""Bytes of a frame on the bridge, which is on no wire: as on pasta's device. With others TCP agrees on fewer."""
 
 
 def mode(settings: Settings) -> str:
@@ -41,8 +39,7 @@ def ensure(settings: Settings) -> None:
     Without Podman's own DNS, which would hold port 53 of the gateway's address; with IPv6 where the host has it.
     """
     if not host.rootless() and not podman("network", "exists", settings.pod, check=False).ok:
-        ipv6 = ["--ipv6"] if host.has_ipv6() else []
-        podman("network", "create", "--disable-dns", "--opt", f"mtu={MTU}", *ipv6, settings.pod)
+        podman("network", "create", "--disable-dns", *(["--ipv6"] if host.has_ipv6() else []), settings.pod)
 
 
 def remove(settings: Settings) -> bool:

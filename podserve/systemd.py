@@ -27,7 +27,6 @@ NetworkName={pod}
 # Podman's own DNS would hold port 53 of the gateway's address.
 DisableDNS=true
 IPv6={ipv6}
-Options=mtu={mtu}
 """
 POD = """\
 [Unit]
@@ -142,7 +141,7 @@ def _texts(manifests: Manifests, folder: Path) -> dict[Path, str]:
     words["network_online"] = "" if host.rootless() else NETWORK_ONLINE
     # A user may not read the journal everywhere: there Podman decides.
     words["log_driver"] = "" if host.rootless() else "LogDriver=journald"
-    words["ipv6"], words["mtu"] = str(host.has_ipv6()).lower(), network.MTU
+    words["ipv6"] = str(host.has_ipv6()).lower()
     words["network"] = network.mode(settings) if host.rootless() else f"{settings.pod}.network"
     texts = POD, "" if host.rootless() else NETWORK, RENEWAL, TIMER
     variables = {POD: _variables(engine), RENEWAL: _variables({**engine, **chosen})}

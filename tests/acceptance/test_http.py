@@ -13,7 +13,7 @@ import pytest
 
 from podserve.certificates import client_context
 from podserve.commands import run
-from tests.acceptance.own_pod import OwnPod, Vantage
+from tests.acceptance.own_pod import OwnPod
 from tests.acceptance.server import PATIENCE, Account, Server, token
 
 CHALLENGES = Path("acme/.well-known/acme-challenge")
@@ -311,28 +311,3 @@ def test_no_page_leaves_a_script_that_answers_for_the_server(server: Server) -> 
         for path in ("/", "/podserve/list.css"):
             assert client.get(path, headers={"Service-Worker": "script"}).status_code == 403
             assert client.get(path).status_code == 200
-
-
-@pytest.fixture
-def small_frames(outsider: Vantage) -> Iterator[Vantage]:
-    """A stranger whose line takes the smallest frames that IPv6 knows (RFC 8200, section 5), of 1,280 bytes."""
-    near = ["ip", "link", "set", "stranger", "mtu"]
-    run([*near, "1280"])
-    assert outsider.run("ip", "link", "set", "eth0", "mtu", "1280").ok
-    yield outsider
-    run([*near, "1500"])
-    assert outsider.run("ip", "link", "set", "eth0", "mtu", "1500").ok
-
-
-def test_large_files_come_and_go_whole_over_a_line_of_small_frames(
-    own: OwnPod, alice: Account, small_frames: Vantage, tmp_path: Path
-) -> None:
-    large, back, url = tmp_path / "large", tmp_path / "back", f"https://{own.server.domain}/webdav/{token()}"
-    large.write_bytes(os.urandom(3_000_000))
-    for words in (["--upload-file", str(large)], ["--output", str(back)]):
-        ended = small_frames.run(
-            "curl", "--silent", "--show-error", "--fail", "--config", "-", "--cacert", str(own.server.authority),
-            "--connect-to", f"::{own.address}:443", *words, url, stdin=f'user = "{alice.address}:{alice.password}"\n',
-        )  # fmt: skip
-        assert ended.ok, ended
-    assert back.read_bytes() == large.read_bytes()

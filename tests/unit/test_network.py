@@ -26,9 +26,7 @@ def called(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return calls
 
 
-@pytest.mark.parametrize(
-    ("ipv6", "words"), [(True, "--disable-dns --opt mtu=65520 --ipv6"), (False, "--disable-dns --opt mtu=65520")]
-)
+@pytest.mark.parametrize(("ipv6", "words"), [(True, "--disable-dns --ipv6"), (False, "--disable-dns")])
 def test_roots_pod_has_a_bridge_of_its_own_with_ipv6_where_the_host_has_it(
     called: list[str],
     monkeypatch: pytest.MonkeyPatch,
