@@ -4,6 +4,7 @@ import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO
 
 import nox
 
@@ -15,7 +16,8 @@ nox.options.sessions = ["lint", "types", "unit", "acceptance"]
 
 PYTHON = ["tasks.py", "noxfile.py", "podserve", "tests", "bench"]
 REMOVAL = 60.0
-"""Seconds that a run which is interrupted may take to remove its containers."""
+"""Seconds that a run which is interrupted may take to remove its containers, where nox would kill it after 0.5 s."""
+ARTEFACTS = Path("artefacts")
 SHELL = ["bootstrap", ".ci/run", "docker/build.sh", "docker/engine.sh", "tests/hosts/boot"]
 
 
@@ -31,9 +33,14 @@ def _chosen(session: nox.Session, folder: str, part: str = "") -> list[str]:
     return [f"--junitxml=artefacts/{session.name}{part}.xml", *session.posargs, *([] if named else [folder])]
 
 
+def _run(session: nox.Session, *words: str, said: IO[str] | None = None) -> None:
+    """Run a program, and leave it time to clean up when it is interrupted; what it says may go to a file."""
+    session.run(*words, external=True, stdout=said, interrupt_timeout=REMOVAL, terminate_timeout=REMOVAL)
+
+
 def _module(session: nox.Session, *words: str) -> None:
-    """Run a Python module, and leave it time to clean up when it is interrupted."""
-    session.run(sys.executable, "-m", *words, interrupt_timeout=REMOVAL)
+    """Run a Python module so."""
+    _run(session, sys.executable, "-m", *words)
 
 
 @nox.session
@@ -71,27 +78,30 @@ def acceptance(session: nox.Session) -> None:
     if os.geteuid() != 0:
         session.error("a network namespace of its own needs root; a server that runs can be tried by anybody: --target")
     session.run("invoke", "build")
-    session.run(sys.executable, "-m", "tests.acceptance.pebble")
+    _module(session, "tests.acceptance.pebble")
     # A network namespace of its own: every port is free there whatever this host serves, and no way leads out of it.
     # Whoever ends nox ends it too.
     enter = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec setpriv --pdeathsig TERM "$@"', "sh"]
     pytest = [*enter, sys.executable, "-m", "pytest"]
     if session.posargs:
-        session.run(*pytest, *_chosen(session, "tests/acceptance"), external=True, interrupt_timeout=REMOVAL)
+        _run(session, *pytest, *_chosen(session, "tests/acceptance"))
         return
 
-    def run(half: int, *, silent: bool) -> object:
-        """Run every other module; what is not said at once is returned."""
-        words = [*_chosen(session, "tests/acceptance", f"-{half}"), f"--half={half}"]
-        return session.run(*pytest, *words, external=True, silent=silent, interrupt_timeout=REMOVAL)
+    def run(half: int, said: IO[str] | None = None) -> None:
+        """Run every other module."""
+        _run(session, *pytest, *_chosen(session, "tests/acceptance", f"-{half}"), f"--half={half}", said=said)
 
     # Much of it is waiting: two runs, each with a pod of its own, take little longer than one of them.
-    with ThreadPoolExecutor(1) as pool:
-        second = pool.submit(run, 2, silent=True)
+    ARTEFACTS.mkdir(exist_ok=True)
+    with (ARTEFACTS / "acceptance-2.log").open("w+") as said:
         try:
-            run(1, silent=False)
+            with ThreadPoolExecutor(1) as pool:
+                second = pool.submit(run, 2, said)
+                run(1)
         finally:
-            print(second.result())
+            said.seek(0)
+            print(said.read())
+    second.result()
 
 
 @nox.session(default=False)

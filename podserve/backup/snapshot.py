@@ -16,6 +16,8 @@ from podserve.waiting import NotYet, wait_until
 
 FREEZING = 60
 """Seconds within which a pod must stand still: two of runc's attempts, which take up to 31 s."""
+_UNABLE = "unable to freeze"
+"""What runc says when it gives up."""
 _REPLACED = {"dav", "home", "site"}
 """Folders of the web volume whose files mod_dav never changes: it writes another, and renames it."""
 
@@ -38,17 +40,20 @@ def scratch(manifests: Manifests, purpose: str) -> Iterator[Path]:
 
 
 def freeze(name: str) -> None:
-    """Let no process of a pod run on, with another try where it fails. Raises Problem after FREEZING s.
+    """Let no process of a pod run on, with another try where runc gives up. Raises Problem after FREEZING s.
 
     A control group of version 1 is not reliably frozen while new processes appear in it, and runc gives up at last:
     https://github.com/opencontainers/runc/blob/v1.1.5/libcontainer/cgroups/fs/freezer.go
     """
 
     def attempt() -> None:
-        paused = podman("pod", "pause", name, check=False)
-        if not paused.ok:
+        try:
+            podman("pod", "pause", name)
+        except Problem as problem:
+            if _UNABLE not in problem.text:
+                raise
             podman("pod", "unpause", name, check=False)  # what was paused would be a fault of the next try
-            raise NotYet(paused.stderr.strip())
+            raise NotYet(problem.text) from problem
 
     wait_until(attempt, FREEZING, f"{name} to stand still")
 

@@ -18,6 +18,7 @@ import dns.query
 from podserve import network, pod, settings, volumes
 from podserve.accounts import random_password
 from podserve.commands import Result, podman, run
+from podserve.errors import uninterrupted
 from podserve.manifests import Manifests, defaults
 from podserve.waiting import NotYet, wait_until
 from tests.acceptance.server import Account, Server, token
@@ -310,9 +311,10 @@ def own_pod(purpose: str = "") -> Iterator[OwnPod]:
         postmaster = Account(chosen.postmaster_address, password[1])
         yield OwnPod(Manifests(chosen), postmaster, tuple(upstreams), first_up, names)
     finally:
-        scratch.cleanup()
-        if upstreams:
-            podman("rm", "--force", "--time", "0", *(u.container for u in upstreams), check=False)
-        run([sys.executable, "-m", "invoke", "down", "--volumes", "--yes"], env=_environment(chosen), check=False)
-        for lock in pod.STATE.glob(f"{name}*.lock"):
-            lock.unlink()
+        with uninterrupted():
+            scratch.cleanup()
+            if upstreams:
+                podman("rm", "--force", "--time", "0", *(u.container for u in upstreams), check=False)
+            run([sys.executable, "-m", "invoke", "down", "--volumes", "--yes"], env=_environment(chosen), check=False)
+            for lock in pod.STATE.glob(f"{name}*.lock"):
+                lock.unlink()

@@ -30,8 +30,8 @@ WEDGED = 30
 """Seconds within which a service that hangs is replaced."""
 DEFAULT = "A", "B", "C"
 """The kinds that are gone through when none is named: those that PodServe is made for."""
-SHORT = "up", "acceptance"
-"""The steps of the short form: both commands."""
+SHORT = "up", "acceptance", "outside"
+"""The steps of the short form: both commands, or what a user has in place of the second."""
 LATER = 25
 """Seconds afterwards in which it must not be replaced again: more than five failures of a probe take."""
 
@@ -259,7 +259,8 @@ def _changed(host: Machine, name: str, before: dict[str, int]) -> None:
 
 def stranger(host: Machine, process: str) -> str:
     """Be a client outside the host: served, refused relay and recursion, and seen by its own addresses by all four."""
-    asked = list(zip(host.addresses, addresses(f"{NETWORK}-stranger"), strict=False))  # one where the pod has no IPv6
+    asked = list(zip(host.addresses, addresses(f"{NETWORK}-stranger"), strict=False))
+    assert len(asked) == 1 + host.kind.ipv6, asked
     for there, _ in asked:
         tried = run(
             [*_enter(process), "-m", "tests.hosts.stranger", there, defaults()["domain"]], check=False, timeout=120

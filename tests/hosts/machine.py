@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from podserve.commands import ROOT, Result, podman, run
+from podserve.errors import uninterrupted
 from podserve.waiting import NotYet, wait_until
 
 HERE = Path(__file__).parent
@@ -170,8 +171,9 @@ def surroundings() -> Iterator[tuple[str, str]]:
             podman("container", "inspect", "--format", "{{.State.Pid}}", names[1]).stdout.strip(),
         )
     finally:
-        podman("rm", "--force", "--time", "0", *names, check=False)
-        podman("network", "rm", NETWORK, check=False)
+        with uninterrupted():
+            podman("rm", "--force", "--time", "0", *names, check=False)
+            podman("network", "rm", NETWORK, check=False)
 
 
 @contextmanager
@@ -199,5 +201,6 @@ def machine(kind: Kind, upstream: str) -> Iterator[Machine]:
         made.own_checkout()
         yield made
     finally:
-        podman("rm", "--force", "--time", "0", name, check=False)
-        podman("volume", "rm", "--force", volume, f"{volume}-home", check=False)
+        with uninterrupted():
+            podman("rm", "--force", "--time", "0", name, check=False)
+            podman("volume", "rm", "--force", volume, f"{volume}-home", check=False)

@@ -60,14 +60,15 @@ def test_what_is_never_written_in_place_takes_no_space(tmp_path: Path, content: 
     assert all((volume / path).samefile(folder / path) for path in NEVER[content])
 
 
-def freezer(monkeypatch: pytest.MonkeyPatch, failures: int) -> list[str]:
+def freezer(monkeypatch: pytest.MonkeyPatch, failures: int, why: str = "unable to freeze") -> list[str]:
     """Have Podman fail to pause a pod so many times, and return what it was asked for."""
     asked = list[str]()
 
     def podman(_: str, verb: str, name: str, **_kwargs: object) -> Result:
         asked.append(verb)
-        failed = verb == "pause" and asked.count("pause") <= failures
-        return Result(("podman", "pod", verb, name), 125 if failed else 0, "", "unable to freeze" if failed else "")
+        if verb == "pause" and asked.count("pause") <= failures:
+            raise Problem(why)
+        return Result(("podman", "pod", verb, name), 0, "", "")
 
     monkeypatch.setattr(snapshot, "podman", podman)
     return asked
@@ -85,3 +86,10 @@ def test_a_pod_that_cannot_be_frozen_runs_on_and_podman_is_quoted(monkeypatch: p
     with pytest.raises(Problem, match=r"for podserve to stand still; last: unable to freeze"):
         snapshot.freeze("podserve")
     assert asked[-1] == "unpause"
+
+
+def test_a_pod_that_can_never_be_frozen_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = freezer(monkeypatch, failures=1000, why="can not pause pods")
+    with pytest.raises(Problem, match="can not pause pods"):
+        snapshot.freeze("podserve")
+    assert asked == ["pause"]
