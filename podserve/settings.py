@@ -15,6 +15,7 @@ INVOKES_VARIABLES = {"INVOKE_DEBUG", "INVOKE_RUNTIME_CONFIG"}
 
 _LABEL = r"(?!-)[a-z0-9-]{1,63}(?<!-)"  # RFC 1123, section 2.1
 _DOMAIN = re.compile(rf"(?=.{{1,253}}\Z)({_LABEL}\.)+(?![0-9]+\Z){_LABEL}\Z")
+_HOST_NAME = 64  # the domain is the pod's host name: HOST_NAME_MAX of Linux (gethostname(2))
 _POD = re.compile(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?\Z")
 _URL = re.compile(r"https://[a-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/%-]*)?\Z")
 _EMAIL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*@[A-Za-z0-9.-]+\Z")
@@ -106,7 +107,10 @@ def _complaints(values: Mapping[str, str]) -> list[str]:
     rules = {
         "pod": (_POD.match(values["pod"]), "a name of lower-case letters, digits and hyphens, 42 at most"),
         "bind": (_is_address(values["bind"]), "an IP address of this host, such as 192.0.2.10, or 0.0.0.0 for all"),
-        "domain": (_DOMAIN.match(values["domain"]), "a domain name in lower case, such as example.org"),
+        "domain": (
+            _DOMAIN.match(values["domain"]) and len(values["domain"]) <= _HOST_NAME,
+            f"a domain name in lower case, such as example.org, of {_HOST_NAME} characters at most",
+        ),
         "mail_host": (_DOMAIN.match(values["mail_host"]), "a host name in lower case, such as mail.example.org"),
         "postmaster": (LOCAL_PART.match(values["postmaster"]), "the part of an account before the @, such as alice"),
         "message_size_limit": (

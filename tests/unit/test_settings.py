@@ -11,11 +11,11 @@ from podserve.errors import Problem
 from podserve.manifests import defaults
 from tests.unit.helpers import chosen
 
-LONG_LABEL, LONG_DOMAIN = "a" * 63, ".".join(["a" * 49] * 5 + ["aaa"])
+LONG_LABEL, LONG_NAME, LONG_DOMAIN = "a" * 63, f"{'a' * 58}.exam", ".".join(["a" * 49] * 5 + ["aaa"])
 GOOD = [
     *(("pod", text) for text in ("a", "podserve-simple", "7", "a--b", "a" * 42)),
     *(("bind", text) for text in ("0.0.0.0", "127.0.0.1", "192.0.2.10", "::1", "2001:db8::1")),
-    *(("domain", text) for text in ("example.org", "xn--bcher-kva.example", "a.b", "1.example", f"{LONG_LABEL}.org")),
+    *(("domain", text) for text in ("example.org", "xn--bcher-kva.example", "a.b", "1.example", f"{LONG_NAME}a")),
     *(("mail_host", text) for text in ("mx.example.org", "mail.lab.sethlakowske.com", LONG_DOMAIN)),
     *(("postmaster", text) for text in ("alice", "a", "1", "a.b_c-d", "a" * 64)),
     *(("message_size_limit", text) for text in ("100000", "52428800", "9999999999")),
@@ -36,7 +36,7 @@ BAD = [
     *(("pod", text) for text in ("Pod", "-a", "a-", "a_b", "a.b", "a/b", "../a", "a" * 43)),
     *(("bind", text) for text in ("localhost", "192.0.2.10:80", "192.0.2", "192.0.2.256", "[::1]", "fe80::1%eth0")),
     *(("domain", text) for text in ("localhost", "Example.org", "example.org.", ".org", "a..b", "a_b.org", "-a.org")),
-    *(("domain", text) for text in ("a-.org", "192.0.2.1", f"{LONG_LABEL}a.org", f"a{LONG_DOMAIN}", "x@y.org")),
+    *(("domain", text) for text in ("a-.org", "192.0.2.1", f"{LONG_LABEL}a.org", f"{LONG_NAME}ab", "x@y.org")),
     *(("mail_host", text) for text in ("mail", "Mail.example.org", "mail.example.org.", f"a{LONG_DOMAIN}")),
     *(
         ("postmaster", text)
