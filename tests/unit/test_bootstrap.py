@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ PYTHON = """\
 #!/bin/sh
 case "$*" in
 --version) echo "Python $VERSION" ;;
+'-m pip'*) sleep 0.2 ;;
 '-m venv --clear .venv') rm -rf .venv && mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
 esac
 """
@@ -42,6 +44,11 @@ def makes_an_environment(checkout: Path, version: str = "3.11.2") -> bool:
 def test_the_environment_is_made_once(checkout: Path) -> None:
     assert makes_an_environment(checkout)
     assert not makes_an_environment(checkout)
+
+
+def test_of_two_at_once_one_makes_the_environment_for_both(checkout: Path) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(makes_an_environment, [checkout] * 2)) == [False, True]
 
 
 def test_other_requirements_have_an_environment_of_their_own(checkout: Path) -> None:
