@@ -37,9 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--target") and not (config.getoption("--user") and config.getoption("--password-file")):
         raise pytest.UsageError("--target needs --user NAME and --password-file F: an account to log in with")
-    config.addinivalue_line(
-        "markers", "changes_images: gives a name that all runs on this machine use to another image"
-    )
+    config.addinivalue_line("markers", "alone: changes the images, which all runs here share, or times something short")
     for number in ENDS:
         signal.signal(number, _end)
 
@@ -64,14 +62,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool | None, bool | None]:
-    """Let a test that changes the images be alone with them: all runs on this machine play them."""
+    """Let a test that is to be alone wait for those of the other run, and these for it."""
     if item.config.getoption("--target"):
         return (yield)
     pod.STATE.mkdir(exist_ok=True)
     with ExitStack() as held:
-        turn, images = (held.enter_context((pod.STATE / f"tests-{name}.lock").open("a")) for name in ("turn", "images"))
+        turn, here = (held.enter_context((pod.STATE / f"tests-{name}.lock").open("a")) for name in ("turn", "here"))
         fcntl.flock(turn, fcntl.LOCK_EX)  # who waits for its turn is not overtaken
-        fcntl.flock(images, fcntl.LOCK_EX if item.get_closest_marker("changes_images") else fcntl.LOCK_SH)
+        fcntl.flock(here, fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH)
         fcntl.flock(turn, fcntl.LOCK_UN)
         return (yield)
 

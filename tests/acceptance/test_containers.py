@@ -238,6 +238,7 @@ def test_probes_run_every_three_seconds_and_fail_after_five(own: OwnPod, contain
     assert podman("healthcheck", "run", own.container(service), check=False).ok
 
 
+@pytest.mark.alone
 def test_each_probe_answers_within_a_tenth_of_a_second(own: OwnPod) -> None:
     for service, probe in (*PROBES.items(), ("dns", "dns-ready")):
         # Bash's own clock, inside: entering a container takes Podman as long again. The best of three, since the

@@ -148,6 +148,7 @@ def test_new_names_are_answered_while_one_of_two_forwarders_is_away(own: OwnPod,
 
 
 @WAYS_TO_BE_AWAY
+@pytest.mark.alone
 def test_a_known_name_is_answered_at_once_while_the_line_is_down(own: OwnPod, away: Away) -> None:
     name = new_name("brief")
     assert data(ask(own.server, name)) == {"192.0.2.91"}

@@ -83,6 +83,7 @@ def test_many_pages_in_a_row_are_all_served(own: OwnPod, public: Repository) -> 
         assert {client.get(f"/git/{public.name}/tree").status_code for _ in range(450)} == {200}
 
 
+@pytest.mark.alone
 def test_more_readers_at_once_than_processes_are_all_served_and_seldom_wait(own: OwnPod, public: Repository) -> None:
     def read(_: int) -> list[float]:
         with own.server.http() as client:

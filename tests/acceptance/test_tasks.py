@@ -121,7 +121,7 @@ def dns_that_does_not_start() -> Iterator[None]:
         podman("rmi", made)
 
 
-@pytest.mark.changes_images
+@pytest.mark.alone
 def test_an_up_that_fails_half_way_leaves_what_was_there_before(own: OwnPod) -> None:
     with dns_that_does_not_start():
         failed = own.invoke("up", check=False)

@@ -79,7 +79,7 @@ def checkout(own: OwnPod, tmp_path: Path) -> Iterator[Path]:
         podman("rmi", image.replace("latest", "previous"), check=False)
 
 
-@pytest.mark.changes_images
+@pytest.mark.alone
 def test_an_upgrade_replaces_the_containers_over_the_same_volumes_and_one_goes_back(
     own: OwnPod, checkout: Path, alice: Account
 ) -> None:

@@ -317,6 +317,7 @@ def test_a_file_may_be_larger_than_two_gibibytes(server: Server, alice: Account)
 
 
 @pytest.mark.parametrize("place", ["dav", "home/{}"])
+@pytest.mark.alone
 def test_five_thousand_files_are_listed_in_under_a_second(own: OwnPod, alice: Account, place: str) -> None:
     made = own.folder("web") / place.format(alice.local_part) / token()
     made.mkdir()
