@@ -29,11 +29,11 @@ def issue(folder: Path, names: tuple[str, ...], key_type: str) -> Pair:
     """
     issuer, issuer_key = _authority(folder, names[0])
     key = _new_key(key_type)
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])] if len(names[0]) <= 64 else [])  # noqa: PLR2004  # X.520's upper bound
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])  # the domain: X.520 allows as long a one
     alternative = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
     certificate = (
         _builder(subject, issuer.subject, key, LIFETIME)
-        .add_extension(alternative, critical=not subject.rdns)
+        .add_extension(alternative, critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(authority=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
