@@ -30,7 +30,7 @@ def _scripts() -> list[str]:
 def _chosen(session: nox.Session, folder: str, part: str = "") -> list[str]:
     """Return pytest's arguments: a JUnit file, what follows `--`, and the folder unless tests are named there."""
     named = any(Path(word.partition("::")[0]).exists() and word.startswith("tests/") for word in session.posargs)
-    return [f"--junitxml=artefacts/{session.name}{part}.xml", *session.posargs, *([] if named else [folder])]
+    return [f"--junitxml={ARTEFACTS}/{session.name}{part}.xml", *session.posargs, *([] if named else [folder])]
 
 
 def _run(session: nox.Session, *words: str, said: IO[str] | None = None) -> None:

@@ -68,7 +68,7 @@ def _source_addresses(patient: Patient) -> Iterable[Finding]:
             yield Finding("source addresses", "problem", said, f"sudo apt-get install {package}")
         else:
             yield Finding("source addresses", "ok", f"kept: {network.mode(patient.manifests.settings)}, rootless")
-            if not network.carries_ipv6(patient.podman) and host.has_ipv6():
+            if not network.by_pasta(patient.podman) and host.has_ipv6():
                 said = "slirp4netns takes no connections by IPv6: who comes so is not served"
                 yield Finding("source addresses", "warning", said, "use Podman 5 with pasta (Debian 13), or be root")
     elif patient.podman.backend != "netavark":

@@ -10,6 +10,11 @@ PASTA = (5, 0)
 """The Podman from which pasta carries rootless ports well (its default since 5.0); before, slirp4netns does."""
 
 
+def by_pasta(told: host.Podman) -> bool:
+    """Return whether pasta carries a rootless pod's ports; otherwise slirp4netns does, which listens to IPv4 alone."""
+    return told.version >= PASTA
+
+
 def mode(settings: Settings) -> str:
     """Return what `podman kube play --network` is given.
 
@@ -19,18 +24,13 @@ def mode(settings: Settings) -> str:
     """
     if not host.rootless():
         return settings.pod
-    return "pasta" if host.podman().version >= PASTA else "slirp4netns:port_handler=slirp4netns"
+    return "pasta" if by_pasta(host.podman()) else "slirp4netns:port_handler=slirp4netns"
 
 
 def missing(told: host.Podman) -> str:
     """Return the Debian package that rootless Podman lacks for that, or an empty text."""
-    program, package = ("pasta", "passt") if told.version >= PASTA else ("slirp4netns", "slirp4netns")
+    program, package = ("pasta", "passt") if by_pasta(told) else ("slirp4netns", "slirp4netns")
     return "" if shutil.which(program) else package
-
-
-def carries_ipv6(told: host.Podman) -> bool:
-    """Return whether IPv6 clients reach a rootless pod: slirp4netns's port handler listens to IPv4 alone."""
-    return told.version >= PASTA
 
 
 def ensure(settings: Settings) -> None:

@@ -4,20 +4,18 @@ import fcntl
 import signal
 import time
 from collections.abc import Generator, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
 import pytest
 
 from podserve import pod
+from podserve.errors import INTERRUPTIONS
 from tests.acceptance.own_pod import OwnPod, Vantage, neighbour_of, own_pod, stranger_to
 from tests.acceptance.server import Account, Server
 
 INSIDE = "own"
 """The fixture of a test that needs the pod's inside, and so cannot be run against another's server."""
-ENDS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
-"""What Ctrl-C, a pipeline that is cancelled and a terminal that is closed send; in the background SIGINT is ignored."""
 _own: list[OwnPod] = []
 """The pod under test, for the hook that shows its logs."""
 
@@ -38,13 +36,13 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--target") and not (config.getoption("--user") and config.getoption("--password-file")):
         raise pytest.UsageError("--target needs --user NAME and --password-file F: an account to log in with")
     config.addinivalue_line("markers", "alone: changes the images, which all runs here share, or times something short")
-    for number in ENDS:
+    for number in INTERRUPTIONS:  # also SIGINT, which a pipeline in the background ignores
         signal.signal(number, _end)
 
 
 def _end(number: int, frame: FrameType | None) -> None:
     """Have pytest remove what the tests made, and end; who asks for it twice does not stop that."""
-    for each in ENDS:
+    for each in INTERRUPTIONS:
         signal.signal(each, signal.SIG_IGN)
     signal.default_int_handler(number, frame)
 
@@ -66,8 +64,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool | None, b
     if item.config.getoption("--target"):
         return (yield)
     pod.STATE.mkdir(exist_ok=True)
-    with ExitStack() as held:
-        turn, here = (held.enter_context((pod.STATE / f"tests-{name}.lock").open("a")) for name in ("turn", "here"))
+    with (pod.STATE / "tests-turn.lock").open("a") as turn, (pod.STATE / "tests-here.lock").open("a") as here:
         fcntl.flock(turn, fcntl.LOCK_EX)  # who waits for its turn is not overtaken
         fcntl.flock(here, fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH)
         fcntl.flock(turn, fcntl.LOCK_UN)

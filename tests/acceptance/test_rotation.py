@@ -185,13 +185,10 @@ def watch(own: OwnPod, service: str) -> dict[str, int]:
     """Return the number, on this host, of a container's on-change for certificates, and that of its inotifywait."""
 
     def check() -> dict[str, int]:
-        try:
-            loops = [process for process in own.processes(service)
-                     if (process / "comm").read_text().strip() == "on-change"
-                     and "/data/state/certificates" in (process / "cmdline").read_text()]  # fmt: skip
-            children = [(loop / "task" / loop.name / "children").read_text().split() for loop in loops]
-        except OSError as error:
-            raise NotYet("one has ended meanwhile") from error
+        loops = [process for process in own.processes(service)
+                 if (process / "comm").read_text().strip() == "on-change"
+                 and "/data/state/certificates" in (process / "cmdline").read_text()]  # fmt: skip
+        children = [(loop / "task" / loop.name / "children").read_text().split() for loop in loops]
         if len(children) != 1 or len(children[0]) != 1:
             raise NotYet(f"{len(loops)} watches")
         return {"on-change": int(loops[0].name), "inotifywait": int(children[0][0])}

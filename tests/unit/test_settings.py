@@ -16,7 +16,10 @@ GOOD = [
     *(("pod", text) for text in ("a", "podserve-simple", "7", "a--b", "a" * 42)),
     *(("bind", text) for text in ("0.0.0.0", "127.0.0.1", "192.0.2.10", "::1", "2001:db8::1")),
     *(("domain", text) for text in ("example.org", "xn--bcher-kva.example", "a.b", "1.example", f"{LONG_NAME}a")),
-    *(("mail_host", text) for text in ("mx.example.org", "mail.lab.sethlakowske.com", LONG_DOMAIN)),
+    *(
+        ("mail_host", text)
+        for text in ("mx.example.org", "mail.lab.sethlakowske.com", f"{LONG_LABEL}.org", LONG_DOMAIN)
+    ),
     *(("postmaster", text) for text in ("alice", "a", "1", "a.b_c-d", "a" * 64)),
     *(("message_size_limit", text) for text in ("100000", "52428800", "9999999999")),
     *(("forwarders", text) for text in ("9.9.9.9", "8.8.8.8 8.8.4.4", "2001:db8::53 192.0.2.53")),
