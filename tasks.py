@@ -223,10 +223,7 @@ def logs(c: Context, service: str = "", follow: bool = False) -> None:  # noqa: 
 def _accounts(c: Context) -> tuple[accounts.Accounts, str]:
     """Return the accounts on the pod's volume, and the domain. Raises Problem when there is no volume yet."""
     pod_manifests = _manifests(c)
-    name = pod_manifests.volumes["accounts"].name
-    if name not in volumes.existing():
-        raise errors.Problem(f"there is no volume {name} yet: invoke up makes it")
-    return accounts.Accounts(volumes.folder(name)), pod_manifests.settings.domain
+    return accounts.Accounts(volumes.folder(pod_manifests.volumes["accounts"].name)), pod_manifests.settings.domain
 
 
 def _password(account: str, from_stdin: bool) -> str:  # noqa: FBT001

@@ -78,10 +78,11 @@ def alone(settings: Settings) -> Iterator[None]:
             _alone.remove(settings.pod)
 
 
-def _inspect(pod: str) -> dict[str, Any] | None:
+def _inspect(pod: str) -> dict[str, Any]:
+    """Return what Podman tells of a pod; nothing where there is none."""
     found = podman("pod", "inspect", pod, check=False)
     if not found.ok:
-        return None
+        return {}
     document = json.loads(found.stdout)
     inspected: dict[str, Any] = document[0] if isinstance(document, list) else document
     return inspected
@@ -105,7 +106,7 @@ class Seen:
 
 def seen(settings: Settings) -> Seen:
     """Ask Podman of the pod."""
-    found = _inspect(settings.pod) or {}
+    found = _inspect(settings.pod)
     return Seen(str(found.get("State", "")), str(found.get("InfraContainerID", "")))
 
 
@@ -126,11 +127,10 @@ def _digest(found: dict[str, Any]) -> str:
     return str(labels.get(DIGEST_LABEL, "")) if isinstance(labels, dict) else ""
 
 
-def _runs(settings: Settings, digest: str) -> bool:
+def _runs(settings: Settings, digest: str, found: dict[str, Any]) -> bool:
     """Return whether the pod runs, all of it, as the documents with that digest say; and as a service, if installed."""
     if systemd.installed(settings) and systemd.state(settings) != systemd.ACTIVE:
         return False
-    found = _inspect(settings.pod) or {}
     return found.get("State") == "Running" and _digest(found) == digest
 
 
@@ -142,15 +142,15 @@ def _remove(settings: Settings) -> None:
     podman("pod", "rm", "--force", "--time", str(STOP_TIMEOUT), settings.pod)
 
 
-def _play(manifests: Manifests, folder: Path) -> None:
-    """Play the pod, in place of the one there may be, from documents that are written into a folder for that."""
+def _play(manifests: Manifests, folder: Path, *, replacing: bool) -> None:
+    """Play the pod, in place of the one there is or not, from documents that are written into a folder for that."""
     settings = manifests.settings
     config, document = manifests.write(folder)
     if systemd.installed(settings):
         systemd.write(manifests, folder)
         systemd.start(settings)
         return
-    if exists(settings):
+    if replacing:
         _remove(settings)
     podman("kube", "play", "--network", network.mode(settings), "--configmap", str(config), str(document))
 
@@ -270,13 +270,14 @@ def up(settings: Settings) -> Outcome:
         renewal.provide(manifests)
         built = images.identifiers(manifests.images)
         digest = manifests.stamp(*built)
-        runs = _runs(settings, digest)
+        there = _inspect(settings.pod)
+        runs = _runs(settings, digest, there)
         if runs:
             if systemd.installed(settings):
                 systemd.refresh(manifests, STATE / settings.pod / "played")
             wait_until_answering(manifests)
         else:
-            _replace(manifests, built)
+            _replace(manifests, built, there)
         # The account comes last, so that its password is not made by an `up` that fails and cannot show it.
         people = accounts.Accounts(volumes.folder(manifests.volumes["accounts"].name))
         address, password = ensure_postmaster(settings, people)
@@ -296,11 +297,10 @@ def _applied(settings: Settings) -> Manifests | None:
     return before
 
 
-def _replace(manifests: Manifests, built: list[str]) -> None:
+def _replace(manifests: Manifests, built: list[str], there: dict[str, Any]) -> None:
     """Play the pod in place of the one there may be. What fails is undone: the pod before it is played again."""
     settings = manifests.settings
     folder = STATE / settings.pod
-    there = _inspect(settings.pod)
     before = _applied(settings) if there else None
     begun = Manifests.read(folder / "played")  # by an `up` that was killed
     if there and not before and not (begun and begun.digest and begun.digest == _digest(there)):
@@ -309,12 +309,12 @@ def _replace(manifests: Manifests, built: list[str]) -> None:
             "Take it down first, which keeps the volumes: invoke down"
         )
     try:
-        _play(manifests, folder / "played")
+        _play(manifests, folder / "played", replacing=bool(there))
         wait_until_answering(manifests)
     except (Problem, Interrupted, KeyboardInterrupt):
         if before:
             print(f"{settings.pod} did not come up: the pod that ran before is played again")
-            _play(before, folder / "played")
+            _play(before, folder / "played", replacing=exists(settings))
             wait_until_answering(before)
         elif exists(settings):
             _remove(settings)
@@ -343,7 +343,7 @@ def uninstall(settings: Settings) -> list[str]:
         removed = systemd.remove(settings)
         if before:
             network.ensure(settings)
-            _play(before, STATE / settings.pod / "played")
+            _play(before, STATE / settings.pod / "played", replacing=exists(settings))
             wait_until_answering(before)
     return removed
 

@@ -1,9 +1,9 @@
 """How the pod is: looked at from outside, by trying."""
 
 import json
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from podserve import endpoints, host, pod, systemd, volumes
 from podserve.certificates import store
@@ -101,15 +101,19 @@ class Status:
         return json.dumps({**asdict(self), **also}, indent=2, default=str)
 
 
-def container(name: str) -> Container:
-    """Look at one container, and run its health check."""
-    found = podman("container", "inspect", "--format", "{{.State.Status}} {{.RestartCount}}", name, check=False)
-    if not found.ok:
-        return Container(name, "missing", healthy=False, restarts=0)
-    state, restarts = found.stdout.split()
-    # Run here and now: without systemd nothing else runs it.
-    healthy = state == "running" and podman("healthcheck", "run", name, check=False).ok
-    return Container(name, state, healthy, int(restarts))
+def containers(names: Collection[str]) -> list[Container]:
+    """Look at containers, and run their health checks; what there is not is `missing`."""
+    shown = "{{.Name}} {{.State.Status}} {{.RestartCount}}"
+    with ThreadPoolExecutor() as pool:
+        # Run here and now: without systemd nothing else runs them. (One that does not run fails.)
+        healthy = pool.map(lambda name: podman("healthcheck", "run", name, check=False).ok, names)
+        told = map(
+            str.split, podman("container", "inspect", "--format", shown, *names, check=False).stdout.splitlines()
+        )
+        found = {name: (state, int(restarts)) for name, state, restarts in told}
+    seen = {name: found.get(name, ("missing", 0)) for name in names}
+    return [Container(name, state, ok and state == "running", restarts)
+            for (name, (state, restarts)), ok in zip(seen.items(), healthy, strict=True)]  # fmt: skip
 
 
 def _queue(container: str) -> int:
@@ -117,7 +121,8 @@ def _queue(container: str) -> int:
     return len(listed.stdout.splitlines()) if listed.ok else -1
 
 
-def _use(volume: Volume, folder: Path) -> Use:
+def _use(volume: Volume) -> Use:
+    folder = volumes.folder(volume.name)
     used = run(["du", "-s", "-B1", str(folder)], check=False).stdout.split()
     return Use(volume.name, int(used[0]) if used else 0, volume.bytes, host.free_space(folder))
 
@@ -127,18 +132,17 @@ def look(manifests: Manifests) -> Status:
     settings = manifests.settings
     if not pod.exists(settings):
         raise pod.missing(settings)
-    folders = volumes.folders([volume.name for volume in manifests.volumes.values()])
-    certificate = store.current(folders[manifests.volumes["certificates"].name])
     context = looking_context(settings.domain)
     with ThreadPoolExecutor() as pool:
-        containers = pool.map(container, manifests.containers.values())
+        seen = pool.submit(containers, manifests.containers.values())
         queue = pool.submit(_queue, manifests.containers["mail"])
-        uses = pool.map(lambda volume: _use(volume, folders[volume.name]), manifests.volumes.values())
         answers = pool.submit(endpoints.attempt_all, manifests, context, list(manifests.ports))
+        certificate = store.current(store.folder(manifests))
+        uses = pool.map(_use, manifests.volumes.values())
         return Status(
             settings.pod,
             settings.domain,
-            list(containers),
+            seen.result(),
             answers.result(),
             certificate,
             queue.result(),

@@ -1,19 +1,23 @@
 """Podman's volumes: made when missing, found on the host's disk."""
 
-import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-
-import yaml
 
 from podserve import network
 from podserve.commands import podman
-from podserve.manifests import Manifests
+from podserve.errors import Problem
+from podserve.manifests import Manifests, as_yaml
+
+_found: dict[str, Path] = {}
+"""Where volumes were found, by name: Podman, which takes a while to start, is asked once for all."""
 
 
-def existing() -> set[str]:
-    """Return the names of all volumes there are."""
-    return set(podman("volume", "ls", "--quiet").stdout.split())
+def existing() -> dict[str, Path]:
+    """Return where the files of each volume that there is are on this host, by its name."""
+    told = podman("volume", "ls", "--format", "{{.Name}} {{.Mountpoint}}").stdout.splitlines()
+    _found.clear()
+    _found.update((name, Path(mountpoint)) for name, _, mountpoint in (line.partition(" ") for line in told))
+    return dict(_found)
 
 
 def ensure(manifests: Manifests) -> bool:
@@ -22,7 +26,7 @@ def ensure(manifests: Manifests) -> bool:
     missing = [claim for claim in manifests.claims if claim["metadata"]["name"] not in there]
     if missing:
         # The network is named because Podman makes one of its own otherwise, for claims alone, too.
-        podman("kube", "play", "--network", network.mode(manifests.settings), "-", stdin=yaml.safe_dump_all(missing))
+        podman("kube", "play", "--network", network.mode(manifests.settings), "-", stdin=as_yaml(missing))
     return bool(missing)
 
 
@@ -32,17 +36,12 @@ def remove(names: Iterable[str]) -> list[str]:
     found = [name for name in names if name in there]
     if found:
         podman("volume", "rm", *found)
-        folder.cache_clear()
+        _found.clear()
     return found
 
 
-def folders(names: Sequence[str]) -> dict[str, Path]:
-    """Return where the files of these volumes are on this host. Raises Problem when there is no such volume."""
-    found = podman("volume", "inspect", "--format", "{{.Mountpoint}}", *names).stdout.split("\n")
-    return {name: Path(mountpoint) for name, mountpoint in zip(names, found, strict=False)}
-
-
-@functools.cache
 def folder(name: str) -> Path:
-    """Return where a volume's files are on this host; Podman is asked once. Raises Problem where it has none."""
-    return folders([name])[name]
+    """Return where a volume's files are on this host. Raises Problem where there is no such volume."""
+    if name not in _found and name not in existing():
+        raise Problem(f"there is no volume {name} yet: invoke up makes it")
+    return _found[name]

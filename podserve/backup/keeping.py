@@ -72,7 +72,7 @@ def backup(manifests: Manifests, name: str, progress: Progress, total: Progress)
 
     `total` is told the bytes there are, and `progress` those that were read. Raises Problem; then no file is left.
     """
-    if missing := {volume.name for volume in manifests.volumes.values()} - volumes.existing():
+    if missing := {volume.name for volume in manifests.volumes.values()} - volumes.existing().keys():
         raise Problem(f"there is nothing to back up: no volume {', '.join(sorted(missing))}. Make the pod: invoke up")
     settings = {key: value for key, value in vars(manifests.settings).items() if isinstance(value, str)}
     try:
@@ -84,8 +84,8 @@ def backup(manifests: Manifests, name: str, progress: Progress, total: Progress)
 
 
 def _require_empty(manifests: Manifests) -> None:
-    there = volumes.existing() & {volume.name for volume in manifests.volumes.values()}
-    full = [name for name, folder in volumes.folders(sorted(there)).items() if any(folder.iterdir())] if there else []
+    there = volumes.existing()
+    full = sorted(v.name for v in manifests.volumes.values() if v.name in there and any(there[v.name].iterdir()))
     if full:
         raise Problem(
             f"{manifests.settings.pod} is not empty ({', '.join(full)}): restoring replaces all that it keeps. "
@@ -95,9 +95,8 @@ def _require_empty(manifests: Manifests) -> None:
 
 def _put(manifests: Manifests, restored: Path) -> None:
     """Replace what the volumes hold by what was unpacked beside them."""
-    there = volumes.folders([volume.name for volume in manifests.volumes.values()])
     for content, volume in manifests.volumes.items():
-        source, folder = restored / content, there[volume.name]
+        source, folder = restored / content, volumes.folder(volume.name)
         if not source.is_dir():
             continue
         for old in folder.iterdir():

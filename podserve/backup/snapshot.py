@@ -113,9 +113,9 @@ def link(content: str, volume: Path, folder: Path) -> None:
 @contextmanager
 def taken(manifests: Manifests) -> Iterator[Path]:
     """Yield a folder with a folder for each volume (web, mail, …), as all were in the same moment."""
-    there = volumes.folders([volume.name for volume in manifests.volumes.values()])
+    there = {content: volumes.folder(volume.name) for content, volume in manifests.volumes.items()}
     with scratch(manifests, "backup") as folder:
         with _still(manifests):
-            for content, volume in manifests.volumes.items():
-                link(content, there[volume.name], folder / content)
+            for content, place in there.items():
+                link(content, place, folder / content)
         yield folder

@@ -19,13 +19,7 @@ MOUNT = "/data/state/certificates"
 
 def folder(manifests: Manifests) -> Path:
     """Return where the volume is on this host. Raises Problem when there is none."""
-    name = manifests.volumes["certificates"].name
-    try:
-        return volumes.folder(name)
-    except Problem:
-        if name in volumes.existing():
-            raise
-        raise Problem(f"there is no volume {name} yet: invoke up makes it") from None
+    return volumes.folder(manifests.volumes["certificates"].name)
 
 
 def current(folder: Path) -> Certificate | None:

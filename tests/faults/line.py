@@ -96,7 +96,7 @@ def _names(own: OwnPod, scale: Scale) -> Iterator[Outcome]:
 def run(own: OwnPod, scale: Scale) -> Iterator[Outcome]:
     """Take the line away, use everything, and give it back."""
     containers = own.manifests.containers.values()
-    before = {name: status.container(name).restarts for name in containers}
+    before = {one.name: one.restarts for one in status.containers(containers)}
     with elsewhere(own) as address, ExitStack() as line, tempfile.TemporaryDirectory() as folder:
         domain = f"{token()}.acme.example.com"
         own.name_addresses({domain: address})
@@ -115,7 +115,7 @@ def run(own: OwnPod, scale: Scale) -> Iterator[Outcome]:
                 raise NotYet(f"not deferred: {waits}")
 
         wait_until(deferred, 60, "mail for outside to be deferred")
-        probed = [status.container(name) for _ in range(PROBES) for name in containers]
+        probed = [one for _ in range(PROBES) for one in status.containers(containers)]
         waiting = len(queued(own, domain))
         line.close()
         begin, since = time.monotonic(), time.time()
@@ -126,7 +126,7 @@ def run(own: OwnPod, scale: Scale) -> Iterator[Outcome]:
         except Exception as error:  # noqa: BLE001  # the row says it
             fault = str(error)
         yield Outcome(SECTION, "mail for outside", {"waited": waiting, "left after s": time.monotonic() - begin}, fault)
-    after = {name: status.container(name).restarts for name in containers}
+    after = {one.name: one.restarts for one in status.containers(containers)}
     sick = sorted({one.name for one in probed if not one.healthy})
     fault = f"failed health checks: {', '.join(sick)}" if sick else "" if after == before else f"{before} → {after}"
     yield Outcome(SECTION, "containers", {"probes": len(probed), "restarts": sum(after.values())}, fault)

@@ -9,9 +9,9 @@ from tests.unit.helpers import FakePodman
 
 
 @pytest.fixture(autouse=True)
-def _ask_again() -> None:
+def _ask_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """What Podman said of a volume to another test is forgotten."""
-    volumes.folder.cache_clear()
+    monkeypatch.setattr(volumes, "_found", {})
 
 
 @pytest.fixture

@@ -27,8 +27,7 @@ PODMAN = """\
 #!/bin/sh
 echo "$*" >> "$FAKE/calls"
 case "$*" in
-'volume ls'*) echo podserve-accounts ;;
-'volume inspect'*) echo "$FAKE" ;;
+'volume ls'*) echo "podserve-accounts $FAKE"; echo "podserve-simple-web $FAKE" ;;
 'pod inspect'*) exit 125 ;;
 info*) cat "$FAKE/info" ;;
 esac
@@ -52,7 +51,7 @@ def chosen(**given: object) -> settings.Settings:
 
 @dataclass(frozen=True)
 class FakePodman:
-    """A folder with a program `podman`, which is also the one volume that this Podman knows."""
+    """A folder with a program `podman`, which is also what lies on the volumes that this Podman knows."""
 
     folder: Path
     told: Document = field(

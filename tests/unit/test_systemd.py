@@ -132,7 +132,7 @@ def test_a_pod_that_is_played_again_keeps_the_certificates_settings_of_now(
     monkeypatch.setattr(pod, "wait_until_answering", answers)
     now = chosen(domain="now.example.org", certificate_source="import", key_type="ec384")
     with pytest.raises(Problem, match="it does not"):
-        pod._replace(Manifests(now), ["1", "2", "3"])
+        pod._replace(Manifests(now), ["1", "2", "3"], {"State": "Running"})
     said = (tmp_path / "systemd/system/podserve-simple-renew.service").read_text()
     for variable in ("DOMAIN=before.example.org", "CERTIFICATE_SOURCE=import", "KEY_TYPE=ec384"):
         assert f'Environment="INVOKE_{variable}"\n' in said
