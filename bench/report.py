@@ -139,7 +139,7 @@ def plot(figures: Sequence[Figure], file: Path) -> None:
         _, median, _, _, compared, goal = row(figure)
         said = median if figure.goal.of == "median" else compared
         drawn.add_row(Text(f"{figure.section}: {figure.name}", overflow="ellipsis", no_wrap=True), bar, said, goal)
-    console.print(drawn)
+    console.print(drawn, "")  # Rich's height is short of the last line's lower edge
     file.write_text(console.export_svg(title="", code_format=_SVG, unique_id="bench", theme=DEFAULT_TERMINAL_THEME))
 
 

@@ -3,6 +3,7 @@
 import getpass
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
@@ -62,15 +63,19 @@ def _version(patient: Patient) -> Iterable[Finding]:
 def _source_addresses(patient: Patient) -> Iterable[Finding]:
     """Look whether services will see their clients' own addresses."""
     if host.rootless():
-        if package := network.missing(patient.podman):
-            said = f"{package} is missing: in rootless Podman's other network modes every client looks local, which "
+        if patient.podman.version < network.PASTA:
+            oldest = ".".join(map(str, network.PASTA))
+            said = (
+                f"Podman is {patient.podman.named}, rootless: expected {oldest} or later, whose pasta keeps clients' "
+            )
+            said += "addresses; through slirp4netns, which is older, no DNS by UDP and no IPv6 comes"
+            yield Finding("source addresses", "problem", said, "use Debian 13 or later, or be root")
+        elif not shutil.which("pasta"):
+            said = "passt is missing: in rootless Podman's other network modes every client looks local, which "
             said += "makes an open relay and an open resolver"
-            yield Finding("source addresses", "problem", said, f"sudo apt-get install {package}")
+            yield Finding("source addresses", "problem", said, "sudo apt-get install passt")
         else:
             yield Finding("source addresses", "ok", f"kept: {network.mode(patient.manifests.settings)}, rootless")
-            if not network.by_pasta(patient.podman) and host.has_ipv6():
-                said = "slirp4netns takes no connections by IPv6: who comes so is not served"
-                yield Finding("source addresses", "warning", said, "use Podman 5 with pasta (Debian 13), or be root")
     elif patient.podman.backend != "netavark":
         said = f"Podman's network backend is {patient.podman.backend}: expected netavark, which keeps client addresses"
         save = "save what Podman's volumes hold (invoke backup: this pod's): the last of these deletes every one"

@@ -1,36 +1,24 @@
 """The pod's network: one on which services see their clients' own addresses, or none."""
 
-import shutil
-
 from podserve import host
 from podserve.commands import podman
 from podserve.settings import Settings
 
 PASTA = (5, 0)
-"""The Podman from which pasta carries rootless ports well (its default since 5.0); before, slirp4netns does."""
+"""The Podman from which pasta carries rootless ports well (its default since then).
 
-
-def by_pasta(told: host.Podman) -> bool:
-    """Return whether pasta carries a rootless pod's ports; otherwise slirp4netns does, which listens to IPv4 alone."""
-    return told.version >= PASTA
+Before, slirp4netns does, with its own port handler: on Debian 12 (4.3.1) no DNS by UDP came through, nor does IPv6.
+"""
 
 
 def mode(settings: Settings) -> str:
     """Return what `podman kube play --network` is given.
 
     As root a bridge of the pod's own. Rootless, a bridge's ports go through rootlessport, which hides who connects;
-    pasta and slirp4netns's own port handler do not.
+    pasta does not.
     https://docs.podman.io/en/latest/markdown/podman-kube-play.1.html#network-mode-net
     """
-    if not host.rootless():
-        return settings.pod
-    return "pasta" if by_pasta(host.podman()) else "slirp4netns:port_handler=slirp4netns"
-
-
-def missing(told: host.Podman) -> str:
-    """Return the Debian package that rootless Podman lacks for that, or an empty text."""
-    program, package = ("pasta", "passt") if by_pasta(told) else ("slirp4netns", "slirp4netns")
-    return "" if shutil.which(program) else package
+    return "pasta" if host.rootless() else settings.pod
 
 
 def ensure(settings: Settings) -> None:

@@ -27,13 +27,12 @@ PATIENCE = 1800
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of host: its letter, its Debian, whether systemd runs it, whose pod it is, and whether that has IPv6."""
+    """A kind of host: its letter, its Debian, whether systemd runs it, and whose pod it is."""
 
     letter: str
     suite: str
     systemd: bool
     user: str = "root"
-    ipv6: bool = True
 
     @property
     def image(self) -> str:
@@ -47,7 +46,7 @@ KINDS = {
         Kind("A", "bookworm", systemd=False),
         Kind("B", "trixie", systemd=True),
         Kind("C", "trixie", systemd=True, user="keeper"),
-        Kind("D", "bookworm", systemd=True, user="keeper", ipv6=False),
+        Kind("D", "bookworm", systemd=True, user="keeper"),
     )
 }
 
@@ -74,8 +73,8 @@ class Machine:
 
     @property
     def addresses(self) -> list[str]:
-        """Its addresses among the hosts by which its pod is to be reached: IPv4, and IPv6 where the pod has it."""
-        return [address for address in addresses(self.name) if self.kind.ipv6 or ":" not in address]
+        """Its addresses among the hosts, by which its pod is to be reached: IPv4 and IPv6."""
+        return addresses(self.name)
 
     @property
     def home(self) -> str:
