@@ -65,10 +65,8 @@ def _source_addresses(patient: Patient) -> Iterable[Finding]:
     if host.rootless():
         if patient.podman.version < network.PASTA:
             oldest = ".".join(map(str, network.PASTA))
-            said = (
-                f"Podman is {patient.podman.named}, rootless: expected {oldest} or later, whose pasta keeps clients' "
-            )
-            said += "addresses; through slirp4netns, which is older, no DNS by UDP and no IPv6 comes"
+            said = f"Podman is {patient.podman.named}, rootless: expected {oldest} or later, with pasta; through "
+            said += "slirp4netns, which it has, no DNS by UDP and no IPv6 comes"
             yield Finding("source addresses", "problem", said, "use Debian 13 or later, or be root")
         elif not shutil.which("pasta"):
             said = "passt is missing: in rootless Podman's other network modes every client looks local, which "
