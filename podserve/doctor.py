@@ -53,8 +53,7 @@ Check = Callable[[Patient], Iterable[Finding]]
 def _version(patient: Patient) -> Iterable[Finding]:
     told = patient.podman
     if told.version < host.OLDEST:
-        oldest = ".".join(map(str, host.OLDEST))
-        said = f"Podman is {told.named}: expected {oldest} or later"
+        said = f"Podman is {told.named}: expected {host.written(host.OLDEST)} or later"
         yield Finding("podman", "problem", said, "apt-get install podman, on Debian 12 or later")
     else:
         yield Finding("podman", "ok", f"Podman {told.named}, {'rootless' if host.rootless() else 'root'}")
@@ -64,9 +63,8 @@ def _source_addresses(patient: Patient) -> Iterable[Finding]:
     """Look whether services will see their clients' own addresses."""
     if host.rootless():
         if patient.podman.version < network.PASTA:
-            oldest = ".".join(map(str, network.PASTA))
-            said = f"Podman is {patient.podman.named}, rootless: expected {oldest} or later, with pasta; through "
-            said += "slirp4netns, which it has, no DNS by UDP and no IPv6 comes"
+            said = f"Podman is {patient.podman.named}, rootless: expected {host.written(network.PASTA)} or later, with "
+            said += "pasta; through slirp4netns, which it has, no DNS by UDP and no IPv6 comes"
             yield Finding("source addresses", "problem", said, "use Debian 13 or later, or be root")
         elif not shutil.which("pasta"):
             said = "passt is missing: in rootless Podman's other network modes every client looks local, which "

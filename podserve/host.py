@@ -29,6 +29,11 @@ _UNSYNCHRONISED = 5
 """TIME_ERROR of adjtimex(2)."""
 
 
+def written(version: tuple[int, ...]) -> str:
+    """Return a version as one writes it."""
+    return ".".join(map(str, version))
+
+
 @dataclass(frozen=True)
 class Podman:
     """What Podman tells of itself: version, network backend, OCI runtime, cgroups (v1 or v2), where its storage is."""
@@ -42,7 +47,7 @@ class Podman:
     @property
     def named(self) -> str:
         """The version as one writes it."""
-        return ".".join(map(str, self.version))
+        return written(self.version)
 
 
 def podman() -> Podman:

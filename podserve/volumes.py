@@ -15,9 +15,9 @@ _found: dict[str, Path] = {}
 def existing() -> dict[str, Path]:
     """Return where the files of each volume that there is are on this host, by its name."""
     told = podman("volume", "ls", "--format", "{{.Name}} {{.Mountpoint}}").stdout.splitlines()
-    _found.clear()
-    _found.update((name, Path(mountpoint)) for name, _, mountpoint in (line.partition(" ") for line in told))
-    return dict(_found)
+    there = {name: Path(mountpoint) for name, _, mountpoint in (line.partition(" ") for line in told)}
+    _found.update(there)
+    return there
 
 
 def ensure(manifests: Manifests) -> bool:
@@ -42,6 +42,7 @@ def remove(names: Iterable[str]) -> list[str]:
 
 def folder(name: str) -> Path:
     """Return where a volume's files are on this host. Raises Problem where there is no such volume."""
-    if name not in _found and name not in existing():
+    place = _found.get(name) or existing().get(name)
+    if not place:
         raise Problem(f"there is no volume {name} yet: invoke up makes it")
-    return _found[name]
+    return place
