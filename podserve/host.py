@@ -25,6 +25,8 @@ SUBORDINATE_IDS = Path("/etc/subuid"), Path("/etc/subgid")
 NO_HEALTH_CHECKS = "do not run by themselves without systemd: a service that hangs is not restarted"
 _USER_NAMESPACE = "_CONTAINERS_USERNS_CONFIGURED"
 """The variable by which Podman itself knows that `podman unshare` has been before it."""
+_WITHOUT_PACKAGES = {"DPKG_ADMINDIR": os.devnull}
+"""What keeps `podman info` from asking dpkg(1), as whose packages it names its helpers: two thirds of its 0.3 s."""
 _UNSYNCHRONISED = 5
 """TIME_ERROR of adjtimex(2)."""
 
@@ -53,7 +55,8 @@ class Podman:
 def podman() -> Podman:
     """Ask Podman. Raises Problem when it is missing, fails, or does not answer within PATIENCE seconds."""
     try:
-        told = json.loads(run(["podman", "info", "--format", "json"], timeout=PATIENCE).stdout)
+        env = {**os.environ, **_WITHOUT_PACKAGES}
+        told = json.loads(run(["podman", "info", "--format", "json"], timeout=PATIENCE, env=env).stdout)
         version = tuple(int(number) for number in re.findall(r"\d+", told["version"]["Version"])[:3])
         host, storage = told["host"], Path(told["store"]["graphRoot"])
         return Podman(

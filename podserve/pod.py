@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -265,12 +266,14 @@ def up(settings: Settings) -> Outcome:
     """
     manifests = Manifests(settings)
     with alone(settings):
-        network.ensure(settings)
-        volumes.ensure(manifests)
+        with ThreadPoolExecutor() as pool:  # Podman takes longer to start than to answer
+            identifiers = pool.submit(images.identifiers, manifests.images)
+            inspected = pool.submit(_inspect, settings.pod)
+            network.ensure(settings)
+            volumes.ensure(manifests)
         renewal.provide(manifests)
-        built = images.identifiers(manifests.images)
+        built, there = identifiers.result(), inspected.result()
         digest = manifests.stamp(*built)
-        there = _inspect(settings.pod)
         runs = _runs(settings, digest, there)
         if runs:
             if systemd.installed(settings):
