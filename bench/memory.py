@@ -3,7 +3,7 @@
 import resource
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from bench import load
@@ -18,6 +18,8 @@ SECTION = "memory"
 MB = 1e6
 _WINDOW = 3.0
 """Seconds between two probes (periodSeconds of kube/podserve.yaml)."""
+_QUIET = 1.0
+"""Seconds looked at without probes, in which next to nothing happens."""
 
 
 def pss(own: OwnPod, service: str) -> float:
@@ -63,18 +65,17 @@ def _idle_processor(own: OwnPod) -> Iterator[Figure]:
         children = resource.getrusage(resource.RUSAGE_CHILDREN)
         return sum(map(_usage, containers)) + children.ru_utime + children.ru_stime
 
-    def window(*, probes: bool) -> float:
+    def window(length: float, probed: Collection[str] = ()) -> float:
         ask = used()  # what asking costs, which is of the same kind of children, is taken off
         asked = used()
         begin = time.monotonic()
-        if probes:
-            for container in containers:
-                podman("healthcheck", "run", container)
+        for container in probed:
+            podman("healthcheck", "run", container)
         # The length of the measure itself: nothing is waited for.
-        time.sleep(max(0.0, begin + _WINDOW - time.monotonic()))
-        return max(0.0, used() - asked - (asked - ask)) / _WINDOW * 100
+        time.sleep(max(0.0, begin + length - time.monotonic()))
+        return max(0.0, used() - asked - (asked - ask)) / length * 100
 
-    with_probes, without = in_turn(lambda: window(probes=True), lambda: window(probes=False))
+    with_probes, without = in_turn(lambda: window(_WINDOW, containers), lambda: window(_QUIET))
     yield Figure(SECTION, "idle processor with probes every 3 s, Podman's part included", "% of a core", with_probes,
                  "without probes", without)  # fmt: skip
 
