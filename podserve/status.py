@@ -9,7 +9,7 @@ from podserve import endpoints, host, pod, systemd, volumes
 from podserve.certificates import store
 from podserve.certificates.clients import looking_context
 from podserve.certificates.pairs import IMPORTED, Certificate
-from podserve.commands import environment, podman, run
+from podserve.commands import podman, run
 from podserve.manifests import Manifests, Volume
 
 
@@ -130,13 +130,10 @@ def _use(volume: Volume) -> Use:
 def look(manifests: Manifests) -> Status:
     """Look at the pod and try each of its endpoints. Raises Problem when there is no such pod."""
     settings = manifests.settings
+    if not pod.exists(settings):
+        raise pod.missing(settings)
     context = looking_context(settings.domain)
-    environment()  # found out once, not by each thread
     with ThreadPoolExecutor() as pool:
-        there = pool.submit(pod.exists, settings)
-        volumes.existing()
-        if not there.result():
-            raise pod.missing(settings)
         seen = pool.submit(containers, manifests.containers.values())
         queue = pool.submit(_queue, manifests.containers["mail"])
         answers = pool.submit(endpoints.attempt_all, manifests, context, list(manifests.ports))
