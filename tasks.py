@@ -397,4 +397,4 @@ namespace = Collection(
     repos,
     certs,
 )
-namespace.configure({**manifests.defaults(), "mail_host": ""})  # not given: mail.DOMAIN
+namespace.configure({**manifests.defaults(), **dict.fromkeys(settings.DERIVED, "")})

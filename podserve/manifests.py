@@ -97,6 +97,7 @@ class Manifests:
             (config,), (pod,) = (_read(folder / name) for name in (_CONFIG_FILE, _POD_FILE))
             bind = pod["spec"]["containers"][0]["ports"][0].get("hostIP", ANY_ADDRESS)
             values = {name.lower(): value for name, value in config["data"].items()}
+            values.setdefault("files_host", values["domain"])  # as before there was that setting
             made = cls(Settings(pod=pod["metadata"]["name"], bind=bind, **values))
         except (OSError, yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError):
             return None

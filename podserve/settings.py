@@ -13,6 +13,9 @@ INVOKES_OWN = ("run", "runners", "sudo", "tasks", "timeouts")
 INVOKES_VARIABLES = {"INVOKE_DEBUG", "INVOKE_RUNTIME_CONFIG"}
 """What Invoke reads from the environment besides its configuration."""
 
+DERIVED = ("mail_host", "files_host")
+"""The settings whose default follows from another setting."""
+
 _LABEL = r"(?!-)[a-z0-9-]{1,63}(?<!-)"  # RFC 1123, section 2.1
 _DOMAIN = re.compile(rf"(?=.{{1,253}}\Z)({_LABEL}\.)+(?![0-9]+\Z){_LABEL}\Z")
 _HOST_NAME = 64  # the domain is the pod's host name: HOST_NAME_MAX of Linux (gethostname(2))
@@ -33,6 +36,7 @@ class Settings:
     bind: str
     domain: str
     mail_host: str
+    files_host: str
     postmaster: str
     message_size_limit: str
     forwarders: str
@@ -52,7 +56,7 @@ class Settings:
     @property
     def certified_names(self) -> tuple[str, ...]:
         """What the certificate is for: the domain first."""
-        return tuple(dict.fromkeys([self.domain, self.mail_host, *self.certificate_names.split()]))
+        return tuple(dict.fromkeys([self.domain, self.mail_host, self.files_host, *self.certificate_names.split()]))
 
     @property
     def local_address(self) -> str:
@@ -112,6 +116,7 @@ def _complaints(values: Mapping[str, str]) -> list[str]:
             f"a domain name in lower case, such as example.org, of {_HOST_NAME} characters at most",
         ),
         "mail_host": (_DOMAIN.match(values["mail_host"]), "a host name in lower case, such as mail.example.org"),
+        "files_host": (_DOMAIN.match(values["files_host"]), "a host name in lower case, such as mail.example.org"),
         "postmaster": (LOCAL_PART.match(values["postmaster"]), "the part of an account before the @, such as alice"),
         "message_size_limit": (
             re.match(r"[1-9][0-9]{5,9}\Z", values["message_size_limit"]),
@@ -148,7 +153,7 @@ def load(
     """
     values, complaints = dict(defaults), _unknown(given, environment, defaults)
     for name in defaults:
-        value = given.get(name, defaults[name] if name != "mail_host" else "")
+        value = given.get(name, defaults[name] if name not in DERIVED else "")
         if isinstance(value, bool) or not isinstance(value, str | int):
             complaints.append(f"{name} is {value!r}: expected text; put it in quotes")
         else:
@@ -156,6 +161,8 @@ def load(
     if not values["mail_host"]:
         same = values["domain"] == defaults["domain"] or not _DOMAIN.match(values["domain"])
         values["mail_host"] = defaults["mail_host"] if same else f"mail.{values['domain']}"
+    if not values["files_host"]:
+        values["files_host"] = values["mail_host" if _DOMAIN.match(values["mail_host"]) else "domain"]
     complaints += _complaints(values)
     if complaints:
         raise Problem("these settings (invoke.yaml, INVOKE_… or -f FILE) cannot be used:\n  " + "\n  ".join(complaints))

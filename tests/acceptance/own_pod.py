@@ -15,7 +15,7 @@ from pathlib import Path
 import dns.message
 import dns.query
 
-from podserve import network, pod, settings, volumes
+from podserve import accounts, homes, network, pod, settings, volumes
 from podserve.accounts import random_password
 from podserve.commands import Result, podman, run
 from podserve.errors import uninterrupted
@@ -178,6 +178,13 @@ class OwnPod:
         self.accounts.append(account)
         return account
 
+    def add_hash(self, account: Account, hashed: str) -> None:
+        """Add an account whose password was hashed by the test, and its home."""
+        there = accounts.Accounts(self.folder("accounts"))
+        with there._changing() as hashes:  # noqa: SLF001  # a test's own cost is no feature
+            hashes[account.address] = hashed
+        homes.ensure(self.folder("web"), [account.address])
+
     def wait_until_known(self, account: Account) -> None:
         """Return when an account that was added is in use."""
 
@@ -287,15 +294,15 @@ def stranger_to(pod_under_test: OwnPod) -> Iterator[Vantage]:
 
 
 @contextmanager
-def own_pod(purpose: str = "") -> Iterator[OwnPod]:
+def own_pod(purpose: str = "", **given: str) -> Iterator[OwnPod]:
     """Yield a running pod of one's own; afterwards nothing of it is left, also when interrupted.
 
-    `purpose` ends its name, where a run has more than one.
+    `purpose` ends its name, where a run has more than one. `given` are settings that differ from the defaults.
     """
     name = f"podserve-test-{os.getpid()}{purpose}"
-    chosen = settings.load({"pod": name}, defaults(), {})
+    chosen = settings.load({**given, "pod": name}, defaults(), {})
     ports = sorted({port.number for port in Manifests(chosen).ports.values()})
-    chosen = settings.load({"pod": name, "bind": free_address(ports)}, defaults(), {})
+    chosen = settings.load({**given, "pod": name, "bind": free_address(ports)}, defaults(), {})
     upstreams: list[Upstream] = []
     scratch = tempfile.TemporaryDirectory()
     names = Path(scratch.name) / "names.zone"

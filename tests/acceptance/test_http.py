@@ -290,20 +290,97 @@ def test_each_request_is_logged(own: OwnPod, since: float, port: int, status: in
     assert line.endswith('"a-test"')
 
 
+BEHIND_A_LOGIN = ("/webdav/", "/webdav//", "/%77ebdav/", "/webdav/home/{}/", "/git/", "/git//", "/git", "/webdav")
+"""Addresses of files and repositories, those of an account's own folder among them."""
+
+
+def _led_on(path: str) -> bool:
+    return path in {"/git", "/webdav"}
+
+
 @pytest.mark.parametrize(("site", "destination", "refused"), [
-    ("same-origin", "empty", True), ("same-origin", "iframe", True), ("same-origin", "script", True),
-    ("same-origin", "document", False), ("none", "document", False), ("cross-site", "image", False),
+    *(("same-origin", kind, True) for kind in ("empty", "iframe", "script", "image", "style", "video", "worker")),
+    *(("same-site", kind, True) for kind in ("empty", "iframe", "script", "image", "style", "video", "object")),
+    *(("cross-site", kind, True) for kind in ("empty", "iframe", "script", "image", "style", "video", "embed")),
+    *((kind, "document", False) for kind in ("none", "same-origin", "same-site", "cross-site")),
 ])  # fmt: skip
 def test_a_browser_is_refused_what_a_page_wants_to_read(
-    server: Server, alice: Account, site: str, destination: str, *, refused: bool
+    own: OwnPod, alice: Account, site: str, destination: str, *, refused: bool
 ) -> None:
-    headers = {"Sec-Fetch-Site": site, "Sec-Fetch-Dest": destination}
-    with server.http(alice) as client:
-        for path in ("/webdav/", "/webdav//", "/%77ebdav/", f"/webdav/home/{alice.local_part}/", "/git/", "/git"):
-            status = 403 if refused else 301 if path == "/git" else 200
-            assert client.get(path, headers=headers).status_code == status, path
-        for path in ("/", "/podserve/list.css", "/git/static/gitweb.js"):
+    files = own.manifests.settings.files_host
+    headers = {"Host": files, "Sec-Fetch-Site": site, "Sec-Fetch-Dest": destination}
+    with own.server.http(alice) as client:
+        for path in BEHIND_A_LOGIN:
+            answer = client.get(path.format(alice.local_part), headers=headers)
+            # The redirection to the address with the slash says nothing of its own.
+            assert answer.status_code == (301 if _led_on(path) else 403 if refused else 200), path
+        for path in ("/podserve/list.css", "/git/static/gitweb.js", "/ca.crt"):
             assert client.get(path, headers=headers).status_code == 200, path
+
+
+def test_a_strangers_page_may_show_what_is_public(own: OwnPod) -> None:
+    name = token()
+    own.invoke("repos.add", name, "--public")
+    headers = {"Host": own.manifests.settings.files_host, "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "image"}
+    with own.server.http() as client:
+        assert client.get(f"/git/{name}.git", headers=headers).status_code == 200
+        assert client.get(f"/git/{token()}.git", headers=headers).status_code == 401
+
+
+@pytest.mark.parametrize("header", ["Sec-Purpose", "Purpose", "X-Moz"])
+@pytest.mark.parametrize("value", ["prefetch", "prefetch;prerender"])
+def test_nothing_behind_a_login_is_fetched_ahead_of_a_click(
+    own: OwnPod, alice: Account, header: str, value: str
+) -> None:
+    with own.server.http(alice) as client:
+        for host in (own.server.domain, own.manifests.settings.files_host):
+            for path in BEHIND_A_LOGIN:
+                answer = client.get(path.format(alice.local_part), headers={"Host": host, header: value})
+                assert answer.status_code == (301 if _led_on(path) else 403), path
+
+
+@pytest.mark.parametrize("site", ["same-origin", "same-site", "cross-site", "none"])
+def test_a_browser_sees_files_and_repositories_at_a_name_apart_from_the_sites(own: OwnPod, site: str) -> None:
+    files = own.manifests.settings.files_host
+    assert files != own.server.domain
+    with own.server.http() as client:
+        for path in ("/webdav/", "/webdav/home/a%3Fb/", "/git/", "/git/?p=a.git;a=blob;f=x%3Fy", "/git", "/webdav"):
+            answer = client.get(path, headers={"Sec-Fetch-Site": site, "Sec-Fetch-Dest": "document"})
+            assert (answer.status_code, answer.headers["Location"]) == (307, f"https://{files}{path}")
+            assert "WWW-Authenticate" not in answer.headers
+
+
+@pytest.mark.parametrize("path", ["/", "/index.html", "/a%20b/?q=1"])
+def test_the_site_is_not_served_where_browsers_log_in(own: OwnPod, path: str) -> None:
+    with own.server.http() as client:
+        answer = client.get(path, headers={"Host": own.manifests.settings.files_host})
+    assert (answer.status_code, answer.headers["Location"]) == (301, f"https://{own.server.domain}{path}")
+
+
+@pytest.mark.parametrize("host", ["www.{}", "evil.example", "{}.evil.example", "x{}", "mail.mail.{}", "127.0.0.1"])
+def test_files_and_repositories_are_served_at_no_other_name(own: OwnPod, alice: Account, host: str) -> None:
+    headers = {"Host": host.format(own.server.domain)}
+    with own.server.http(alice) as client:
+        for path in BEHIND_A_LOGIN:
+            answer = client.get(path.format(alice.local_part), headers=headers)
+            assert answer.status_code == (301 if _led_on(path) else 421), path
+            assert not _led_on(path) or answer.headers["Location"] == f"https://{own.server.domain}{path}/"
+        assert client.get("/", headers=headers).status_code == 200
+
+
+def test_an_answer_to_a_login_is_kept_in_no_cache(own: OwnPod, alice: Account) -> None:
+    name = token()
+    own.invoke("repos.add", name)
+    with own.server.http(alice) as client:
+        home = f"/webdav/home/{alice.local_part}/"
+        assert client.put(f"{home}{name}.txt", content=b"hers").status_code == 201
+        for path in ("/webdav/", home, f"{home}{name}.txt", f"{home}not-there", "/git/", f"/git/{name}.git",
+                     f"/git/{name}.git/info/refs?service=git-upload-pack"):  # fmt: skip
+            for host in (own.server.domain, own.manifests.settings.files_host):
+                headers = client.get(path, headers={"Host": host}).headers
+                assert "no-store" in headers["Cache-Control"], path
+                assert headers["Cross-Origin-Resource-Policy"] == "same-origin", path
+        client.delete(f"{home}{name}.txt")
 
 
 def test_no_page_leaves_a_script_that_answers_for_the_server(server: Server) -> None:

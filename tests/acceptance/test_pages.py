@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -13,7 +14,7 @@ from selenium.webdriver.common.by import By
 
 from podserve.commands import ROOT, run
 from podserve.waiting import NotYet, wait_until
-from tests.acceptance.own_pod import OwnPod
+from tests.acceptance.own_pod import OwnPod, own_pod
 from tests.acceptance.server import Account, token
 from tests.acceptance.webdav import folder
 
@@ -44,14 +45,15 @@ def repository(own: OwnPod, alice: Account, tmp_path_factory: pytest.TempPathFac
 class Browser:
     """A browser, its window and scheme of colours, and what it complained about."""
 
-    def __init__(self, driver: Chrome, domain: str) -> None:
-        """Take a driver that has just begun."""
-        self.driver, self.domain = driver, domain
+    def __init__(self, driver: Chrome, domain: str, files: str) -> None:
+        """Take a driver that has just begun, the site's name, and the name at which browsers see files."""
+        self.driver, self.domain, self.files = driver, domain, files
 
     def open(self, path: str, account: Account | None = None) -> None:
         """Go to a page of the pod's, logging in on the way when asked."""
         login = f"{quote(account.address)}:{quote(account.password)}@" if account else ""
-        self.driver.get(f"https://{login}{self.domain}{path}")
+        host = self.files if path.startswith(("/webdav", "/git")) else self.domain
+        self.driver.get(f"https://{login}{host}{path}")
 
     def complaints(self) -> list[str]:
         """Return the console's errors and the requests that failed since the last call."""
@@ -83,7 +85,14 @@ class Browser:
 
 @pytest.fixture
 def browser(own: OwnPod, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Browser]:
-    """A new browser with a profile of its own, in which the pod's authority is imported as a person would."""
+    """A new browser of the pod under test."""
+    with _browser_of(own, tmp_path, monkeypatch) as made:
+        yield made
+
+
+@contextmanager
+def _browser_of(own: OwnPod, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Browser]:
+    """Yield a new browser with a profile of its own, in which the pod's authority is imported as a person would."""
     store = tmp_path / ".pki" / "nssdb"
     store.mkdir(parents=True)
     run(["certutil", "-N", "-d", f"sql:{store}", "--empty-password"])
@@ -102,7 +111,7 @@ def browser(own: OwnPod, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
         "--disable-component-update",
         "--disable-sync",
         f"--user-data-dir={tmp_path / 'profile'}",
-        f"--host-resolver-rules=MAP {own.server.domain} {own.server.host}",
+        f"--host-resolver-rules=MAP *.sethlakowske.com {own.server.host}",
     ):
         options.add_argument(word)
     # The page it begins with would else be its maker's, whose failing may be told of any time later.
@@ -111,7 +120,7 @@ def browser(own: OwnPod, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     driver = Chrome(options=options, service=Service("/usr/bin/chromedriver"))
     try:
         driver.set_page_load_timeout(30)
-        yield Browser(driver, own.server.domain)
+        yield Browser(driver, own.server.domain, own.manifests.settings.files_host)
     finally:
         driver.quit()
 
@@ -178,7 +187,7 @@ def test_login_leads_back_to_the_page_it_began_at(
     own.invoke("repos.add", private)
     browser.open(f"/git/{repository}.git/log")
     way_in = browser.driver.find_element(By.LINK_TEXT, "log in").get_attribute("href") or ""
-    browser.open(way_in.partition(browser.domain)[2], alice)
+    browser.open(way_in.partition(browser.files)[2], alice)
     assert browser.driver.current_url.endswith(f"/git/{repository}.git/log")
     browser.open("/git/")
     assert private in browser.text()
@@ -186,8 +195,10 @@ def test_login_leads_back_to_the_page_it_began_at(
     browser.picture("list-logged-in")
 
 
-READER = """<!DOCTYPE html><body><script>
-// What can be read of each path: fetched, and in a window of its own.
+READER = """<!DOCTYPE html><body><script type="speculationrules">
+{"prefetch": [{"source": "list", "urls": PATHS, "eagerness": "immediate"}]}
+</script><script>
+// What can be read of each path: fetched, out of the cache as well, as part of this page, and in a window of its own.
 const paths = PATHS, look = path => new Promise(done => {
     const opened = open(path), timer = setInterval(() => {
         try {
@@ -198,26 +209,28 @@ const paths = PATHS, look = path => new Promise(done => {
         opened.close()
     }, 50)
 })
-const get = path => fetch(path).then(answer => answer.text().then(text => `${answer.status} ${text}`), String)
-Promise.all([...paths.map(get), ...paths.map(look)]).then(seen => { window.seen = seen })
+const get = cache => path => fetch(path, {cache}).then(
+    answer => answer.text().then(text => `${answer.status} ${text}`), String)
+const part = kind => path => new Promise(done => {
+    const made = document.createElement(kind)
+    made.onload = () => done("loaded")
+    made.onerror = () => done("refused")
+    document.body.append(made)
+    made[kind == "link" ? "href" : "src"] = path
+    made.rel = "stylesheet"
+})
+const all = async (way, ...more) => { for (const path of paths) seen.push(await way(path)) }, seen = []
+all(look).then(() => all(get("default"))).then(() => all(get("force-cache"))).then(() => all(part("script")))
+    .then(() => all(part("link"))).then(() => { window.seen = seen })
 </script>"""
+WAYS = ("window", "fetch", "cache", "script", "style")
 
 
-def test_a_page_of_the_site_reads_nothing_by_its_visitors_login(
-    browser: Browser, own: OwnPod, alice: Account, bob: Account
-) -> None:
-    secret, private = token(), token()
-    own.invoke("repos.add", private, "--description", secret)
-    mine = [f"/webdav/home/{alice.local_part}/{private}.html", f"/git/{private}.git"]
-    with own.server.http(alice) as client, folder(own.server, bob, "/webdav/site/") as site:
-        client.put(mine[0], content=f"<!DOCTYPE html><body>{secret}<script>document.body.append(' acts')</script>")
-        page = site.base_url.path.removeprefix("/webdav/site") + "page.html"
-        site.put("page.html", content=READER.replace("PATHS", json.dumps([*mine, "/"])))
-        for path in mine:
-            browser.open(path, alice)
-            assert secret in browser.text()
-            assert "acts" not in browser.text()
-        browser.open(page)
+def _seen_by_a_page(own: OwnPod, browser: Browser, secrets: Sequence[str], bait: Sequence[str]) -> dict[str, list[str]]:
+    """Return what a page of the site reads of each address, by the way it tries, when its visitor is logged in."""
+    with folder(own.server, own.new_account(), "/webdav/site/") as site:
+        site.put("page.html", content=READER.replace("PATHS", json.dumps(bait)))
+        browser.open(f"{site.base_url.path.removeprefix('/webdav/site')}page.html")
         seen: list[str] = []
 
         def read() -> None:
@@ -226,12 +239,37 @@ def test_a_page_of_the_site_reads_nothing_by_its_visitors_login(
                 raise NotYet("the page is still reading")
 
         wait_until(read, 20, "a page to have read what it can")
-    fetched, opened = seen[:3], seen[3:]
-    assert not [text for text in seen if secret in text]
-    assert [text[:3] for text in fetched] == ["403", "403", "200"]
-    assert opened[:2] == ["SecurityError", "SecurityError"]
-    assert "IMAP" in fetched[2]
-    assert "IMAP" in opened[2]
+    assert not [text for text in seen if any(secret in text for secret in secrets)]
+    return {way: seen[number * len(bait) : (number + 1) * len(bait)] for number, way in enumerate(WAYS)}
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_a_page_of_the_site_reads_nothing_by_its_visitors_login(
+    own: OwnPod, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, apart: bool
+) -> None:
+    with ExitStack() as stack:
+        pod = own if apart else stack.enter_context(own_pod("-one", files_host=own.server.domain))
+        browser, victim = stack.enter_context(_browser_of(pod, tmp_path, monkeypatch)), pod.new_account()
+        secret, private = token(), token()
+        pod.invoke("repos.add", private, "--description", secret)
+        home = f"/webdav/home/{victim.local_part}/"
+        mine = [f"{home}{private}.html", home, f"/git/{private}.git"]
+        with pod.server.http(victim) as client:
+            client.put(mine[0], content=f"<!DOCTYPE html><body>{secret}<script>document.body.append(' acts')</script>")
+        for path in mine:
+            browser.open(path, victim)
+            assert (secret if path != home else private) in browser.text()
+            assert "acts" not in browser.text()
+        files = pod.manifests.settings.files_host
+        bait = [*mine, *(f"https://{files}{path}" for path in mine if apart), "/"]
+        seen = _seen_by_a_page(pod, browser, (secret, private), bait)
+    own_page = {way: told.pop() for way, told in seen.items()}
+    assert set(seen["window"]) == {"SecurityError"}
+    refused = "TypeError: Failed to fetch" if apart else "403"
+    assert {text[: len(refused)] for text in seen["fetch"] + seen["cache"]} == {refused}
+    assert set(seen["script"] + seen["style"]) == {"refused"}
+    assert "IMAP" in own_page["window"]
+    assert own_page["fetch"].startswith("200")
 
 
 def test_the_authority_can_be_downloaded_from_the_landing_page(browser: Browser, own: OwnPod) -> None:

@@ -145,7 +145,7 @@ def test_the_site_is_seen_in_the_list_of_what_all_share(own: OwnPod, alice: Acco
     with own.server.http(alice) as client:
         assert "/webdav/site/" in listed(client, "/webdav/")
         assert 'href="site/"' in client.get("/webdav/").text
-        assert "/webdav/site/index.shtml" in listed(client, "/webdav/site/")
+        assert "/webdav/site/" in listed(client, "/webdav/site/")
 
 
 def test_the_site_is_changed_only_with_a_login(server: Server) -> None:
@@ -154,15 +154,13 @@ def test_the_site_is_changed_only_with_a_login(server: Server) -> None:
             assert anonymous.request(method, f"/webdav/site/{token()}").status_code == 401
 
 
-def test_a_page_with_includes_is_read_back_as_it_is_and_filled_in_on_the_site(own: OwnPod, alice: Account) -> None:
+def test_a_page_with_includes_is_the_same_by_webdav_and_on_the_site(own: OwnPod, alice: Account) -> None:
     page = '<!--#echo var="DOMAIN" -->|<!--#exec cmd="id" -->|<!--#exec cgi="/git/" -->'
     with folder(own.server, alice, "/webdav/site/") as site, own.server.http() as anonymous:
         site.put("page.shtml", content=page)
         assert site.get("page.shtml").text == page
         served = anonymous.get(site.base_url.path.removeprefix("/webdav/site") + "page.shtml").text
-    assert served.startswith(f"{own.server.domain}|")
-    assert "uid=" not in served
-    assert "<html" not in served
+    assert served == page
 
 
 @pytest.mark.parametrize("way", ["/{}", "/webdav/../{}", "/webdav/%2e%2e/{}", "//{}"])

@@ -113,7 +113,7 @@ def test_with_one_that_is_whole_it_goes_on(manifests: Manifests, tmp_path: Path,
 def test_settings_that_differ_from_the_archives_are_told(manifests: Manifests, tmp_path: Path) -> None:
     header, _ = keeping.verify(manifests, back_up(manifests, tmp_path / "one"), ignore)
     assert keeping.differences(manifests, header) == []
-    other = Manifests(chosen(mail_host="post.example.org", postmaster="ada"))
+    other = Manifests(chosen(mail_host="post.example.org", files_host=manifests.settings.files_host, postmaster="ada"))
     was = manifests.settings
     assert keeping.differences(other, header) == [
         f"mail_host was {was.mail_host!r} when the archive was made, and is 'post.example.org' now",

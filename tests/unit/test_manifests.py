@@ -21,6 +21,7 @@ DIFFERENT = {
     "bind": "192.0.2.10",
     "domain": "example.org",
     "mail_host": "mx.example.org",
+    "files_host": "files.example.org",
     "postmaster": "alice",
     "message_size_limit": "1000000",
     "forwarders": "9.9.9.9",

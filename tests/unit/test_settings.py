@@ -20,6 +20,7 @@ GOOD = [
         ("mail_host", text)
         for text in ("mx.example.org", "mail.lab.sethlakowske.com", f"{LONG_LABEL}.org", LONG_DOMAIN)
     ),
+    *(("files_host", text) for text in ("files.example.org", "lab.sethlakowske.com", LONG_DOMAIN)),
     *(("postmaster", text) for text in ("alice", "a", "1", "a.b_c-d", "a" * 64)),
     *(("message_size_limit", text) for text in ("100000", "52428800", "9999999999")),
     *(("forwarders", text) for text in ("9.9.9.9", "8.8.8.8 8.8.4.4", "2001:db8::53 192.0.2.53")),
@@ -31,7 +32,7 @@ GOOD = [
     *(("acme_root", text) for text in ("", "/etc/ssl/root.pem", "~/root.pem", "./root.pem")),
     *(("key_type", text) for text in ("ec256", "ec384", "rsa2048", "rsa4096")),
 ]
-MAY_BE_EMPTY = {"mail_host", "certificate_names", "acme_email", "acme_root"}
+MAY_BE_EMPTY = {"mail_host", "files_host", "certificate_names", "acme_email", "acme_root"}
 WITH_NO_MEANING = ["a\nb.example", "exämple.org", "a b", "a;b", "'", "${HOME}", "\x00", "-", "."]
 BAD = [
     *((name, text) for name in defaults() if name not in MAY_BE_EMPTY for text in ("", " ", "\n")),
@@ -41,6 +42,7 @@ BAD = [
     *(("domain", text) for text in ("localhost", "Example.org", "example.org.", ".org", "a..b", "a_b.org", "-a.org")),
     *(("domain", text) for text in ("a-.org", "192.0.2.1", f"{LONG_LABEL}a.org", f"{LONG_NAME}ab", "x@y.org")),
     *(("mail_host", text) for text in ("mail", "Mail.example.org", "mail.example.org.", f"a{LONG_DOMAIN}")),
+    *(("files_host", text) for text in ("files", "Files.example.org", "files.example.org:443", "192.0.2.1")),
     *(
         ("postmaster", text)
         for text in ("Alice", "alice@example.org", "a+b", "a:b", "a/b", ".a", "a.", "a..b", "a" * 65)
@@ -164,6 +166,14 @@ def test_all_complaints_come_at_once() -> None:
 
 def test_the_mail_host_is_of_the_domain() -> None:
     assert chosen(domain="example.org").mail_host == "mail.example.org"
+
+
+def test_browsers_see_files_at_the_mail_host_unless_another_name_is_given() -> None:
+    assert chosen(domain="example.org", mail_host="mx.example.org").files_host == "mx.example.org"
+    assert chosen(domain="example.org").certified_names == ("example.org", "mail.example.org")
+    assert chosen(domain="example.org", files_host="example.org").files_host == "example.org"
+    named = chosen(domain="example.org", files_host="files.example.org")
+    assert named.certified_names == ("example.org", "mail.example.org", "files.example.org")
 
 
 @pytest.mark.parametrize("mail_host", ["mx.example.org", "mail.lab.sethlakowske.com"])
