@@ -5,7 +5,9 @@ import json
 import smtplib
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 
 import httpx
 import pytest
@@ -125,6 +127,41 @@ def test_a_guesser_on_the_web_is_shut_off_and_nobody_else(
     assert other.statuses("/webdav/", login(alice)) == [200]
     with server.http(alice) as here:
         assert here.get("/webdav/").status_code == 200
+
+
+@contextmanager
+def ipv6_addresses(own: OwnPod, *addresses: str) -> Iterator[Vantage]:
+    """Yield a place on the pod's own loopback that has these addresses, which serve there, too, and are not exempt."""
+    place = own.inside
+    words = [["ip", "-6", "address", change, f"{address}/128", "dev", "lo", *more]
+             for change, more in (("add", ["nodad"]), ("delete", [])) for address in addresses]  # fmt: skip
+    try:
+        for added in words[: len(addresses)]:
+            assert (done := place.run(*added)).ok, done
+        yield place
+    finally:
+        for removed in words[len(addresses) :]:
+            place.run(*removed)
+
+
+@pytest.mark.parametrize("network", ["2001:db8:{}:2::", "2001:db8:{}::", "2001:db8:{}:10::"])
+def test_a_guesser_with_ipv6_is_shut_off_by_the_network_that_its_addresses_are_of(
+    own: OwnPod, alice: Account, network: str
+) -> None:
+    server, begin = own.server, IPv6Address(network.format(f"{next(NUMBERS):x}"))
+    # Zeros are left out in one place or another when these are written.
+    mine = [str(begin + end) for end in (0x1, 0x1_0000_0000_0000, 0x1_0000_0000_0001, 0x1_0002_0003_0004)]
+    another = str(begin + 2**64)
+
+    def statuses(source: str, login: tuple[str, str], times: int) -> list[int]:
+        what = (source, f"[{another}]", server.domain, server.authority, "/webdav/", login, times, False)
+        return [status for status, _, _ in json.loads(place.python(ASK, json.dumps(what)))]
+
+    with ipv6_addresses(own, *mine, another) as place:
+        wrong = [status for address in mine for status in statuses(address, (alice.address, "guess"), LIMIT // 4 + 1)]
+        assert wrong == [401] * LIMIT + [429] * 4
+        assert statuses(mine[0], login(alice), 1) == [429]
+        assert statuses(another, login(alice), 1) == [200]
 
 
 def test_many_requests_on_one_connection_are_not_many_connections(own: OwnPod, clients: list[Client]) -> None:
