@@ -99,8 +99,15 @@ def household(own: OwnPod) -> Iterator[Household]:
 def test_nothing_is_put_into_anothers_home(own: OwnPod, household: Household, method: str, *, http2: bool) -> None:
     before, answered = household.his(), dict[tuple[str, ...], int]()
     alice, bob, domain = household.alice.local_part, household.bob.local_part, own.server.domain
-    names = {"domain": domain, "domain_in_capitals": domain.upper(),
-             "mail_host": own.manifests.settings.mail_host, "alice": alice, "bob": bob, "bob_in_capitals": bob.upper(), "coded": f"%{ord(bob[0]):x}{bob[1:]}"}  # fmt: skip
+    names = {
+        "domain": domain,
+        "domain_in_capitals": domain.upper(),
+        "mail_host": own.manifests.settings.mail_host,
+        "alice": alice,
+        "bob": bob,
+        "bob_in_capitals": bob.upper(),
+        "coded": f"%{ord(bob[0]):x}{bob[1:]}",
+    }
     ways = itertools.chain(
         itertools.product(household.sources, SPELLINGS[:1], TARGETS, ("T", "F"), ("0", "infinity")),
         itertools.product(household.sources[::FEW], SPELLINGS[1:], TARGETS[:FEW], ("T", "F"), ("infinity",)),
