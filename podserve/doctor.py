@@ -183,20 +183,23 @@ def _health(_: Patient) -> Iterable[Finding]:
 
 
 def _name(patient: Patient) -> Iterable[Finding]:
-    domain = patient.manifests.settings.domain
-    there, mine = host.looked_up(domain), host.addresses()
-    if not there:
-        said = f"{domain} does not resolve here"
-        yield Finding("name", "warning", said, f"give {domain} an A record with this host's address")
-    elif not (outward := {address for address in there if not ip_address(address).is_loopback}):
-        said = f"{domain} leads to {', '.join(sorted(there))}, which only this host takes for itself"
-        yield Finding("name", "warning", said, f"take {domain} out of /etc/hosts, which hides what others look up")
-    elif not outward & mine:
-        said = f"{domain} leads to {', '.join(sorted(outward))}, no address of this host (right behind a router that "
-        said += "forwards the ports)"
-        yield Finding("name", "warning", said, f"give {domain} an A record with this host's address")
-    else:
-        yield Finding("name", "ok", f"{domain} leads here: {', '.join(sorted(outward & mine))}")
+    """Look up the names that clients are given: the domain, and where browsers are sent."""
+    settings, mine = patient.manifests.settings, host.addresses()
+    for name in dict.fromkeys((settings.domain, settings.files_host)):
+        there = host.looked_up(name)
+        if not there:
+            said = f"{name} does not resolve here"
+            yield Finding("name", "warning", said, f"give {name} an A record with this host's address")
+        elif not (outward := {address for address in there if not ip_address(address).is_loopback}):
+            said = f"{name} leads to {', '.join(sorted(there))}, which only this host takes for itself"
+            yield Finding("name", "warning", said, f"take {name} out of /etc/hosts, which hides what others look up")
+        elif not outward & mine:
+            said = f"{name} leads to {', '.join(sorted(outward))}, no address of this host (right behind a router that "
+            said += "forwards the ports)"
+            yield Finding("name", "warning", said, f"give {name} an A record with this host's address")
+        else:
+            yield Finding("name", "ok", f"{name} leads here: {', '.join(sorted(outward & mine))}")
+
 
 
 BEFORE_UP: tuple[Check, ...] = (_version, _source_addresses, _user_ids, _first_port, _space, _ports)
