@@ -113,4 +113,4 @@ def test_a_backup_goes_into_a_pipe(home: OwnPod, folder: Path) -> None:
 
 
 def test_nothing_of_a_backup_is_left_beside_the_volumes(home: OwnPod) -> None:
-    assert not {f"{home.name}-backup", f"{home.name}-restore"} & volumes.existing().keys()
+    assert not {f"{home.name}-backup", f"{home.name}-restore"} & volumes.existing()

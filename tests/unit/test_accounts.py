@@ -1,6 +1,7 @@
 """The accounts file: what it holds, who may read it, and that nobody's change is lost."""
 
 import multiprocessing
+import os
 import re
 import stat
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from podserve import accounts
 from podserve.accounts import Accounts
 from podserve.errors import Problem
+from podserve.folder import Folder
 
 ALICE, BOB = "alice@example.org", "bob@example.org"
 GOOD, BETTER = "correct horse", "battery staple"
@@ -27,7 +29,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def there(tmp_path: Path) -> Accounts:
     """The accounts of a new volume."""
-    return Accounts(tmp_path)
+    return Accounts(Folder.at(tmp_path))
 
 
 def is_password(password: str, hashed: str) -> bool:
@@ -192,13 +194,13 @@ class Crash(BaseException):
 def test_a_crash_before_the_change_is_done_leaves_the_file_as_it_was(
     there: Accounts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def crash(*_: object) -> Never:
+    def crash(*_: object, **__: object) -> Never:
         raise Crash
 
     there.add(ALICE, GOOD)
     before = (tmp_path / "passwd").read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", crash)
+        patch.setattr(os, "rename", crash)
         with pytest.raises(Crash):
             there.add(BOB, GOOD)
     assert (tmp_path / "passwd").read_bytes() == before

@@ -9,6 +9,7 @@ import pytest
 from podserve import doctor, pod, volumes
 from podserve.backup import archive, keeping, snapshot
 from podserve.errors import Problem
+from podserve.folder import Folder
 from podserve.manifests import Manifests
 from tests.unit.helpers import FakePodman, chosen
 
@@ -19,10 +20,8 @@ def manifests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Manifests:
     made = Manifests(chosen())
     (tmp_path / "kept" / "mail").mkdir(parents=True)
     (tmp_path / "kept" / "mail" / "letter").write_text("Dear sir,")
-    monkeypatch.setattr(
-        volumes, "existing", lambda: dict.fromkeys((volume.name for volume in made.volumes.values()), tmp_path)
-    )
-    monkeypatch.setattr(snapshot, "taken", lambda _: contextlib.nullcontext(tmp_path / "kept"))
+    monkeypatch.setattr(volumes, "existing", lambda: {volume.name for volume in made.volumes.values()})
+    monkeypatch.setattr(snapshot, "taken", lambda _: contextlib.nullcontext((Folder.at(tmp_path / "kept"), [])))
     monkeypatch.setattr(pod, "alone", lambda _: contextlib.nullcontext())
     return made
 

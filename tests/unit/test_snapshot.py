@@ -7,6 +7,7 @@ import pytest
 from podserve.backup import snapshot
 from podserve.commands import Result
 from podserve.errors import Problem
+from podserve.folder import Folder
 
 LONG = "n" * 255
 
@@ -37,13 +38,19 @@ NEVER = {
 }
 
 
+def hold(content: str, volume: Path, folder: Path) -> list[str]:
+    """Hold a volume in a new folder."""
+    folder.mkdir()
+    return snapshot.hold(content, Folder.at(volume), Folder.at(folder))
+
+
 @pytest.mark.parametrize("content", IN_PLACE)
 def test_it_stays_as_it_was_whatever_is_written_in_place(tmp_path: Path, content: str) -> None:
     volume, folder = tmp_path / "volume", tmp_path / "snapshot"
     volume.mkdir()
     files = {path: f"before: {path}" for path in IN_PLACE[content] + NEVER[content]}
     written(volume, files)
-    snapshot.link(content, volume, folder)
+    hold(content, volume, folder)
     assert read(volume) == files
     for path in IN_PLACE[content]:
         with (volume / path).open("r+") as file:
@@ -56,7 +63,7 @@ def test_what_is_never_written_in_place_takes_no_space(tmp_path: Path, content: 
     volume, folder = tmp_path / "volume", tmp_path / "snapshot"
     volume.mkdir()
     written(volume, dict.fromkeys(NEVER[content], "x"))
-    snapshot.link(content, volume, folder)
+    hold(content, volume, folder)
     assert all((volume / path).samefile(folder / path) for path in NEVER[content])
 
 
