@@ -144,14 +144,15 @@ class Folder:
         return there is not None and stat.S_ISDIR(there.st_mode)
 
     def enter(self, *names: str) -> "Folder":
-        """Return a folder in this one. Raises FileNotFoundError, or Problem where a link or a file is there."""
+        """Return a folder in this one. Raises Problem where there is none, or a link or a file is there."""
         here = self
         for name in names:
             path = f"{here}/{name}"
             try:
                 here = Folder(os.open(self._require_name(name), _DIRECTORY, dir_fd=here.descriptor), path)
-            except NotADirectoryError as error:
-                raise Problem(f"{path} is no folder, but a file or a link: remove it, then try again") from error
+            except (NotADirectoryError, FileNotFoundError) as error:
+                there = "a file or a link" if isinstance(error, NotADirectoryError) else "not there"
+                raise Problem(f"{path} is no folder, but {there}. Remove what is there, then try again") from error
         return here
 
     def target(self, name: str) -> str:

@@ -24,10 +24,8 @@ def folder(manifests: Manifests) -> Folder:
 
 def _pair(folder: Folder) -> Folder | None:
     """Return the folder that `current` leads to, or is; None where there is none."""
-    try:
-        return folder.enter(folder.target(_CURRENT) or _CURRENT)
-    except FileNotFoundError:
-        return None
+    name = folder.target(_CURRENT) or _CURRENT
+    return folder.enter(name) if folder.has_folder(name) else None
 
 
 def current(folder: Folder) -> Certificate | None:

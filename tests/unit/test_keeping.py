@@ -23,6 +23,8 @@ def manifests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Manifests:
     monkeypatch.setattr(volumes, "existing", lambda: {volume.name for volume in made.volumes.values()})
     monkeypatch.setattr(snapshot, "taken", lambda _: contextlib.nullcontext((Folder.at(tmp_path / "kept"), [])))
     monkeypatch.setattr(pod, "alone", lambda _: contextlib.nullcontext())
+    (tmp_path / "state").mkdir()
+    monkeypatch.setattr(pod, "STATE", tmp_path / "state")
     return made
 
 
@@ -62,6 +64,44 @@ def test_a_backup_is_not_written_through_a_link(manifests: Manifests, tmp_path: 
         assert (tmp_path / "one.part").is_symlink()
     assert (tmp_path / "precious").read_text() == "precious"
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_backup_that_failed_is_told_until_one_succeeds(
+    manifests: Manifests, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert keeping.failed(manifests.settings) == ""
+    with monkeypatch.context() as patch:
+        patch.setattr(archive, "write", fail)
+        with pytest.raises(Problem):
+            back_up(manifests, tmp_path / "one")
+    assert keeping.failed(manifests.settings).endswith("failed, and is not there: the disk is on fire")
+    back_up(manifests, tmp_path / "one")
+    assert keeping.failed(manifests.settings) == ""
+
+
+def fail(*_: object) -> list[str]:
+    """Fail as a disk does."""
+    raise OSError(5, "the disk is on fire")
+
+
+def test_what_had_to_be_left_out_is_told_as_well(
+    manifests: Manifests, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        snapshot, "taken", lambda _: contextlib.nullcontext((Folder.at(tmp_path / "kept"), [f"web/{'d/' * 9000}d"]))
+    )
+    told = keeping.backup(manifests, str(tmp_path / "one"), ignore, ignore)
+    assert [line[:90].count("web/d/d/") for line in told] == [1]
+    assert "(18005 bytes) is longer than a path can be in a backup" in told[0]
+    assert told[0] in keeping.failed(manifests.settings)
+    assert archive.verify(tmp_path / "one", ignore)
+
+
+@pytest.mark.parametrize("spoilt", ["", "[]", "{", '{"at": 1}', '{"at": "\\u001b[2J", "why": "\\u0007"}'])
+def test_what_was_kept_of_a_failure_is_never_obeyed_by_a_terminal(manifests: Manifests, spoilt: str) -> None:
+    (pod.STATE / f"{manifests.settings.pod}.backup").write_text(spoilt)
+    assert keeping.failed(manifests.settings).isprintable()
+    assert keeping.failed(manifests.settings)
 
 
 HERE = "here the host is looked at, and images are built"

@@ -1,5 +1,6 @@
 """The snapshot of a volume: it stays as it was, whatever is written afterwards, and changes nothing of the pod's."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from podserve.backup import snapshot
 from podserve.commands import Result
 from podserve.errors import Problem
-from podserve.folder import Folder
+from podserve.folder import LONGEST, Descent, Folder
 
 LONG = "n" * 255
 
@@ -100,3 +101,29 @@ def test_a_pod_that_can_never_be_frozen_is_told_at_once(monkeypatch: pytest.Monk
     with pytest.raises(Problem, match="can not pause pods"):
         snapshot.freeze("podserve")
     assert asked == ["pause"]
+
+
+def test_a_tree_that_is_deeper_than_the_host_takes_is_held_and_what_is_deeper_still_is_told(tmp_path: Path) -> None:
+    volume, folder = tmp_path / "volume", tmp_path / "snapshot"
+    volume.mkdir()
+    way = Descent(Folder.at(volume))
+    for _ in range(LONGEST // 256 + 5):
+        os.mkdir("d" * 255, dir_fd=way.descriptor)
+        way.down("d" * 255)
+    (told,) = hold("web", volume, folder)
+    assert LONGEST < len(told) <= LONGEST + 256
+    assert len(list(Folder.at(folder).walk())) == LONGEST // 256 + 1
+    Folder.at(tmp_path).clear()  # which pytest could not
+
+
+def test_pipes_are_left_out_and_links_come_with_it_as_they_are(tmp_path: Path) -> None:
+    volume, folder = tmp_path / "volume", tmp_path / "snapshot"
+    volume.mkdir()
+    os.mkfifo(volume / "pipe")
+    (volume / "link").symlink_to("/no/such/file")
+    (volume / "folder").mkdir(mode=0o2750)
+    (volume / "folder").chmod(0o2750)
+    hold("web", volume, folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["folder", "link"]
+    assert str((folder / "link").readlink()) == "/no/such/file"
+    assert (folder / "folder").stat().st_mode & 0o7777 == 0o2750
