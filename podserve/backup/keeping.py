@@ -12,12 +12,14 @@ from typing import BinaryIO
 from podserve import network, pod, volumes
 from podserve.backup import archive, snapshot
 from podserve.backup.archive import FORMAT, Extent, Header, Progress
-from podserve.errors import Interrupted, Problem, printable
+from podserve.errors import Problem, printable
 from podserve.folder import Folder
 from podserve.manifests import Manifests
 from podserve.settings import Settings
 
 STANDARD_OUTPUT = "-"
+_UNFINISHED = "it was killed, or interrupted, before its end"
+"""What is kept of a backup from its beginning, so that one whose process is killed is told as well."""
 
 
 def _now() -> dt.datetime:
@@ -79,7 +81,8 @@ def failed(settings: Settings) -> str:
     """Return when the last backup of a pod failed, and why; an empty text where it did not, or there was none."""
     try:
         told = json.loads(_failures(settings).read_text())
-        return printable(f"{told['at']}: {told['why']}")
+        under_way = told["why"] == _UNFINISHED and pod.is_busy(settings)
+        return "" if under_way else printable(f"{told['at']}: {told['why']}")
     except FileNotFoundError:
         return ""
     except (OSError, ValueError, LookupError, TypeError):
@@ -108,10 +111,11 @@ def backup(manifests: Manifests, name: str, progress: Progress, total: Progress)
     be left out. Raises Problem; then no file is left. `failed` tells of both until a whole one is made.
     """
     with pod.alone(manifests.settings):
+        _tell(manifests.settings, _UNFINISHED)
         try:
             left_out = _backup(manifests, name, progress, total)
-        except (Problem, Interrupted) as problem:
-            _tell(manifests.settings, problem.text if isinstance(problem, Problem) else "it was interrupted")
+        except Problem as problem:
+            _tell(manifests.settings, problem.text)
             raise
         _tell(manifests.settings, "; ".join(f"it is there without what it left out: {line}" for line in left_out[:3]))
     return left_out
@@ -162,7 +166,7 @@ def _put(manifests: Manifests, restored: Folder) -> None:
     os.sync()
 
 
-def _require_room(folder: Folder, needed: Extent) -> None:
+def require_room(folder: Folder, needed: Extent) -> None:
     """Raise Problem where what is unpacked does not fit beside the volumes."""
     there = os.fstatvfs(folder.descriptor)
     free = there.f_bavail * there.f_frsize
@@ -207,7 +211,7 @@ def restore(manifests: Manifests, file: Path, needed: Extent, progress: Progress
         if not replace:
             _require_empty(manifests)
         with snapshot.scratch(manifests, "restore") as folder:
-            _require_room(folder, needed)
+            require_room(folder, needed)
             archive.extract(file, folder, progress)
             pod.down(settings)
             network.ensure(settings)

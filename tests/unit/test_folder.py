@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from podserve import volumes
 from podserve.commands import ROOT
 from podserve.errors import Problem, printable
 from podserve.folder import Descent, Folder
@@ -127,6 +128,22 @@ def test_what_comes_from_a_volume_is_shown_without_what_a_terminal_obeys() -> No
     assert printable("Grüße, 日本\n\t[x]") == "Grüße, 日本\n\t[x]"
     assert printable("\x1b[2J\x07\r\udcff\N{RIGHT-TO-LEFT OVERRIDE}") == r"\x1b[2J\x07\r\udcff\u202e"
     assert Problem("\x1b]0;x\x07").message == r"podserve: \x1b]0;x\x07"
+
+
+def test_a_folder_is_mounted_where_nobody_but_root_can_replace_it(
+    volume: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(volumes, "_found", {"web": volume})
+    (volume / "acme").mkdir()
+    (volume / "link").symlink_to("../host")
+    assert volumes.mountable("web", "acme") == str(volume / "acme")
+    with pytest.raises(Problem, match="no folder"):
+        volumes.mountable("web", "link")
+    for owner, mode in ((33, 0o755), (0, 0o775), (0, 0o757)):
+        os.chown(volume, owner, 0)
+        volume.chmod(mode)
+        with pytest.raises(Problem, match="can be changed by others than root"):
+            volumes.mountable("web", "acme")
 
 
 def uses(file: Path) -> set[str]:

@@ -1,6 +1,7 @@
 """Where a backup goes, and what is compared before one is put back."""
 
 import contextlib
+import fcntl
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from podserve import doctor, pod, volumes
 from podserve.backup import archive, keeping, snapshot
+from podserve.backup.archive import Extent
 from podserve.errors import Problem
 from podserve.folder import Folder
 from podserve.manifests import Manifests
@@ -77,6 +79,30 @@ def test_a_backup_that_failed_is_told_until_one_succeeds(
     assert keeping.failed(manifests.settings).endswith("failed, and is not there: the disk is on fire")
     back_up(manifests, tmp_path / "one")
     assert keeping.failed(manifests.settings) == ""
+
+
+def test_a_backup_that_was_killed_is_told_and_one_under_way_is_not(
+    manifests: Manifests, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> list[str]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(archive, "write", killed)
+    with pytest.raises(KeyboardInterrupt):
+        back_up(manifests, tmp_path / "one")
+    assert keeping.failed(manifests.settings).endswith("it was killed, or interrupted, before its end")
+    with (pod.STATE / f"{manifests.settings.pod}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert keeping.failed(manifests.settings) == ""
+    assert keeping.failed(manifests.settings)
+
+
+def test_an_archive_that_does_not_fit_is_not_unpacked(tmp_path: Path) -> None:
+    folder = Folder.at(tmp_path)
+    keeping.require_room(folder, Extent(1, 4096, 1))
+    for too_much in (Extent(1, 2**60, 1), Extent(1, 4096, 2**60)):
+        with pytest.raises(Problem, match="the disk of"):
+            keeping.require_room(folder, too_much)
 
 
 def fail(*_: object) -> list[str]:
