@@ -12,7 +12,7 @@ import pytest
 from podserve import volumes
 from podserve.commands import ROOT
 from podserve.errors import Problem, printable
-from podserve.folder import Descent, Folder
+from podserve.folder import Descent, Folder, new_file
 
 
 @pytest.fixture
@@ -64,6 +64,16 @@ def test_a_file_is_replaced_through_no_link(volume: Path) -> None:
     assert not (volume / "passwd").is_symlink()
     assert [path.name for path in (volume.parent / "host").iterdir()] == ["secret"]
     assert (volume.parent / "host" / "secret").read_text() == "secret"
+
+
+def test_a_new_file_is_made_in_the_place_of_nothing_and_through_no_link(volume: Path) -> None:
+    (volume / "file").touch()
+    (volume / "link").symlink_to("../host/new")
+    folder = Folder.at(volume)
+    for name in ("file", "link"):
+        with pytest.raises(FileExistsError):
+            new_file(name, folder.descriptor)
+    assert not (volume.parent / "host" / "new").exists()
 
 
 def test_a_lock_is_taken_through_no_link(volume: Path) -> None:
