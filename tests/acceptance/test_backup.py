@@ -165,7 +165,7 @@ def nested(home: OwnPod, account: Account, depth: int) -> str:
     path = f"/webdav/home/{account.local_part}"
     with home.server.http(account) as client:
         for _ in range(depth):
-            path += f"/{token()}{'d' * 170}"
+            path += f"/{token()}{'d' * 174}"
             client.request("MKCOL", f"{path}/").raise_for_status()
     return path
 
@@ -173,11 +173,12 @@ def nested(home: OwnPod, account: Account, depth: int) -> str:
 def test_what_an_account_nests_deeper_than_the_host_takes_is_backed_up_and_comes_back(
     home: OwnPod, folder: Path
 ) -> None:
+    """Its paths fit in the container, and not on the host, where the volume's own path comes before them."""
     account, content = home.new_account(), token()
     file = f"{nested(home, account, 21)}/file"
     with home.server.http(account) as client:
         client.put(file, content=content).raise_for_status()
-    git, branch = make(home, folder / "work"), "/".join(["b" * 200] * 19)
+    git, branch = make(home, folder / "work"), "/".join([*["b" * 200] * 19, "b" * 180])
     Git(home.server, account).run("-C", str(git.work), "push", "--quiet", Git(home.server, account).url(git.name),
                                   f"HEAD:refs/heads/{branch}")  # fmt: skip
     home.invoke("backup", "--to", str(folder / "backup"))

@@ -132,7 +132,7 @@ def test_what_the_web_server_put_in_the_place_of_a_description_is_neither_follow
 SWAPPING = """
 chdir "/data/web/home" or die;
 my ($target, @names) = @ARGV;
-my $end = time + 20;
+my $end = time + 30;
 while (time < $end && !-e "/tmp/swapped") {
     for (@names) { rmdir && symlink $target, $_ }
 }
@@ -140,7 +140,7 @@ while (time < $end && !-e "/tmp/swapped") {
 
 
 def test_a_home_that_is_swapped_while_it_is_made_gives_no_file_of_the_host_away(own: OwnPod, tmp_path: Path) -> None:
-    victim, names = tmp_path / "victim", [token() for _ in range(6)]
+    victim, names = tmp_path / "victim", [token() for _ in range(10)]
     victim.write_text("precious")
     before = victim.stat()
     with ThreadPoolExecutor(1) as pool:
