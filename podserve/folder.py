@@ -150,9 +150,10 @@ class Folder:
             path = f"{here}/{name}"
             try:
                 here = Folder(os.open(self._require_name(name), _DIRECTORY, dir_fd=here.descriptor), path)
-            except (NotADirectoryError, FileNotFoundError) as error:
-                there = "a file or a link" if isinstance(error, NotADirectoryError) else "not there"
-                raise Problem(f"{path} is no folder, but {there}. Remove what is there, then try again") from error
+            except NotADirectoryError as error:
+                raise Problem(f"{path} is no folder, but a file or a link. Remove it, then try again") from error
+            except FileNotFoundError as error:
+                raise Problem(f"{path} is not there, or was removed meanwhile") from error
         return here
 
     def target(self, name: str) -> str:

@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -115,9 +115,11 @@ def backup(manifests: Manifests, name: str, progress: Progress, total: Progress)
         try:
             left_out = _backup(manifests, name, progress, total)
         except Problem as problem:
-            _tell(manifests.settings, problem.text)
+            with suppress(OSError):  # the disk may be full, and what is kept from the beginning stays
+                _tell(manifests.settings, problem.text)
             raise
-        _tell(manifests.settings, "; ".join(f"it is there without what it left out: {line}" for line in left_out[:3]))
+        more = [f"{len(left_out) - 3} more"] if len(left_out) > 3 else []  # noqa: PLR2004
+        _tell(manifests.settings, f"it is there, but without {'; '.join([*left_out[:3], *more])}" if left_out else "")
     return left_out
 
 

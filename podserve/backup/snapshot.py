@@ -85,11 +85,11 @@ def _are_written_in_place(content: str, parts: tuple[str, ...]) -> bool:
 
 
 def _link(name: str, place: Place, target: int) -> bool:
-    """Give a file a second name in another folder; return whether it can have one more."""
+    """Give a file a second name in another folder; return whether it can have one there."""
     try:
         os.link(name, name, src_dir_fd=place.descriptor, dst_dir_fd=target, follow_symlinks=False)
     except OSError as error:
-        if error.errno != errno.EMLINK:
+        if error.errno not in {errno.EMLINK, errno.EXDEV}:
             raise
         return False
     return True
