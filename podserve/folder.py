@@ -7,6 +7,7 @@ renameat(2)).
 `podserve.volumes` gives out nothing else.
 """
 
+import errno
 import fcntl
 import os
 import shutil
@@ -64,12 +65,30 @@ def closing(descriptor: int) -> Iterator[int]:
         os.close(descriptor)
 
 
+def extents(descriptor: int) -> Iterator[tuple[int, int]]:
+    """Yield where data of a file begins and ends. What is between are holes, which take no space and read as zeros."""
+    at, size = 0, os.fstat(descriptor).st_size
+    while at < size:
+        try:
+            begin = os.lseek(descriptor, at, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # no more data
+                raise
+            return
+        at = os.lseek(descriptor, begin, os.SEEK_HOLE)
+        yield begin, at
+
+
 def copy(name: str, source: int, target: int) -> None:
-    """Copy a regular file from a folder to another (descriptors), with its owner, mode and times."""
+    """Copy a regular file from a folder to another (descriptors), with its holes, owner, mode and times."""
     with closing(open_file(name, source)) as reads, closing(new_file(name, target)) as writes:
-        while os.sendfile(writes, reads, None, CHUNK):
-            pass
-        become_like(writes, os.fstat(reads))
+        there = os.fstat(reads)
+        for begin, end in extents(reads):
+            at = os.lseek(writes, begin, os.SEEK_SET)
+            while at < end and (sent := os.sendfile(writes, reads, at, min(CHUNK, end - at))):
+                at += sent
+        os.ftruncate(writes, there.st_size)
+        become_like(writes, there)
 
 
 def become_like(descriptor: int, there: os.stat_result) -> None:

@@ -28,7 +28,7 @@ import zstandard
 
 from podserve import accounts
 from podserve.errors import Problem
-from podserve.folder import CHUNK, LONGEST, Descent, Folder, Place, closing, is_name, new_file, open_file
+from podserve.folder import CHUNK, LONGEST, Descent, Folder, Place, closing, extents, is_name, new_file, open_file
 
 FORMAT = 1
 """The one that is written, and the newest that is read."""
@@ -46,6 +46,8 @@ _MEMBERS = 10_000_000
 """Members of an archive, each of which takes some 100 bytes of memory while it is read: a folder can hold as many."""
 _LATEST = 2**34
 """Seconds from 1970, either way, past which no file system keeps a time."""
+_HOLES = 2**30
+"""Bytes of holes that a file in an archive may have: there they are zeros, of which one could write without an end."""
 _BLOCK = 4096
 """Bytes of which most file systems give a file whole ones."""
 _NAME_MAX, _TARGET_MAX = 255, 4095
@@ -113,6 +115,16 @@ class _Hashing(io.RawIOBase):
         self._sum.update(chunk)
         self._progress(len(chunk))
         return chunk
+
+    @property
+    def holes(self) -> int:
+        """Bytes of its holes, where it is so large that they count."""
+        size = os.fstat(self._file.fileno()).st_size
+        if size <= _HOLES:
+            return 0
+        held = sum(end - begin for begin, end in extents(self._file.fileno()))
+        self._file.seek(0)
+        return size - held
 
     def hexdigest(self) -> str:
         return self._sum.hexdigest()
@@ -229,10 +241,20 @@ def _entries(place: Place, prefix: str, progress: Progress) -> Iterator[tuple[ta
                 yield _described(path, os.fstat(file.fileno())), _Hashing(file, progress)
 
 
-def write(folder: Folder, header: Header, out: BinaryIO, progress: Progress) -> list[str]:
-    """Write the archive of a folder that holds a folder for each volume; return a line for each link that is left out.
+def _unwritten(info: tarfile.TarInfo, parts: list[str], content: "_Hashing | None") -> str:
+    """Return why a member is not written, and what to do; an empty text where it is."""
+    if info.issym() and (why := _refusal(info.name, parts, info)):
+        return f"{why}: remove it, or have it lead to its own volume"
+    if content and content.holes > _HOLES:
+        return f"{info.name!r} has {content.holes} bytes of holes: remove it"
+    return ""
 
-    Those are the links that `verify` refuses. Sockets and pipes, which services make anew, are left out, too.
+
+def write(folder: Folder, header: Header, out: BinaryIO, progress: Progress) -> list[str]:
+    """Write the archive of a folder that holds a folder for each volume; return a line for each thing left out.
+
+    Those are the links that `verify` refuses, and files that are mostly holes. Sockets and pipes, which services make
+    anew, are left out, too.
     """
     sums, left_out, compressor = _Sums(), list[str](), zstandard.ZstdCompressor(write_checksum=True)
     with (
@@ -245,7 +267,7 @@ def write(folder: Folder, header: Header, out: BinaryIO, progress: Progress) -> 
             place.folders.sort()
             parts = [_BODY, *place.parts]
             for info, content in _entries(place, "/".join(parts), progress):
-                if info.issym() and (why := _refusal(info.name, [*parts, ""], info)):
+                if why := _unwritten(info, [*parts, ""], content):
                     left_out.append(why)
                     continue
                 tar.addfile(info, content)

@@ -134,12 +134,11 @@ def _backup(manifests: Manifests, name: str, progress: Progress, total: Progress
     try:
         with _destination(name) as out, snapshot.taken(manifests) as (folder, long):
             total(size(folder))
-            links = archive.write(folder, Header(FORMAT, _now().isoformat(), settings), out, progress)
+            unwritten = archive.write(folder, Header(FORMAT, _now().isoformat(), settings), out, progress)
     except OSError as error:
         raise Problem(f"the backup to {name} failed, and is not there: {error.strerror or error}") from error
-    return [f"{_shortened(path)} is longer than a path can be in a backup: move it, or remove it" for path in long] + [
-        f"{why}: remove it, or have it lead to its own volume" for why in links
-    ]
+    told = [f"{_shortened(path)} is longer than a path can be in a backup: move it, or remove it" for path in long]
+    return told + unwritten
 
 
 def _require_empty(manifests: Manifests) -> None:

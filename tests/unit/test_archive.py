@@ -109,6 +109,15 @@ def test_links_that_lead_out_and_special_bits_are_left_out_of_it_and_told(kept: 
     assert not (back / "web" / "out").is_symlink()
 
 
+def test_a_file_that_is_mostly_holes_is_left_out_of_it_and_told(kept: Path, tmp_path: Path) -> None:
+    with (kept / "web" / "holes").open("wb") as file:
+        file.truncate(2**42)
+    with (tmp_path / "archive").open("wb") as out:
+        (told,) = archive.write(Folder.at(kept), HEADER, out, ignore)
+    assert told == f"'volumes/web/holes' has {2**42} bytes of holes: remove it"
+    archive.verify(tmp_path / "archive", ignore)
+
+
 def refusal(file: Path) -> str:
     """Return why an archive is refused; it says which, and that nothing was changed."""
     with pytest.raises(Problem) as refused:

@@ -127,3 +127,20 @@ def test_pipes_are_left_out_and_links_come_with_it_as_they_are(tmp_path: Path) -
     assert sorted(path.name for path in folder.iterdir()) == ["folder", "link"]
     assert str((folder / "link").readlink()) == "/no/such/file"
     assert (folder / "folder").stat().st_mode & 0o7777 == 0o2750
+
+
+def test_a_file_of_holes_is_held_at_once_and_keeps_them(tmp_path: Path) -> None:
+    volume, folder = tmp_path / "volume", tmp_path / "snapshot"
+    volume.mkdir()
+    with (volume / "passwd").open("wb") as file:
+        file.write(b"begin")
+        file.truncate(2**42)
+        file.seek(2**41)
+        file.write(b"middle")
+    hold("accounts", volume, folder)
+    there = (folder / "passwd").stat()
+    assert (there.st_size, there.st_blocks < 1000) == (2**42, True)
+    with (folder / "passwd").open("rb") as file:
+        assert file.read(6) == b"begin\0"
+        file.seek(2**41)
+        assert file.read(7) == b"middle\0"
