@@ -106,6 +106,8 @@ def down(c: Context, volumes: bool = False, yes: bool = False) -> None:  # noqa:
     if volumes and not yes:
         _confirm(f"Remove all mail, files, accounts and certificates of {chosen.pod}?", chosen.pod)
     removed = pod.down(chosen, with_volumes=volumes)
+    if volumes:
+        keeping.forget(chosen)
     print("removed: " + ", ".join(removed) if removed else f"there is no pod {chosen.pod}: nothing to remove")
 
 
@@ -134,13 +136,14 @@ def backup(c: Context, to: str = "", verify: str = "") -> None:
     if verify:
         with report.bytes_read("verify", Console(stderr=True)) as (progress, total):
             total(keeping.length(Path(verify)))
-            header, size = archive.verify(Path(verify), progress)
-        print(f"{verify} is whole: {decimal(size)} of {header.settings['domain']}, made {header.made}")
+            header, extent = archive.verify(Path(verify), progress)
+        print(f"{verify} is whole: {decimal(extent.size)} of {header.settings['domain']}, made {header.made}")
         return
     pod_manifests = _manifests(c)
     name = to or keeping.file_name(pod_manifests)
     with report.bytes_read("backup", Console(stderr=True)) as (progress, total):
-        keeping.backup(pod_manifests, name, progress, total)
+        left_out = keeping.backup(pod_manifests, name, progress, total)
+    report.warn([f"left out: {line}" for line in left_out], Console(stderr=True))
     if name != keeping.STANDARD_OUTPUT:
         print(f"{name}: {decimal(keeping.length(Path(name)))}. It holds private keys and all mail: keep it so")
 

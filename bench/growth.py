@@ -15,6 +15,7 @@ from bench.sides import Side, pod_of
 from podserve.accounts import Accounts
 from podserve.backup import snapshot
 from podserve.errors import Problem
+from podserve.folder import Folder
 from podserve.waiting import NotYet, wait_until
 from tests.acceptance.git import Git, give, serve
 from tests.acceptance.own_pod import OwnPod
@@ -63,7 +64,7 @@ def _write_accounts(own: OwnPod, account: Account, count: int) -> float:
     One by one each would cost its hash; so the file is written whole, as podserve.accounts does it.
     """
     folder = own.folder("accounts")
-    hashes = Accounts(folder).hashes()
+    hashes = Accounts(Folder.at(folder)).hashes()
     domain = own.server.domain
     made = {f"{uuid.uuid4().hex[:16]}@{domain}": hashes[account.address] for _ in range(count - len(hashes))}
     file, new = folder / "passwd", folder / "passwd.new"
@@ -137,7 +138,7 @@ def _open_anew(side: Side, account: Account, messages: int) -> float:
 def _link(own: OwnPod) -> float:
     """Return the seconds for which a backup has the pod stand still to hold on to its mail."""
     with snapshot.scratch(own.manifests, "bench") as folder:
-        return seconds(lambda: snapshot.link("mail", own.folder("mail"), folder / "mail"))
+        return seconds(lambda: snapshot.hold("mail", Folder.at(own.folder("mail")), folder.ensure("mail", 0o755, 0)))
 
 
 def mailbox(own: OwnPod, pod: Side, account: Account) -> Iterator[Figure]:

@@ -116,8 +116,8 @@ def native_twin(own: OwnPod, name: str = "native", *services: str, **mounts: Pat
             service: _start(own, side, service, group, *(over if service == "apache" else ()))
             for service in services or own.manifests.containers
         }
-        folders = {kind: volumes.folder(f"{side}-{kind}") for kind, service in (("web", "apache"), ("mail", "mail"))
-                   if service in containers}  # fmt: skip
+        kinds = (("web", "apache"), ("mail", "mail"))
+        folders = {kind: volumes.path_on_host(f"{side}-{kind}") for kind, service in kinds if service in containers}
         made = Side(
             name, replace(own.server, host="127.0.0.1"), Path(f"/proc/{process}/ns/net"),
             folders.get("web", Path()), folders.get("mail", Path()), containers,

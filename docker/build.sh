@@ -7,6 +7,7 @@
 #   --no-cache     anew, whatever has changed; without --image the Debian root too
 # Each line that is printed begins with the name of the image it is about.
 set -eu
+unset CDPATH # by which cd would find another folder of that name
 cd "$(dirname "$0")"
 
 wanted='' kind='' cache=''

@@ -4,6 +4,7 @@
 # Where the answer is kept: .podserve/. `engine.sh --again` finds out anew. A CONTAINERS_CONF that is set already is left
 # as it is; it is tried, too, but not replaced.
 set -eu
+unset CDPATH # by which cd would find another folder of that name
 state=$(cd "$(dirname "$0")/.." && pwd)/.podserve
 conf=$state/containers.conf
 

@@ -1,21 +1,21 @@
 """The accounts file: `name@domain:$2y$…`, read by Dovecot and Apache as it is."""
 
-import fcntl
 import os
 import re
 import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from string import ascii_letters, digits
 
 import bcrypt
 
-from podserve import files
 from podserve.errors import Problem
-from podserve.settings import LOCAL_PART
+from podserve.folder import Folder
+from podserve.settings import LOCAL_PART, is_domain
 
+FILE = "passwd"
+"""Its name on the volume."""
 GROUP = 5002
 """The group `accounts` of docker/base/Containerfile, whose members may read the hashes."""
 ROUNDS = 10
@@ -24,6 +24,8 @@ LONGEST = 72
 """Bytes of a password: bcrypt passes over all that come after."""
 SHORTEST = 8
 """Characters of a password: NIST SP 800-63B, section 5.1.1.1."""
+LARGEST = 2**24
+"""Bytes of the accounts file that are read: some 100,000 accounts."""
 
 
 def address(name: str, domain: str) -> str:
@@ -53,36 +55,51 @@ def _hash(password: str) -> str:
     return bcrypt.hashpw(encoded, bcrypt.gensalt(ROUNDS)).decode().replace("$2b$", "$2y$", 1)
 
 
+def parse(content: bytes, where: str) -> dict[str, str]:
+    """Return each account's hash, by address, of an accounts file. Raises Problem for a line that names no account.
+
+    Folders are made by these names, also after somebody wrote the file by hand, or in an archive.
+    """
+    found = {}
+    for number, line in enumerate(content.decode(errors="surrogateescape").split("\n"), 1):
+        if not line or line[0] == "#":
+            continue
+        name, _, hashed = line.partition(":")
+        local, _, domain = name.partition("@")
+        if not LOCAL_PART.match(local) or not is_domain(domain):
+            raise Problem(
+                f"line {number} of {where} begins with {name[:100]!r}, which is no account: expected NAME@DOMAIN:HASH, "
+                "the name of lower-case letters, digits, dots, hyphens and underscores. Remove that line, and try again"
+            )
+        found[name] = hashed
+    return found
+
+
 class Accounts:
     """The accounts on a volume. Writers wait for each other; readers see the file before a change or after it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Folder) -> None:
         """Take the folder that is mounted at /data/state/accounts."""
         self._folder = folder
-        self._file = folder / "passwd"
 
     def hashes(self) -> dict[str, str]:
-        """Return each account's hash, by address."""
-        if not self._file.exists():
-            return {}
-        pairs = [line.partition(":") for line in self._file.read_text().splitlines() if line and line[0] != "#"]
-        return {name: hashed for name, _, hashed in pairs}
+        """Return each account's hash, by address. Raises Problem for a line that names no account."""
+        return parse(self._folder.read(FILE, LARGEST) or b"", f"{self._folder}/{FILE}")
 
     @contextmanager
     def _changing(self) -> Iterator[dict[str, str]]:
-        with (self._folder / ".lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with self._folder.locked(".lock"):
             hashes = self.hashes()
             yield hashes
-            with files.replacing(self._file) as file:
-                os.fchmod(file.fileno(), 0o640)
+            before = self._folder.look(FILE)
+            with self._folder.replacing(FILE, 0o640) as file:
                 os.fchown(file.fileno(), -1, GROUP)
-                file.writelines(f"{name}:{hashed}\n" for name, hashed in sorted(hashes.items()))
+                file.writelines(f"{name}:{hashed}\n".encode() for name, hashed in sorted(hashes.items()))
                 file.flush()
-                if self._file.exists():
+                if before:
                     # Dovecot knows a change by its whole second and size, which a new password leaves as it is.
                     # https://github.com/dovecot/core/blob/2.4.1/src/auth/db-passwd-file.c
-                    changed = max(time.time(), self._file.stat().st_mtime + 1)
+                    changed = max(time.time(), before.st_mtime + 1)
                     os.utime(file.fileno(), (changed, changed))
 
     def add(self, account: str, password: str) -> None:

@@ -14,13 +14,21 @@ from invoke.exceptions import AmbiguousEnvVar, Exit, UncastableEnvVar, UnknownFi
 from invoke.util import yaml  # Invoke's own copy of PyYAML, whose errors these are
 
 
+def printable(text: str) -> str:
+    """Return a text with what is no character to be read as an escape: no terminal obeys it, and any can show it.
+
+    A volume, an archive or another program may have written it. Ends of lines and tabulators stay.
+    """
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
 class Problem(Exit):
     """Ends a task with exit code 1 and this message: what failed, what was expected, what to type next."""
 
     def __init__(self, message: str) -> None:
         """Keep the message for Invoke, which prints it to standard error."""
-        super().__init__(f"podserve: {message}", code=1)
-        self.text = message
+        self.text = printable(message)
+        super().__init__(f"podserve: {self.text}", code=1)
 
 
 class Interrupted(Exit):

@@ -92,7 +92,8 @@ def enter() -> None:
         podman()
         # Who interrupts it while Python begins is heard when it has begun.
         held = ",".join(number.name.removeprefix("SIG") for number in INTERRUPTIONS)
-        become("podman", "unshare", "env", f"--block-signal={held}", sys.executable, "-m", "invoke", *sys.argv[1:])
+        become("podman", "unshare", "env", f"--block-signal={held}", sys.executable, "-P", "-m", "invoke",
+               *sys.argv[1:])  # fmt: skip
 
 
 def has_systemd() -> bool:

@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
-from podserve import files
 from podserve.commands import ROOT
 from podserve.errors import Problem
+from podserve.folder import Folder
 from podserve.settings import Settings, of_tasks
 
 KUBE = ROOT / "kube"
@@ -194,6 +194,6 @@ class Manifests:
         folder.mkdir(parents=True, exist_ok=True)
         config, pod = folder / _CONFIG_FILE, folder / _POD_FILE
         for file, document in ((config, self.config), (pod, self.pod)):
-            with files.replacing(file) as opened:
-                opened.write(as_yaml([document]))
+            with Folder.at(folder).replacing(file.name, 0o644) as opened:
+                opened.write(as_yaml([document]).encode())
         return config, pod

@@ -79,6 +79,18 @@ def alone(settings: Settings) -> Iterator[None]:
             _alone.remove(settings.pod)
 
 
+def is_busy(settings: Settings) -> bool:
+    """Return whether a task of this checkout changes the pod, or backs it up, at this moment."""
+    try:
+        with (STATE / f"{settings.pod}.lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def _inspect(pod: str) -> dict[str, Any]:
     """Return what Podman tells of a pod; nothing where there is none."""
     found = podman("pod", "inspect", pod, check=False)

@@ -21,6 +21,7 @@ from podserve.certificates import renewal
 from podserve.certificates.pairs import Certificate
 from podserve.doctor import Finding
 from podserve.endpoints import Answer
+from podserve.errors import printable
 from podserve.host import NO_HEALTH_CHECKS
 from podserve.manifests import Manifests
 from podserve.pod import Outcome
@@ -108,7 +109,7 @@ def status(manifests: Manifests, seen: Status, console: Console) -> None:
     if not seen.health_checks_run:
         console.print(f"Health       checks {NO_HEALTH_CHECKS}", highlight=False)
     for problem in seen.problems:
-        console.print(f"[red]✗[/] {escape(problem)}", highlight=False)
+        console.print(f"[red]✗[/] {escape(printable(problem))}", highlight=False)
     if not seen.problems:
         console.print(f"[green]✓[/] {seen.pod} is well")
 
@@ -126,9 +127,8 @@ def diagnosis(found: list[Finding], console: Console) -> None:
 
 def certificate(there: Certificate, answers: list[Answer], console: Console) -> None:
     """Show what the certificate of the volume says, and whether each port serves it."""
-    console.print(f"Source       {there.origin}", highlight=False)
-    console.print(f"Names        {', '.join(there.names)}", highlight=False)
-    console.print(f"Issuer       {escape(there.issuer)}", highlight=False)
+    for title, text in (("Source", there.origin), ("Names", ", ".join(there.names)), ("Issuer", there.issuer)):
+        console.print(f"{title:12} {escape(printable(text))}", highlight=False)
     console.print(f"Ends         {there.ends:%Y-%m-%d %H:%M} UTC, {there.days_left} days left", highlight=False)
     console.print(f"Serial       {there.serial}", highlight=False)
     console.print(f"SHA-256      {there.fingerprint}\n", highlight=False, soft_wrap=True)
@@ -146,14 +146,15 @@ def renewed(outcome: renewal.Outcome, console: Console) -> None:
     """Show which certificate is in use after a task that may have changed it."""
     there = outcome.certificate
     new = "[green]✓[/] a new certificate is served" if outcome.changed else "the certificate stays: nothing was changed"
-    console.print(f"{new}: {there.origin}, {there.days_left} days left, SHA-256 {there.fingerprint}", highlight=False,
+    origin = escape(printable(there.origin))
+    console.print(f"{new}: {origin}, {there.days_left} days left, SHA-256 {there.fingerprint}", highlight=False,
                   soft_wrap=True)  # fmt: skip
 
 
 def warn(warnings: list[str], console: Console) -> None:
     """Show what somebody should know, though all went well."""
     for warning in warnings:
-        console.print(f"\n[yellow]Warning:[/] {escape(warning)}", highlight=False)
+        console.print(f"\n[yellow]Warning:[/] {escape(printable(warning))}", highlight=False)
 
 
 def repositories(there: list[Repository], console: Console) -> None:
@@ -164,5 +165,6 @@ def repositories(there: list[Repository], console: Console) -> None:
     table = _table("Repository", "Seen by", "Description")
     for repository in there:
         seen_by = "[yellow]everybody[/]" if repository.public else "accounts"
-        table.add_row(repository.name, seen_by, escape(repository.description))
+        name, description = (escape(printable(text)) for text in (repository.name, repository.description))
+        table.add_row(name, seen_by, description)
     console.print(table)

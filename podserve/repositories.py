@@ -1,17 +1,20 @@
 """The git repositories on the web volume: NAME.git, private unless they hold git's own mark."""
 
+import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 from podserve import volumes
 from podserve.commands import Result, podman
 from podserve.errors import Problem
+from podserve.folder import Folder, closing, open_file
 from podserve.manifests import Manifests
 
 PUBLIC_MARK = "git-daemon-export-ok"
 """https://git-scm.com/docs/git-http-backend: what makes a repository one that may be served to anybody."""
 _NAME = re.compile(r"[A-Za-z0-9](?!.*\.\.)[A-Za-z0-9._-]{0,62}\Z")
+_DESCRIBED = 1000
+"""Bytes of a description that are shown."""
 _FOLDER = "/data/web/git"
 """Where docker/apache has them."""
 
@@ -51,14 +54,27 @@ class Repositories:
 
     def all(self) -> list[Repository]:
         """Return the repositories, by name."""
-        found = sorted((volumes.folder(self._volume) / "git").glob("*.git"))
-        return [self._read(folder) for folder in found]
+        volume = volumes.folder(self._volume)
+        if not volume.has_folder("git"):
+            return []
+        there = volume.enter("git")
+        return [
+            self._read(name.removesuffix(".git"), there.enter(name))
+            for name in there.names()
+            if name.endswith(".git") and there.has_folder(name)
+        ]
 
     @staticmethod
-    def _read(folder: Path) -> Repository:
-        described = folder / "description"
-        text = described.read_text(errors="replace").strip() if described.exists() else ""
-        return Repository(folder.name.removesuffix(".git"), text, (folder / PUBLIC_MARK).exists())
+    def _read(name: str, folder: Folder) -> Repository:
+        """Read what the web server, which may have been broken into, can write: of a description its beginning."""
+        try:
+            with closing(open_file("description", folder.descriptor)) as file:
+                text = os.read(file, _DESCRIBED).decode(errors="replace").strip()
+        except FileNotFoundError:
+            text = ""
+        except Problem as problem:
+            text = f"({problem.text})"
+        return Repository(name, text, folder.look(PUBLIC_MARK) is not None)
 
     def expect(self, name: str) -> str:
         """Return where a repository is in the container. Raises Problem when there is none by that name."""

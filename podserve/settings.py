@@ -28,6 +28,11 @@ LOCAL_PART = re.compile(r"(?!.*\.\.)[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?\Z")
 """What comes before the @ of an account: no + (it begins a tag), nothing with a meaning in a path or a colon file."""
 
 
+def is_domain(text: str) -> bool:
+    """Return whether this is a domain name in lower case."""
+    return bool(_DOMAIN.match(text))
+
+
 @dataclass(frozen=True)
 class Settings:
     """A pod's settings, each as it stands in the ConfigMap: text."""

@@ -6,10 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
 from podserve import endpoints, host, pod, systemd, volumes
+from podserve.backup import keeping
 from podserve.certificates import store
 from podserve.certificates.clients import looking_context
 from podserve.certificates.pairs import IMPORTED, Certificate
-from podserve.commands import podman, run
+from podserve.commands import podman
 from podserve.manifests import Manifests, Volume
 
 
@@ -53,6 +54,8 @@ class Status:
     """Whether they run by themselves. `look` runs them, whether or not."""
     service: str = ""
     """What systemd says of the pod's service; empty when it is not installed as one."""
+    backup_failed: str = ""
+    """When the last backup failed, and why; empty when it did not."""
 
     @property
     def problems(self) -> list[str]:
@@ -70,6 +73,7 @@ class Status:
             *(["the mail queue cannot be read"] if self.queue < 0 else []),
             *(f"volume {v.name} is full: {v.used} of {v.size} bytes" for v in self.volumes if v.used > v.size),
             *self._filling(),
+            *([f"the last backup failed, {self.backup_failed}. Then: invoke backup"] if self.backup_failed else []),
         ]
 
     @property
@@ -123,8 +127,7 @@ def _queue(container: str) -> int:
 
 def _use(volume: Volume) -> Use:
     folder = volumes.folder(volume.name)
-    used = run(["du", "-s", "-B1", str(folder)], check=False).stdout.split()
-    return Use(volume.name, int(used[0]) if used else 0, volume.bytes, host.free_space(folder))
+    return Use(volume.name, folder.used(), volume.bytes, folder.free())
 
 
 def look(manifests: Manifests) -> Status:
@@ -149,4 +152,5 @@ def look(manifests: Manifests) -> Status:
             list(uses),
             host.has_systemd(),
             systemd.state(settings) if systemd.installed(settings) else "",
+            keeping.failed(settings),
         )

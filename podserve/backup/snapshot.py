@@ -1,16 +1,15 @@
 """What the volumes held in one moment, while the pod goes on: hard links, and copies of what is written in place."""
 
+import errno
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from podserve import pod, volumes
-from podserve.commands import podman, run
+from podserve.commands import podman
 from podserve.errors import Problem, uninterrupted
+from podserve.folder import LONGEST, Descent, Folder, Place, become_like, copy
 from podserve.manifests import Manifests
 from podserve.waiting import NotYet, wait_until
 
@@ -23,7 +22,7 @@ _REPLACED = {"dav", "home", "site"}
 
 
 @contextmanager
-def scratch(manifests: Manifests, purpose: str) -> Iterator[Path]:
+def scratch(manifests: Manifests, purpose: str) -> Iterator[Folder]:
     """Yield the folder of an empty volume, removed afterwards: on the file system that the pod's volumes are on."""
     name = f"{manifests.settings.pod}-{purpose}"
     volumes.remove([name])
@@ -32,7 +31,6 @@ def scratch(manifests: Manifests, purpose: str) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
         try:
             volumes.remove([name])
         except Problem as problem:  # what was done with it is done, and the next one begins by removing it
@@ -73,11 +71,11 @@ def _still(manifests: Manifests) -> Iterator[None]:
             podman("pod", "unpause", name)
 
 
-def _are_written_in_place(content: str, folder: Path) -> bool:
+def _are_written_in_place(content: str, parts: tuple[str, ...]) -> bool:
     """Return whether the files of a volume's folder may change. Maildir's, WebDAV's own and git's objects never do."""
-    match content, folder.parts:
+    match content, parts:
         case "mail", _:
-            return folder.name not in {"cur", "new"}
+            return not parts or parts[-1] not in {"cur", "new"}
         case "web", [first, *rest] if first in _REPLACED:
             return ".DAV" in rest
         case "web", ["git", *rest]:
@@ -86,36 +84,65 @@ def _are_written_in_place(content: str, folder: Path) -> bool:
             return True
 
 
-def _part(file: Path) -> None:
-    """Give a hard link content of its own."""
-    there = file.stat()
-    # A new file of a name that no other has: any that is here already may be a link to one of the pod's.
-    descriptor, apart = tempfile.mkstemp(dir=file.parent, prefix=".")
-    os.close(descriptor)
-    shutil.copy2(file, apart)
-    os.chown(apart, there.st_uid, there.st_gid)
-    Path(apart).rename(file)
+def _link(name: str, place: Place, target: int) -> bool:
+    """Give a file a second name in another folder; return whether it can have one there."""
+    try:
+        os.link(name, name, src_dir_fd=place.descriptor, dst_dir_fd=target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in {errno.EMLINK, errno.EXDEV}:
+            raise
+        return False
+    return True
 
 
-def link(content: str, volume: Path, folder: Path) -> None:
-    """Put what a volume holds into a new folder: links to what never changes, and copies of the rest."""
-    same_disk = volume.stat().st_dev == folder.parent.stat().st_dev
-    run(["cp", "--archive", *(["--link"] if same_disk else []), f"{volume}/.", str(folder)], timeout=3600)
-    for place, _, names in os.walk(folder) if same_disk else ():
-        # The pod stands still meanwhile: most files are told by their folder alone.
-        if not _are_written_in_place(content, Path(place).relative_to(folder)):
-            continue
-        for file in (Path(place, name) for name in names):
-            if file.is_file() and not file.is_symlink():
-                _part(file)
+def _take_long(place: Place) -> list[str]:
+    """Take from a place what has a longer path than is held, and return those paths."""
+    beside, longest = len(os.fsencode(place.path())) + 1, list[str]()
+    if beside + 255 > LONGEST:  # NAME_MAX
+        for names in (place.folders, place.files, place.links):
+            longest += [name for name in names if beside + len(os.fsencode(name)) > LONGEST]
+            names[:] = [name for name in names if name not in longest]
+    return [place.path(name) for name in longest]
+
+
+def _copy_link(name: str, place: Place, target: int) -> None:
+    there = os.stat(name, dir_fd=place.descriptor, follow_symlinks=False)
+    os.symlink(os.readlink(name, dir_fd=place.descriptor), name, dir_fd=target)
+    os.chown(name, there.st_uid, there.st_gid, dir_fd=target, follow_symlinks=False)
+
+
+def hold(content: str, volume: Folder, folder: Folder) -> list[str]:
+    """Put what a volume holds into an empty folder: second names of what never changes, and copies of the rest.
+
+    Return each path that is left out since it has more than LONGEST bytes: no program in a container can make one at
+    once, but somebody may move a deep folder into another, again and again.
+    """
+    here, there = os.fstat(volume.descriptor), os.fstat(folder.descriptor)
+    same_disk, to, left_out = here.st_dev == there.st_dev, Descent(folder), list[str]()
+    for place in volume.walk():
+        target = to.to(place.parts)
+        copied = not same_disk or _are_written_in_place(content, place.parts)
+        left_out += _take_long(place)
+        for name in place.files:
+            if copied or not _link(name, place, target):
+                copy(name, place.descriptor, target)
+        for name in place.links:
+            _copy_link(name, place, target)
+        for name in place.folders:
+            os.mkdir(name, 0o700, dir_fd=target)
+        if place.parts:  # the folder of a volume itself is as Podman makes it
+            become_like(target, os.fstat(place.descriptor))
+    return left_out
 
 
 @contextmanager
-def taken(manifests: Manifests) -> Iterator[Path]:
-    """Yield a folder with a folder for each volume (web, mail, …), as all were in the same moment."""
+def taken(manifests: Manifests) -> Iterator[tuple[Folder, list[str]]]:
+    """Yield a folder with one for each volume (web, mail, …), as all were in the same moment; and what is left out."""
     there = {content: volumes.folder(volume.name) for content, volume in manifests.volumes.items()}
     with scratch(manifests, "backup") as folder:
+        left_out = []
         with _still(manifests):
-            for content, place in there.items():
-                link(content, place, folder / content)
-        yield folder
+            for content, volume in there.items():
+                held = hold(content, volume, folder.ensure(content, 0o755, 0))
+                left_out += [f"{content}/{path}" for path in held]
+        yield folder, left_out

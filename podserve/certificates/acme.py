@@ -5,7 +5,7 @@ from pathlib import Path
 
 from podserve import volumes
 from podserve.certificates import container
-from podserve.certificates.pairs import Pair, pem, read, read_certificates
+from podserve.certificates.pairs import LARGEST, Pair, certificates, pem, private_key, read_certificates
 from podserve.commands import podman
 from podserve.errors import Problem
 from podserve.manifests import Manifests
@@ -30,7 +30,7 @@ def obtain(manifests: Manifests, names: tuple[str, ...]) -> Pair:
         raise Problem(f"there is no pod {settings.pod}, which the directory would look at. Start it: invoke up")
     roots = read_certificates(Path(settings.acme_root).expanduser()) if settings.acme_root else ()
     authority, web = (manifests.volumes[content].name for content in ("authority", "web"))
-    mounts = {"/data/state/authority": authority, "/data/web/acme": str(volumes.folder(web) / "acme")}
+    mounts = {"/data/state/authority": authority, "/data/web/acme": volumes.mountable(web, "acme")}
     asked = container.run(
         "obtain", settings.acme_directory, settings.acme_email, settings.key_type, *names,
         mounts=mounts, pod=settings.pod, stdin=pem(roots).decode("ascii"),
@@ -40,14 +40,17 @@ def obtain(manifests: Manifests, names: tuple[str, ...]) -> Pair:
             f"{settings.acme_directory} issued no certificate for {', '.join(names)}: "
             f"{_reason(asked.stdout + asked.stderr)}"
         )
-    there = volumes.folder(authority) / _FOLDER / "certificates" / names[0]
-    certificate, key = there.with_name(f"{names[0]}.crt"), there.with_name(f"{names[0]}.key")
+    there = volumes.folder(authority).enter(_FOLDER, "certificates")
+    crt, key = f"{names[0]}.crt", f"{names[0]}.key"
     try:
-        return read(certificate, key, origin(settings.acme_directory), roots)
+        chain = certificates(there.read(crt, LARGEST) or b"", f"{there}/{crt}")
+        secret = private_key(there.read(key, LARGEST) or b"", f"{there}/{key}")
+        return Pair(origin(settings.acme_directory), chain, secret, tuple(roots))
     finally:
         # The key has one place, which is on the other volume.
-        for file in there.parent.glob(f"{names[0]}.*"):
-            file.unlink()
+        for name in there.names():
+            if name.startswith(f"{names[0]}."):
+                there.remove(name)
 
 
 _HINTS = {

@@ -1,16 +1,15 @@
 """The pod's own private authority: made on its first use, kept on a volume that no service mounts."""
 
 import datetime as dt
-import os
-from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from podserve.certificates.pairs import Key, Pair, Secret, pem
+from podserve.certificates.pairs import LARGEST, Key, Pair, Secret, pem
 from podserve.errors import Problem
+from podserve.folder import Folder
 
 ORIGIN = "authority"
 """The origin of what it issues."""
@@ -22,7 +21,7 @@ _FILE = "ca.pem"
 """Its key and its certificate, in one file, so that one never lies there without the other."""
 
 
-def issue(folder: Path, names: tuple[str, ...], key_type: str) -> Pair:
+def issue(folder: Folder, names: tuple[str, ...], key_type: str) -> Pair:
     """Return a new pair for `names`, with a key of that type (`ec256`, `rsa2048`, …).
 
     `folder` is the authority's volume. Raises Problem where what lies there cannot be read.
@@ -78,23 +77,23 @@ def _usage(*, authority: bool) -> x509.KeyUsage:
     )
 
 
-def _there(file: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey] | None:
-    if not file.exists():
+def _there(folder: Folder) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey] | None:
+    content = folder.read(_FILE, LARGEST)
+    if content is None:
         return None
-    content = file.read_bytes()
     try:
         key = serialization.load_pem_private_key(content, None)
         certificate = x509.load_pem_x509_certificate(content)
     except ValueError as error:
-        raise Problem(f"{file} is no key with its certificate. Restore it from a backup; or remove it, and the "
-                      "authority is made anew (clients must import that)") from error  # fmt: skip
+        raise Problem(f"{folder}/{_FILE} is no key with its certificate. Restore it from a backup; or remove it, and "
+                      "the authority is made anew (clients must import that)") from error  # fmt: skip
     assert isinstance(key, ec.EllipticCurvePrivateKey)  # noqa: S101  # written below
     return certificate, key
 
 
-def _authority(folder: Path, domain: str) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+def _authority(folder: Folder, domain: str) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
     """Return the pod's authority, made anew where there is none, or none that outlasts what it issues."""
-    there = _there(folder / _FILE)
+    there = _there(folder)
     if there and there[0].not_valid_after_utc - dt.datetime.now(dt.UTC) > LIFETIME:
         return there
     key = ec.generate_private_key(ec.SECP256R1())
@@ -105,21 +104,6 @@ def _authority(folder: Path, domain: str) -> tuple[x509.Certificate, ec.Elliptic
         .add_extension(_usage(authority=True), critical=True)
         .sign(key, hashes.SHA256())
     )
-    _write(folder / _FILE, Secret(key).pem + pem([made]))
+    with folder.replacing(_FILE, 0o600) as file:
+        file.write(Secret(key).pem + pem([made]))
     return made, key
-
-
-def _write(file: Path, content: bytes) -> None:
-    """Write a file for its owner alone; a crash leaves the file as it was or as it is to be."""
-    new = file.with_suffix(".new")
-    new.unlink(missing_ok=True)
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    new.rename(file)
-    folder = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -188,7 +188,11 @@ def _content(file: Path, what: str) -> bytes:
 
 def read_certificates(file: Path) -> tuple[x509.Certificate, ...]:
     """Return the certificates in a PEM file. Raises Problem with what it is instead."""
-    content = _content(file, "a certificate and those that issued it, in PEM")
+    return certificates(_content(file, "a certificate and those that issued it, in PEM"), str(file))
+
+
+def certificates(content: bytes, file: str) -> tuple[x509.Certificate, ...]:
+    """Return the certificates in the content of a PEM file of that name. Raises Problem with what it is instead."""
     if b"-----BEGIN CERTIFICATE" not in content:
         if b"PRIVATE KEY-----" in content:
             raise Problem(f"{file} holds a private key: expected a certificate. The order is CERT KEY")
@@ -206,7 +210,11 @@ def read_certificates(file: Path) -> tuple[x509.Certificate, ...]:
 
 def read_key(file: Path) -> Secret:
     """Return the private key in a PEM file. Raises Problem with what it is instead."""
-    content = _content(file, "a private key, in PEM")
+    return private_key(_content(file, "a private key, in PEM"), str(file))
+
+
+def private_key(content: bytes, file: str) -> Secret:
+    """Return the private key in the content of a PEM file of that name. Raises Problem with what it is instead."""
     if b"PRIVATE KEY-----" not in content:
         if b"-----BEGIN CERTIFICATE" in content:
             raise Problem(f"{file} holds a certificate: expected its private key. The order is CERT KEY")
@@ -226,7 +234,7 @@ def read_key(file: Path) -> Secret:
     return Secret(_usable(key, file))
 
 
-def _usable(key: object, file: Path) -> Key:
+def _usable(key: object, file: str) -> Key:
     if isinstance(key, rsa.RSAPrivateKey) and key.key_size >= SHORTEST_RSA:
         return key
     if isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, _CURVES):

@@ -3,41 +3,48 @@
 The link is replaced in one step, so that a reader finds a pair that fits or the pair before it.
 """
 
-from pathlib import Path
-
 from cryptography import x509
 
 from podserve import volumes
 from podserve.certificates import container
-from podserve.certificates.pairs import IMPORTED, Certificate, Pair, describe, legible
+from podserve.certificates.pairs import IMPORTED, LARGEST, Certificate, Pair, describe, legible
 from podserve.errors import Problem
+from podserve.folder import Folder
 from podserve.manifests import Manifests
 
 MOUNT = "/data/state/certificates"
 """Where each container has the volume."""
+_CURRENT = "current"
 
 
-def folder(manifests: Manifests) -> Path:
-    """Return where the volume is on this host. Raises Problem when there is none."""
+def folder(manifests: Manifests) -> Folder:
+    """Return the volume's folder. Raises Problem when there is no such volume."""
     return volumes.folder(manifests.volumes["certificates"].name)
 
 
-def current(folder: Path) -> Certificate | None:
+def _pair(folder: Folder) -> Folder | None:
+    """Return the folder that `current` leads to, or is; None where there is none."""
+    name = folder.target(_CURRENT) or _CURRENT
+    return folder.enter(name) if folder.has_folder(name) else None
+
+
+def current(folder: Folder) -> Certificate | None:
     """Return the certificate that `current` leads to, or None where there is none. Raises Problem for a broken one."""
-    file = folder / "current" / "tls.crt"
-    if not file.exists():
+    pair = _pair(folder)
+    content = pair.read("tls.crt", LARGEST) if pair else None
+    if not pair or content is None:
         return None
-    said = file.with_name("origin")
+    said = pair.read("origin", LARGEST)
     # A pair that somebody put there is as one that was imported: theirs.
-    origin = said.read_text().strip() if said.exists() else IMPORTED
-    with legible(str(file), "Another one: invoke certs.issue"):
-        return describe(x509.load_pem_x509_certificate(file.read_bytes()), origin)
+    origin = IMPORTED if said is None else said.decode(errors="replace").strip()
+    with legible(f"{folder}/{_CURRENT}/tls.crt", "Another one: invoke certs.issue"):
+        return describe(x509.load_pem_x509_certificate(content), origin)
 
 
-def root(folder: Path) -> str:
+def root(folder: Folder) -> str:
     """Return what clients must import to trust the certificate (PEM); empty where that is not known, or not needed."""
-    file = folder / "current" / "ca.crt"
-    return file.read_text() if file.exists() else ""
+    pair = _pair(folder)
+    return ((pair and pair.read("ca.crt", LARGEST)) or b"").decode("ascii", errors="replace")
 
 
 def take(manifests: Manifests, pair: Pair) -> Certificate:

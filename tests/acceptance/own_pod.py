@@ -98,7 +98,7 @@ class OwnPod:
     @property
     def server(self) -> Server:
         """It, as clients see it."""
-        authority = volumes.folder(self.manifests.volumes["certificates"].name) / "current" / "ca.crt"
+        authority = volumes.path_on_host(self.manifests.volumes["certificates"].name) / "current" / "ca.crt"
         chosen = self.manifests.settings
         return Server(chosen.local_address, chosen.domain, str(authority))
 
@@ -163,7 +163,7 @@ class OwnPod:
 
     def folder(self, content: str) -> Path:
         """Return where a volume (web, mail, accounts, …) is on this host."""
-        return volumes.folder(self.manifests.volumes[content].name)
+        return volumes.path_on_host(self.manifests.volumes[content].name)
 
     def new_account(self, name: str = "") -> Account:
         """Add an account that only the caller knows, and return it when it is in use."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from podserve.certificates import authority, pairs
 from podserve.commands import podman
 from podserve.errors import Problem
+from podserve.folder import Folder
 from podserve.waiting import NotYet, wait_until
 from tests.acceptance.own_pod import OwnPod
 
@@ -107,7 +108,7 @@ def directory(own: OwnPod, folder: Path) -> Iterator[Directory]:
     """Yield a directory that keeps its files in that folder; it does not run yet."""
     if not podman("image", "exists", IMAGE, check=False).ok:
         raise Problem(f"there is no image {IMAGE}: python -m tests.acceptance.pebble builds it, as nox does")
-    pair = authority.issue(folder, (NAME,), "ec256")
+    pair = authority.issue(Folder.at(folder), (NAME,), "ec256")
     (folder / "tls.crt").write_bytes(pairs.pem(pair.chain))
     (folder / "tls.key").write_bytes(pair.key.pem)
     (folder / "ca.crt").write_bytes(pairs.pem(pair.roots))

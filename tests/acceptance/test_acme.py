@@ -16,6 +16,7 @@ from podserve.certificates.clients import client_context, looking_context
 from podserve.certificates.pairs import Certificate
 from podserve.commands import Result, podman
 from podserve.errors import Problem
+from podserve.folder import Folder
 from podserve.waiting import NotYet, wait_until
 from tests.acceptance.own_pod import OwnPod, own_pod
 from tests.acceptance.pebble import NAME, Directory, directory
@@ -43,7 +44,7 @@ def invoke(own: OwnPod, pebble: Directory, *argv: str, check: bool = True, **mor
 
 def current(own: OwnPod) -> Certificate:
     """Return the certificate of the volume."""
-    there = store.current(own.folder("certificates"))
+    there = store.current(Folder.at(own.folder("certificates")))
     assert there
     return there
 

@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 
 from podserve import volumes
-from podserve.commands import Result, run
+from podserve.commands import Result, podman, run
+from tests import crafted
+from tests.acceptance.git import Git, make
 from tests.acceptance.household import Size, arriving, mailbox, settle
 from tests.acceptance.mail import STRANGER, arrived
 from tests.acceptance.own_pod import OwnPod, own_pod
-from tests.acceptance.server import letter, token
+from tests.acceptance.server import Account, letter, token
+from tests.crafted import Member, plain
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +62,9 @@ def refused(home: OwnPod, *argv: str) -> Result:
     result = home.invoke(*argv, check=False)
     assert not result.ok
     assert "Traceback" not in result.stderr
-    assert json.loads(home.invoke("status", "--json").stdout)["pod"] == home.name
+    # A backup that was refused is a problem from then on, and the only one.
+    problems = json.loads(home.invoke("status", "--json", check=False).stdout)["problems"]
+    assert [problem for problem in problems if not problem.startswith("the last backup failed")] == []
     return result
 
 
@@ -105,6 +110,138 @@ def test_a_backup_replaces_no_file_and_leaves_none_that_is_not_whole(home: OwnPo
     assert [path.name for path in folder.iterdir()] == ["backup"]
 
 
+def test_a_backup_that_failed_is_told_by_status_until_one_succeeds(home: OwnPod, folder: Path) -> None:
+    home.invoke("backup", "--to", str(folder / "before"))
+    assert home.invoke("status").ok
+    refused(home, "backup", "--to", str(folder / "none" / "backup"))
+    told = home.invoke("status", "--json", check=False)
+    (problem,) = json.loads(told.stdout)["problems"]
+    assert told.code == 1
+    assert "No such file" in problem
+    assert problem.endswith("Then: invoke backup")
+    home.invoke("backup", "--to", str(folder / "after"))
+    assert home.invoke("status").ok
+
+
+def evil(home: OwnPod, victim: Path) -> dict[str, list[Member]]:
+    """Return members that would write in a folder of the host, each in its own way."""
+    climbs = f"../../../..{victim}/x@{home.server.domain}:$2y$10$abc\n".encode()
+    link = crafted.link
+    return {
+        "two slashes": [plain(f"volumes/{victim}/x", b"evil", mode=0o4755)],
+        "a link by another spelling": [link("./volumes/web/l", str(victim)), plain("volumes/web/l/x", b"evil")],
+        "a link": [link("volumes/web/l", str(victim)), plain("volumes/web/l/x", b"evil")],
+        "a hard link": [crafted.hard("volumes/web/h", f"volumes/{victim}/host")],
+        "a link that is written through": [link("volumes/accounts/passwd.new", str(victim / "host"))],
+        "an account that climbs": [plain("volumes/accounts/passwd", climbs)],
+    }
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["two slashes", "a link by another spelling", "a link", "a hard link", "a link that is written through",
+     "an account that climbs"],
+)  # fmt: skip
+def test_a_crafted_archive_is_refused_and_nothing_of_the_host_or_the_pod_is_changed(
+    home: OwnPod, folder: Path, how: str
+) -> None:
+    account, victim = home.new_account(), folder / "victim"
+    victim.mkdir()
+    (victim / "host").write_text("precious")
+    before = (victim / "host").stat()
+    file = crafted.crafted(folder / "evil", *evil(home, victim)[how], domain=home.server.domain)
+    for task in (("backup", "--verify", str(file)), ("restore", str(file), "--yes")):
+        assert "Nothing was changed" in refused(home, *task).stderr
+    assert [path.name for path in victim.iterdir()] == ["host"]
+    assert (victim / "host").read_text() == "precious"
+    after = (victim / "host").stat()
+    assert (after.st_mode, after.st_uid, after.st_nlink) == (before.st_mode, before.st_uid, before.st_nlink)
+    with home.server.imap(account):
+        pass
+
+
+def nested(home: OwnPod, account: Account, depth: int) -> str:
+    """Make so many folders in one another, with long names, over WebDAV; return the path of the last."""
+    path = f"/webdav/home/{account.local_part}"
+    with home.server.http(account) as client:
+        for _ in range(depth):
+            path += f"/{token()}{'d' * 174}"
+            client.request("MKCOL", f"{path}/").raise_for_status()
+    return path
+
+
+def test_what_an_account_nests_deeper_than_the_host_takes_is_backed_up_and_comes_back(
+    home: OwnPod, folder: Path
+) -> None:
+    """Its paths fit in the container, and not on the host, where the volume's own path comes before them."""
+    account, content = home.new_account(), token()
+    file = f"{nested(home, account, 21)}/file"
+    with home.server.http(account) as client:
+        client.put(file, content=content).raise_for_status()
+    git, branch = make(home, folder / "work"), "/".join([*["b" * 200] * 19, "b" * 180])
+    Git(home.server, account).run("-C", str(git.work), "push", "--quiet", Git(home.server, account).url(git.name),
+                                  f"HEAD:refs/heads/{branch}")  # fmt: skip
+    home.invoke("backup", "--to", str(folder / "backup"))
+    home.invoke("backup", "--verify", str(folder / "backup"))
+    home.invoke("restore", str(folder / "backup"), "--yes")
+    with home.server.http(account) as client:
+        assert client.get(file).text == content
+    assert branch in Git(home.server, account).run("ls-remote", Git(home.server, account).url(git.name)).stdout
+    assert home.invoke("status").ok
+
+
+def as_www_data(home: OwnPod, *argv: str) -> str:
+    """Run a program as somebody who has broken into the web server, and return what it printed."""
+    return podman("exec", "--user", "www-data", home.container("apache"), *argv).stdout
+
+
+READING = 'my $file = pop; for (@ARGV) { chdir $_ or die } open my $opened, "<", $file or die; print <$opened>'
+"""Reads a file whose path is longer than what Linux takes at once."""
+
+
+def test_what_an_account_moves_deeper_than_it_can_name_is_backed_up_and_comes_back(home: OwnPod, folder: Path) -> None:
+    """A folder moved into a deep one has a path of twice what Linux takes; mod_dav moves none that is deeper."""
+    account, content = home.new_account(), token()
+    inner, outer = (nested(home, account, 18) for _ in range(2))
+    top = f"/webdav/home/{account.local_part}"
+    first = inner.removeprefix(f"{top}/").partition("/")[0]
+    with home.server.http(account) as client:
+        client.put(f"{inner}/file", content=content).raise_for_status()
+        destination = {"Destination": f"https://{home.server.domain}{outer}/{first}/"}
+        client.request("MOVE", f"{top}/{first}/", headers=destination).raise_for_status()
+    home.invoke("backup", "--to", str(folder / "backup"))
+    home.invoke("restore", str(folder / "backup"), "--yes")
+    names = [part for path in (outer, inner) for part in path.removeprefix(f"{top}/").split("/")]
+    where = f"/data/web/home/{account.local_part}"
+    assert as_www_data(home, "perl", "-e", READING, where, *names, "file") == content
+    assert home.invoke("status").ok
+
+
+def test_what_is_nested_without_an_end_stops_no_backup_and_is_told(home: OwnPod, folder: Path) -> None:
+    name = token()
+    nest = 'chdir "/data/web/dav"; for (1 .. 90) { mkdir $ARGV[0]; chdir $ARGV[0] or die }'
+    as_www_data(home, "perl", "-e", nest, name + "d" * 200)
+    done = home.invoke("backup", "--to", str(folder / "backup"))
+    assert "is longer than a path can be in a backup" in " ".join(done.stderr.split())
+    assert "is whole" in home.invoke("backup", "--verify", str(folder / "backup")).stdout
+    told = home.invoke("status", check=False)
+    assert told.code == 1
+    assert "it is there, but without" in " ".join(told.stdout.split())
+    as_www_data(home, "rm", "-r", f"/data/web/dav/{name}{'d' * 200}")
+    home.invoke("backup", "--to", str(folder / "after"))
+    assert home.invoke("status").ok
+
+
+def test_a_link_that_leads_out_of_its_volume_is_left_out_of_a_backup_and_told(home: OwnPod, folder: Path) -> None:
+    name = token()
+    as_www_data(home, "ln", "-s", "/etc/shadow", f"/data/web/site/{name}")
+    done = home.invoke("backup", "--to", str(folder / "backup"))
+    assert name in "".join(done.stderr.split())
+    as_www_data(home, "rm", f"/data/web/site/{name}")
+    home.invoke("backup", "--to", str(folder / "after"))
+    assert home.invoke("status").ok
+
+
 def test_a_backup_goes_into_a_pipe(home: OwnPod, folder: Path) -> None:
     file = folder / "piped"
     piped = ["sh", "-c", '"$@" | cat > "$0"', str(file), sys.executable, "-m", "invoke", "backup", "--to", "-"]
@@ -113,4 +250,4 @@ def test_a_backup_goes_into_a_pipe(home: OwnPod, folder: Path) -> None:
 
 
 def test_nothing_of_a_backup_is_left_beside_the_volumes(home: OwnPod) -> None:
-    assert not {f"{home.name}-backup", f"{home.name}-restore"} & volumes.existing().keys()
+    assert not {f"{home.name}-backup", f"{home.name}-restore"} & volumes.existing()

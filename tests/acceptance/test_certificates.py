@@ -20,6 +20,7 @@ from podserve.certificates import authority, pairs, store
 from podserve.certificates.clients import looking_context
 from podserve.certificates.pairs import Pair
 from podserve.commands import podman
+from podserve.folder import Folder
 from podserve.waiting import NotYet, wait_until
 from tests.acceptance.own_pod import OwnPod
 
@@ -37,13 +38,13 @@ class Brought:
 
     def another(self, *names: str) -> Pair:
         """Return another pair of the same authority."""
-        return authority.issue(self.folder, names, "ec256")
+        return authority.issue(Folder.at(self.folder), names, "ec256")
 
     def elsewhere(self) -> Pair:
         """Return a pair of another authority, of the same name."""
         folder = self.folder / "elsewhere"
         folder.mkdir()
-        return authority.issue(folder, self.pair.certificate.names, "ec256")
+        return authority.issue(Folder.at(folder), self.pair.certificate.names, "ec256")
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def answers(own: OwnPod) -> dict[str, str]:
 
 def current(own: OwnPod) -> pairs.Certificate:
     """Return the certificate of the volume."""
-    there = store.current(own.folder("certificates"))
+    there = store.current(Folder.at(own.folder("certificates")))
     assert there
     return there
 

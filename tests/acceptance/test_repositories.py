@@ -1,9 +1,11 @@
 """The tasks repos.*: a repository is added, shown to strangers, hidden from them, and removed."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from podserve.commands import Result, podman
 from tests.acceptance.git import Git
 from tests.acceptance.own_pod import OwnPod
 from tests.acceptance.server import Account, token
@@ -94,3 +96,78 @@ def test_what_is_not_there_is_neither_changed_nor_removed(own: OwnPod, task: str
     assert f"there is no repository {name}" in refused.stderr
     assert "invoke repos.list" in refused.stderr
     assert not (own.folder("web") / "git" / f"{name}.git").exists()
+
+
+def as_www_data(own: OwnPod, *argv: str) -> Result:
+    """Run a program as somebody who has broken into the web server."""
+    return podman("exec", "--user", "www-data", own.container("apache"), *argv)
+
+
+def test_what_the_web_server_put_in_the_place_of_a_description_is_neither_followed_nor_obeyed(own: OwnPod) -> None:
+    links = {"shadow": "/etc/shadow", "zero": "/dev/zero", "nowhere": "/no/such/file"}
+    names = {what: f"{token()}-{what}" for what in (*links, "pipe", "colours")}
+    for name in names.values():
+        own.invoke("repos.add", name)
+    described = {what: f"/data/web/git/{name}.git/description" for what, name in names.items()}
+    for what, path in described.items():
+        as_www_data(own, "rm", path)
+        if what in links:
+            as_www_data(own, "ln", "-s", links[what], path)
+    as_www_data(own, "mkfifo", described["pipe"])
+    as_www_data(own, "sh", "-c", "printf '\\033[31mred\\033]0;title\\007\\n' > \"$1\"", "sh", described["colours"])
+    as_www_data(own, "ln", "-s", "/etc", f"/data/web/git/{names['shadow']}-out.git")
+    try:
+        listed = own.invoke("repos.list")
+        assert "root:" not in listed.stdout
+        assert "\x1b" not in listed.stdout
+        assert "\\x1b[31mred" in "".join(listed.stdout.split())
+        assert listed.stdout.count("description is not read") >= 4
+        assert "-out" not in listed.stdout
+    finally:
+        as_www_data(own, "rm", f"/data/web/git/{names['shadow']}-out.git")
+        for name in names.values():
+            own.invoke("repos.remove", name, "--yes")
+
+
+SWAPPING = """
+chdir "/data/web/home" or die;
+my ($target, @names) = @ARGV;
+my $end = time + 30;
+while (time < $end && !-e "/tmp/swapped") {
+    for (@names) { rmdir && symlink $target, $_ }
+}
+"""
+
+
+def test_a_home_that_is_swapped_while_it_is_made_gives_no_file_of_the_host_away(own: OwnPod, tmp_path: Path) -> None:
+    victim, names = tmp_path / "victim", [token() for _ in range(10)]
+    victim.write_text("precious")
+    before = victim.stat()
+    with ThreadPoolExecutor(1) as pool:
+        swapping = pool.submit(as_www_data, own, "perl", "-e", SWAPPING, str(victim), *names)
+        try:
+            for name in names:
+                added = own.invoke("users.add", name, "--password-stdin", stdin=f"{token()}\n", check=False)
+                assert "Traceback" not in added.stderr
+        finally:
+            as_www_data(own, "touch", "/tmp/swapped")  # noqa: S108  # the container's
+            swapping.result()
+            as_www_data(own, "rm", "-f", "/tmp/swapped", *(f"/data/web/home/{name}" for name in names))  # noqa: S108
+    for name in names:
+        own.invoke("users.remove", name)
+    after = victim.stat()
+    assert (after.st_uid, after.st_gid, after.st_mode) == (before.st_uid, before.st_gid, before.st_mode)
+
+
+def test_a_link_in_the_place_of_a_home_is_told_and_not_followed(own: OwnPod, tmp_path: Path) -> None:
+    name = token()
+    as_www_data(own, "ln", "-s", str(tmp_path / "nowhere"), f"/data/web/home/{name}")
+    try:
+        refused = own.invoke("users.add", name, "--password-stdin", stdin=f"{token()}\n", check=False)
+        assert refused.code == 1
+        assert "Traceback" not in refused.stderr
+        assert f"home/{name} is no folder" in "".join(refused.stderr.splitlines())
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        as_www_data(own, "rm", f"/data/web/home/{name}")
+        own.invoke("users.remove", name)

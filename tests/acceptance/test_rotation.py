@@ -17,6 +17,7 @@ from podserve import endpoints
 from podserve.certificates import authority, store
 from podserve.certificates.clients import looking_context
 from podserve.certificates.pairs import Certificate
+from podserve.folder import Folder
 from podserve.waiting import NotYet, wait_until
 from tests.acceptance.mail import STRANGER, arrived
 from tests.acceptance.own_pod import OwnPod
@@ -71,7 +72,7 @@ class Visitor:
 
 def swap(own: OwnPod) -> Certificate:
     """Put a new pair on the volume, and no more."""
-    pair = authority.issue(own.folder("authority"), own.manifests.settings.certified_names, "ec256")
+    pair = authority.issue(Folder.at(own.folder("authority")), own.manifests.settings.certified_names, "ec256")
     return store.take(own.manifests, pair)
 
 

@@ -1,6 +1,7 @@
 """The accounts file: what it holds, who may read it, and that nobody's change is lost."""
 
 import multiprocessing
+import os
 import re
 import stat
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from podserve import accounts
 from podserve.accounts import Accounts
 from podserve.errors import Problem
+from podserve.folder import Folder
 
 ALICE, BOB = "alice@example.org", "bob@example.org"
 GOOD, BETTER = "correct horse", "battery staple"
@@ -27,7 +29,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def there(tmp_path: Path) -> Accounts:
     """The accounts of a new volume."""
-    return Accounts(tmp_path)
+    return Accounts(Folder.at(tmp_path))
 
 
 def is_password(password: str, hashed: str) -> bool:
@@ -192,13 +194,13 @@ class Crash(BaseException):
 def test_a_crash_before_the_change_is_done_leaves_the_file_as_it_was(
     there: Accounts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def crash(*_: object) -> Never:
+    def crash(*_: object, **__: object) -> Never:
         raise Crash
 
     there.add(ALICE, GOOD)
     before = (tmp_path / "passwd").read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", crash)
+        patch.setattr(os, "rename", crash)
         with pytest.raises(Crash):
             there.add(BOB, GOOD)
     assert (tmp_path / "passwd").read_bytes() == before
@@ -214,3 +216,41 @@ def test_each_change_has_a_second_of_its_own(there: Accounts, tmp_path: Path) ->
         there.set_password(ALICE, password)
         seen.append(int((tmp_path / "passwd").stat().st_mtime))
     assert seen == sorted(set(seen))
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["../../../../etc/x@example.org:$2y$04$abc", "/etc/x@example.org:x", "..@example.org:x", "a/b@example.org:x",
+     "no-domain:x", "ada@../x:x", "Ada@example.org:x", "\x1b[2J@example.org:x", "a\0@example.org:x", ":x", " "],
+)  # fmt: skip
+def test_a_line_that_names_no_account_is_told_with_its_number_and_nothing_is_changed(
+    there: Accounts, tmp_path: Path, line: str
+) -> None:
+    there.add(ALICE, GOOD)
+    with (tmp_path / "passwd").open("a") as file:
+        file.write(f"{line}\n")
+    before = (tmp_path / "passwd").read_bytes()
+    for use in (there.hashes, lambda: there.add(BOB, GOOD), lambda: there.remove(ALICE)):
+        with pytest.raises(Problem, match=r"^line 2 of .*/passwd begins with .* Remove that line") as told:
+            use()
+        assert told.value.text.isprintable()
+    assert (tmp_path / "passwd").read_bytes() == before
+
+
+def test_an_accounts_file_without_an_end_is_not_read(there: Accounts, tmp_path: Path) -> None:
+    with (tmp_path / "passwd").open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(Problem, match="more than"):
+        there.hashes()
+
+
+def test_nothing_is_written_or_read_through_a_link_on_the_volume(there: Accounts, tmp_path: Path) -> None:
+    (tmp_path / "host").write_text("precious")
+    (tmp_path / "passwd.new").symlink_to(tmp_path / "host")
+    there.add(ALICE, GOOD)
+    assert (tmp_path / "host").read_text() == "precious"
+    (tmp_path / "passwd").unlink()
+    (tmp_path / "passwd").symlink_to(tmp_path / "host")
+    with pytest.raises(Problem, match="no regular file"):
+        there.add(BOB, GOOD)
+    assert (tmp_path / "host").read_text() == "precious"

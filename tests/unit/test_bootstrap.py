@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from podserve.commands import ROOT, run
+from podserve.commands import ROOT, Result, run
 
 PYTHON = """\
 #!/bin/sh
@@ -65,3 +65,56 @@ def test_another_python_has_an_environment_of_its_own(checkout: Path) -> None:
 def test_a_checkout_that_was_moved_has_an_environment_of_its_own(checkout: Path) -> None:
     makes_an_environment(checkout)
     assert makes_an_environment(checkout.rename(checkout.with_name("moved")))
+
+
+def as_root(checkout: Path, **own: str) -> Result:
+    """Run it, and return what it said."""
+    env = {**os.environ, "PATH": f"{checkout.parent}{os.pathsep}{os.environ['PATH']}", "VERSION": "3.11.2", **own}
+    return run([str(checkout / "bootstrap"), "echo", "run"], check=False, timeout=30, env=env)
+
+
+NOBODY = 65534
+OPEN = {
+    "a file that all may write": ("requirements.txt", 0, 0, 0o666),
+    "a folder that all may write": (".", 0, 0, 0o777),
+    "a file that a group may write": ("requirements.txt", 0, 100, 0o664),
+    "a file of another user": ("bootstrap", NOBODY, 0, 0o755),
+    "a state of another user": (".podserve", NOBODY, 0, 0o755),
+    "an environment of another user": (".venv", NOBODY, 0, 0o755),
+}
+"""What is not as it should be: its owner, its group, its mode."""
+
+
+@pytest.mark.parametrize("opened", OPEN)
+def test_a_checkout_that_others_can_change_is_not_run(checkout: Path, opened: str) -> None:
+    assert as_root(checkout).ok
+    name, owner, group, mode = OPEN[opened]
+    os.chown(checkout / name, owner, group)
+    (checkout / name).chmod(mode)
+    refused = as_root(checkout)
+    assert (refused.code, refused.stdout) == (1, "")
+    assert "can be changed by others than root and you" in refused.stderr
+    assert f"chown -R 0: '{checkout}' && chmod -R go-w '{checkout}'" in refused.stderr
+
+
+def test_a_checkout_of_the_one_who_typed_sudo_is_run(checkout: Path) -> None:
+    for path in (checkout, *checkout.iterdir()):
+        os.chown(path, NOBODY, NOBODY)
+        path.chmod(path.stat().st_mode | 0o020)
+    assert not as_root(checkout).ok
+    assert not as_root(checkout, SUDO_UID="1").ok
+    # Debian's nobody has the group nogroup, so not one by its own name.
+    assert not as_root(checkout, SUDO_UID=str(NOBODY)).ok
+    for path in (checkout, *checkout.iterdir()):
+        path.chmod(path.stat().st_mode & ~0o020)
+    assert as_root(checkout, SUDO_UID=str(NOBODY)).ok
+
+
+def test_no_checkout_of_that_name_elsewhere_is_meant(checkout: Path) -> None:
+    elsewhere = checkout.parent / "elsewhere" / checkout.name
+    elsewhere.mkdir(parents=True)
+    script = 'cd "$1" && exec "$2/bootstrap" pwd -P'
+    env = {**os.environ, "PATH": f"{checkout.parent}{os.pathsep}{os.environ['PATH']}", "VERSION": "3.11.2",
+           "CDPATH": str(elsewhere.parent)}  # fmt: skip
+    ended = run(["sh", "-c", script, "sh", str(checkout.parent), checkout.name], check=False, timeout=30, env=env)
+    assert ended.stdout.splitlines()[-1:] == [str(checkout)], ended

@@ -25,6 +25,7 @@ from podserve.certificates import authority, container, pairs, renewal, store
 from podserve.certificates.pairs import Certificate
 from podserve.commands import ROOT, Result, run
 from podserve.errors import Problem
+from podserve.folder import Folder
 from podserve.manifests import Manifests
 from tests.unit.helpers import chosen
 
@@ -83,7 +84,7 @@ def _no_podman(monkeypatch: pytest.MonkeyPatch) -> None:
     def existing() -> set[str]:
         return {f"{pod}-{content}" for pod in PODS for content in ("certificates", "authority")}
 
-    monkeypatch.setattr(podman_volumes, "folder", folder)
+    monkeypatch.setattr(podman_volumes, "folder", lambda name: Folder.at(folder(name)))
     monkeypatch.setattr(podman_volumes, "existing", existing)
     monkeypatch.setattr(container, "run", here)
 
@@ -113,12 +114,12 @@ def verify(leaf: Path, authority: Path, name: str) -> list[x509.Certificate]:
 
 
 def test_a_new_volume_has_no_certificate(volumes: Volumes) -> None:
-    assert store.current(volumes.certificates) is None
+    assert store.current(Folder.at(volumes.certificates)) is None
 
 
 def test_the_certificate_has_the_names_and_lasts_as_long_as_browsers_take(volumes: Volumes) -> None:
     made = volumes.ensure()
-    assert made == store.current(volumes.certificates)
+    assert made == store.current(Folder.at(volumes.certificates))
     assert made.names == NAMES
     assert made.days_left == 396
     assert not made.due
@@ -299,10 +300,10 @@ def test_a_pair_is_put_beside_the_one_before_and_few_are_kept(volumes: Volumes) 
 
 
 def test_the_same_pair_again_is_put_beside_itself(volumes: Volumes) -> None:
-    pair = authority.issue(volumes.authority, NAMES, "ec256")
+    pair = authority.issue(Folder.at(volumes.authority), NAMES, "ec256")
     for _ in range(2):
         store.take(volumes.manifests(), pair)
-    assert store.current(volumes.certificates) == pair.certificate
+    assert store.current(Folder.at(volumes.certificates)) == pair.certificate
     assert str(volumes.current.readlink()).startswith(f"{pair.certificate.serial}.")
 
 
@@ -318,7 +319,7 @@ def test_a_crash_at_any_step_leaves_the_old_pair_or_the_new_one_whole(
         real = f'/bin/{program} "$@";' if after else ""
         (programs / program).write_text(f"#!/bin/sh\n{real} kill -KILL $PPID\n")
         (programs / program).chmod(0o755)
-        pair = authority.issue(volumes.authority, NAMES, "ec256")
+        pair = authority.issue(Folder.at(volumes.authority), NAMES, "ec256")
         died = subprocess.run(
             [SCRIPTS / "take-pair", volumes.certificates, pair.certificate.serial],
             input=pair.archive(),
@@ -326,13 +327,15 @@ def test_a_crash_at_any_step_leaves_the_old_pair_or_the_new_one_whole(
             check=False,
         )
         assert died.returncode == -signal.SIGKILL
-        there = store.current(volumes.certificates)
+        there = store.current(Folder.at(volumes.certificates))
         assert there in {old, pair.certificate}
         good = pairs.read(volumes.current / "tls.crt", volumes.current / "tls.key", "authority")
         assert pairs.require_good(good, NAMES)[0].startswith("no root that this host knows")
-    assert volumes.ensure() == store.current(volumes.certificates), "and the next is put as if nothing had been"
+    assert volumes.ensure() == store.current(Folder.at(volumes.certificates)), (
+        "and the next is put as if nothing had been"
+    )
     renewed = renewal.issue(volumes.manifests()).certificate
-    assert store.current(volumes.certificates) == renewed
+    assert store.current(Folder.at(volumes.certificates)) == renewed
 
 
 @pytest.mark.parametrize("key_type", ["ec256", "ec384", "rsa2048"])
@@ -349,12 +352,12 @@ def test_what_the_authority_issues_is_judged_as_any_other_pair(
         patch.setattr(authority, "LIFETIME", dt.timedelta(minutes=-30))
         with pytest.raises(Problem, match="has expired"):
             renewal.provide(volumes.manifests())
-    assert store.current(volumes.certificates) is None
+    assert store.current(Folder.at(volumes.certificates)) is None
     there = renewal.provide(volumes.manifests())
     monkeypatch.setattr(authority, "LIFETIME", dt.timedelta(minutes=-30))
     with pytest.raises(Problem, match="has expired"):
         renewal.issue(volumes.manifests())
-    assert store.current(volumes.certificates) == there
+    assert store.current(Folder.at(volumes.certificates)) == there
 
 
 def test_what_the_authority_issues_comes_without_a_warning(volumes: Volumes) -> None:
@@ -363,7 +366,7 @@ def test_what_the_authority_issues_comes_without_a_warning(volumes: Volumes) -> 
 
 def test_an_imported_pair_is_never_replaced_by_a_renewal(volumes: Volumes, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
-    pair = authority.issue(tmp_path / "elsewhere", NAMES[:1], "ec256")
+    pair = authority.issue(Folder.at(tmp_path / "elsewhere"), NAMES[:1], "ec256")
     files = tmp_path / "cert.pem", tmp_path / "key.pem"
     files[0].write_bytes(pairs.pem([*pair.chain, *pair.roots]))
     files[1].write_bytes(pair.key.pem)

@@ -35,7 +35,7 @@ def test_a_users_task_begins_anew_where_the_volumes_can_be_reached(
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert host.rootless()
     host.enter()
-    invoke = [sys.executable, "-m", "invoke", "users.add", "alice"]
+    invoke = [sys.executable, "-P", "-m", "invoke", "users.add", "alice"]
     assert became == ["podman", "unshare", "env", "--block-signal=INT,TERM,HUP", *invoke]
 
 

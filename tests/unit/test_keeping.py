@@ -1,6 +1,7 @@
 """Where a backup goes, and what is compared before one is put back."""
 
 import contextlib
+import fcntl
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import pytest
 
 from podserve import doctor, pod, volumes
 from podserve.backup import archive, keeping, snapshot
+from podserve.backup.archive import Extent
 from podserve.errors import Problem
+from podserve.folder import Folder
 from podserve.manifests import Manifests
 from tests.unit.helpers import FakePodman, chosen
 
@@ -19,11 +22,11 @@ def manifests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Manifests:
     made = Manifests(chosen())
     (tmp_path / "kept" / "mail").mkdir(parents=True)
     (tmp_path / "kept" / "mail" / "letter").write_text("Dear sir,")
-    monkeypatch.setattr(
-        volumes, "existing", lambda: dict.fromkeys((volume.name for volume in made.volumes.values()), tmp_path)
-    )
-    monkeypatch.setattr(snapshot, "taken", lambda _: contextlib.nullcontext(tmp_path / "kept"))
+    monkeypatch.setattr(volumes, "existing", lambda: {volume.name for volume in made.volumes.values()})
+    monkeypatch.setattr(snapshot, "taken", lambda _: contextlib.nullcontext((Folder.at(tmp_path / "kept"), [])))
     monkeypatch.setattr(pod, "alone", lambda _: contextlib.nullcontext())
+    (tmp_path / "state").mkdir()
+    monkeypatch.setattr(pod, "STATE", tmp_path / "state")
     return made
 
 
@@ -63,6 +66,68 @@ def test_a_backup_is_not_written_through_a_link(manifests: Manifests, tmp_path: 
         assert (tmp_path / "one.part").is_symlink()
     assert (tmp_path / "precious").read_text() == "precious"
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_backup_that_failed_is_told_until_one_succeeds(
+    manifests: Manifests, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert keeping.failed(manifests.settings) == ""
+    with monkeypatch.context() as patch:
+        patch.setattr(archive, "write", fail)
+        with pytest.raises(Problem):
+            back_up(manifests, tmp_path / "one")
+    assert keeping.failed(manifests.settings).endswith("failed, and is not there: the disk is on fire")
+    back_up(manifests, tmp_path / "one")
+    assert keeping.failed(manifests.settings) == ""
+
+
+def test_a_backup_that_was_killed_is_told_and_one_under_way_is_not(
+    manifests: Manifests, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> list[str]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(archive, "write", killed)
+    with pytest.raises(KeyboardInterrupt):
+        back_up(manifests, tmp_path / "one")
+    assert keeping.failed(manifests.settings).endswith("it was killed, or interrupted, before its end")
+    with (pod.STATE / f"{manifests.settings.pod}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert keeping.failed(manifests.settings) == ""
+    assert keeping.failed(manifests.settings)
+
+
+def test_an_archive_that_does_not_fit_is_not_unpacked(tmp_path: Path) -> None:
+    folder = Folder.at(tmp_path)
+    keeping.require_room(folder, Extent(1, 4096, 1))
+    for too_much in (Extent(1, 2**60, 1), Extent(1, 4096, 2**60)):
+        with pytest.raises(Problem, match="the disk of"):
+            keeping.require_room(folder, too_much)
+
+
+def fail(*_: object) -> list[str]:
+    """Fail as a disk does."""
+    raise OSError(5, "the disk is on fire")
+
+
+def test_what_had_to_be_left_out_is_told_as_well(
+    manifests: Manifests, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        snapshot, "taken", lambda _: contextlib.nullcontext((Folder.at(tmp_path / "kept"), [f"web/{'d/' * 9000}d"]))
+    )
+    told = keeping.backup(manifests, str(tmp_path / "one"), ignore, ignore)
+    assert [line[:90].count("web/d/d/") for line in told] == [1]
+    assert "(18005 bytes) is longer than a path can be in a backup" in told[0]
+    assert told[0] in keeping.failed(manifests.settings)
+    assert archive.verify(tmp_path / "one", ignore)
+
+
+@pytest.mark.parametrize("spoilt", ["", "[]", "{", '{"at": 1}', '{"at": "\\u001b[2J", "why": "\\u0007"}'])
+def test_what_was_kept_of_a_failure_is_never_obeyed_by_a_terminal(manifests: Manifests, spoilt: str) -> None:
+    (pod.STATE / f"{manifests.settings.pod}.backup").write_text(spoilt)
+    assert keeping.failed(manifests.settings).isprintable()
+    assert keeping.failed(manifests.settings)
 
 
 HERE = "here the host is looked at, and images are built"

@@ -13,6 +13,7 @@ from podserve import pod
 from podserve.accounts import Accounts
 from podserve.commands import Result
 from podserve.errors import Problem
+from podserve.folder import Folder
 from podserve.manifests import Manifests
 from tests.unit.helpers import chosen
 
@@ -72,7 +73,7 @@ def test_the_lock_of_another_users_pod_is_told_in_a_line(tmp_path: Path, monkeyp
 def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Accounts:
     """The accounts of a pod: alice's alone."""
     monkeypatch.setattr(os, "fchown", lambda *_: None)
-    made = Accounts(tmp_path)
+    made = Accounts(Folder.at(tmp_path))
     made.add("alice@example.org", "correct horse")
     return made
 

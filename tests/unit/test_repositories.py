@@ -1,5 +1,6 @@
 """Repositories: which names there may be, what is read from the volume, and what git is asked to do."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -110,3 +111,21 @@ def test_a_repository_is_not_removed_without_a_terminal_to_ask(fake_podman: Fake
     ended = fake_podman.invoke_here("repos.remove", "project", stdin="project\n")
     assert (ended.code, ended.stdout, done(fake_podman)) == (1, "", [])
     assert ended.stderr == "podserve: there is no terminal to ask: give --yes to go on without\n"
+
+
+def test_what_the_web_server_wrote_is_read_through_no_link_and_shown_as_text(fake_podman: FakePodman) -> None:
+    for name, where in {"shadow": "/etc/shadow", "nowhere": "/no/such/file", "zero": "/dev/zero"}.items():
+        (make(fake_podman, name) / "description").symlink_to(where)
+    os.mkfifo(make(fake_podman, "pipe") / "description")
+    make(fake_podman, "colours", "\x1b[31mred\x1b]0;title\x07\n")
+    make(fake_podman, "long", "long" * 10**6)
+    make(fake_podman, "\x1b[2J")
+    (fake_podman.folder / "git" / "out.git").symlink_to("/etc")
+    listed = fake_podman.invoke_here("repos.list")
+    assert (listed.code, listed.stderr) == (0, "")
+    assert "root:" not in listed.stdout
+    assert listed.stdout.count("no regular") == 4
+    assert "\x1b" not in listed.stdout
+    assert "\\x1b[31mred" in listed.stdout
+    assert len(listed.stdout) < 5000
+    assert "out" not in listed.stdout.split()

@@ -1,5 +1,6 @@
 """The snapshot of a volume: it stays as it was, whatever is written afterwards, and changes nothing of the pod's."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from podserve.backup import snapshot
 from podserve.commands import Result
 from podserve.errors import Problem
+from podserve.folder import LONGEST, Descent, Folder
 
 LONG = "n" * 255
 
@@ -37,13 +39,19 @@ NEVER = {
 }
 
 
+def hold(content: str, volume: Path, folder: Path) -> list[str]:
+    """Hold a volume in a new folder."""
+    folder.mkdir()
+    return snapshot.hold(content, Folder.at(volume), Folder.at(folder))
+
+
 @pytest.mark.parametrize("content", IN_PLACE)
 def test_it_stays_as_it_was_whatever_is_written_in_place(tmp_path: Path, content: str) -> None:
     volume, folder = tmp_path / "volume", tmp_path / "snapshot"
     volume.mkdir()
     files = {path: f"before: {path}" for path in IN_PLACE[content] + NEVER[content]}
     written(volume, files)
-    snapshot.link(content, volume, folder)
+    hold(content, volume, folder)
     assert read(volume) == files
     for path in IN_PLACE[content]:
         with (volume / path).open("r+") as file:
@@ -56,7 +64,7 @@ def test_what_is_never_written_in_place_takes_no_space(tmp_path: Path, content: 
     volume, folder = tmp_path / "volume", tmp_path / "snapshot"
     volume.mkdir()
     written(volume, dict.fromkeys(NEVER[content], "x"))
-    snapshot.link(content, volume, folder)
+    hold(content, volume, folder)
     assert all((volume / path).samefile(folder / path) for path in NEVER[content])
 
 
@@ -93,3 +101,46 @@ def test_a_pod_that_can_never_be_frozen_is_told_at_once(monkeypatch: pytest.Monk
     with pytest.raises(Problem, match="can not pause pods"):
         snapshot.freeze("podserve")
     assert asked == ["pause"]
+
+
+def test_a_tree_that_is_deeper_than_the_host_takes_is_held_and_what_is_deeper_still_is_told(tmp_path: Path) -> None:
+    volume, folder = tmp_path / "volume", tmp_path / "snapshot"
+    volume.mkdir()
+    way = Descent(Folder.at(volume))
+    for _ in range(LONGEST // 256 + 5):
+        os.mkdir("d" * 255, dir_fd=way.descriptor)
+        way.down("d" * 255)
+    (told,) = hold("web", volume, folder)
+    assert LONGEST < len(told) <= LONGEST + 256
+    assert len(list(Folder.at(folder).walk())) == LONGEST // 256 + 1
+    Folder.at(tmp_path).clear()  # which pytest could not
+
+
+def test_pipes_are_left_out_and_links_come_with_it_as_they_are(tmp_path: Path) -> None:
+    volume, folder = tmp_path / "volume", tmp_path / "snapshot"
+    volume.mkdir()
+    os.mkfifo(volume / "pipe")
+    (volume / "link").symlink_to("/no/such/file")
+    (volume / "folder").mkdir(mode=0o2750)
+    (volume / "folder").chmod(0o2750)
+    hold("web", volume, folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["folder", "link"]
+    assert str((folder / "link").readlink()) == "/no/such/file"
+    assert (folder / "folder").stat().st_mode & 0o7777 == 0o2750
+
+
+def test_a_file_of_holes_is_held_at_once_and_keeps_them(tmp_path: Path) -> None:
+    volume, folder = tmp_path / "volume", tmp_path / "snapshot"
+    volume.mkdir()
+    with (volume / "passwd").open("wb") as file:
+        file.write(b"begin")
+        file.truncate(2**42)
+        file.seek(2**41)
+        file.write(b"middle")
+    hold("accounts", volume, folder)
+    there = (folder / "passwd").stat()
+    assert (there.st_size, there.st_blocks < 1000) == (2**42, True)
+    with (folder / "passwd").open("rb") as file:
+        assert file.read(6) == b"begin\0"
+        file.seek(2**41)
+        assert file.read(7) == b"middle\0"

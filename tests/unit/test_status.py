@@ -60,6 +60,7 @@ def test_a_pod_that_is_well_has_no_problems() -> None:
             {"volumes": [Use("mail", 1, 2**30, LITTLE - 1), Use("web", 1, 2**30, LITTLE - 2)]},
             "1023 MiB are free for mail, web: expected 1024; make room",
         ),
+        ({"backup_failed": "on Monday: full"}, "the last backup failed, on Monday: full. Then: invoke backup"),
     ],
     ids=lambda value: value.split(":")[0] if isinstance(value, str) else "",
 )

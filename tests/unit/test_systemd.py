@@ -11,6 +11,7 @@ from podserve import endpoints, homes, host, images, network, pod, status, syste
 from podserve.certificates import renewal
 from podserve.commands import ROOT, Result
 from podserve.errors import Problem
+from podserve.folder import Folder
 from podserve.manifests import Manifests
 from tests.unit.helpers import FakePodman, chosen
 
@@ -105,7 +106,7 @@ def test_up_gives_the_timer_of_a_pod_that_runs_the_settings_of_now(
                          (pod, "wait_until_answering"), (homes, "ensure")]:  # fmt: skip
         monkeypatch.setattr(module, name, lambda *_: None)
     monkeypatch.setattr(images, "identifiers", lambda _: ["1", "2", "3"])
-    monkeypatch.setattr(volumes, "folder", lambda _: tmp_path)
+    monkeypatch.setattr(volumes, "folder", lambda _: Folder.at(tmp_path))
     monkeypatch.setattr(pod, "ensure_postmaster", lambda *_: ("", ""))
     monkeypatch.setattr(pod, "_renewed", lambda _: [])
     monkeypatch.setattr(endpoints, "line_problem", lambda _: "")

@@ -14,6 +14,7 @@ from podserve.accounts import Accounts
 from podserve.certificates.pairs import Certificate
 from podserve.certificates.renewal import Outcome
 from podserve.commands import ROOT
+from podserve.folder import Folder
 from tests.unit.helpers import FakePodman
 
 
@@ -109,7 +110,7 @@ def test_a_password_is_asked_for_twice_and_not_shown(
     assert told in ended.stdout
     assert "Traceback" not in ended.stdout
     assert "correct horse" not in ended.stdout
-    assert ("alice@lab.sethlakowske.com" in Accounts(fake_podman.folder).hashes()) == added
+    assert ("alice@lab.sethlakowske.com" in Accounts(Folder.at(fake_podman.folder)).hashes()) == added
 
 
 @pytest.mark.parametrize(
@@ -134,7 +135,7 @@ def test_volumes_are_removed_when_the_pods_name_is_typed(fake_podman: FakePodman
 def test_an_account_is_added_with_the_password_from_standard_input(fake_podman: FakePodman) -> None:
     added = fake_podman.invoke_here("users.add", "Alice", "--password-stdin", stdin="correct horse\n")
     assert (added.code, added.stdout, added.stderr) == (0, "alice@lab.sethlakowske.com can log in\n", "")
-    ((account, hashed),) = Accounts(fake_podman.folder).hashes().items()
+    ((account, hashed),) = Accounts(Folder.at(fake_podman.folder)).hashes().items()
     assert account == "alice@lab.sethlakowske.com"
     assert bcrypt.checkpw(b"correct horse", hashed.encode())
 
@@ -153,11 +154,11 @@ def test_an_account_is_not_added(fake_podman: FakePodman, words: tuple[str, ...]
     assert (ended.code, ended.stdout) == (1, "")
     assert ended.stderr.startswith("podserve: ")
     assert told in ended.stderr
-    assert Accounts(fake_podman.folder).hashes() == {}
+    assert Accounts(Folder.at(fake_podman.folder)).hashes() == {}
 
 
 def test_the_account_of_the_postmaster_is_removed_only_when_another_has_become_it(fake_podman: FakePodman) -> None:
-    there, name = Accounts(fake_podman.folder), "postmaster@lab.sethlakowske.com"
+    there, name = Accounts(Folder.at(fake_podman.folder)), "postmaster@lab.sethlakowske.com"
     there.add(name, "correct horse")
     ended = fake_podman.invoke_here("users.remove", "postmaster")
     assert (ended.code, ended.stdout) == (1, "")
