@@ -201,7 +201,6 @@ def _name(patient: Patient) -> Iterable[Finding]:
             yield Finding("name", "ok", f"{name} leads here: {', '.join(sorted(outward & mine))}")
 
 
-
 BEFORE_UP: tuple[Check, ...] = (_version, _source_addresses, _user_ids, _first_port, _space, _ports)
 """What would make `up` fail, and costs under 0.3 s in all."""
 CHECKS: tuple[Check, ...] = (*BEFORE_UP, _runtime, _cgroups, _memory, _clock, _health, _name)

@@ -17,6 +17,7 @@ from podserve.certificates.clients import looking_context
 from podserve.certificates.pairs import Certificate
 from podserve.commands import ROOT, podman
 from podserve.errors import Interrupted, Problem
+from podserve.folder import Folder
 from podserve.manifests import DIGEST_LABEL, Manifests
 from podserve.settings import Settings, of_tasks
 from podserve.waiting import NotYet, wait_until
@@ -31,6 +32,8 @@ SWAP_TIMEOUT = 10
 """Seconds that a new certificate may take to be on every port: twice what it takes at most."""
 STOP_TIMEOUT = 10
 """Seconds between SIGTERM and SIGKILL: Podman's own default."""
+EARLIER_PAGE = "index.shtml"
+"""The landing page of 0.1.0, which Apache copied onto the web volume."""
 _alone: set[str] = set()
 """The pods that this process holds the lock of."""
 
@@ -270,6 +273,14 @@ def _renewed(manifests: Manifests) -> list[str]:
     return outcome.warnings
 
 
+def _unparsed(web: Folder) -> list[str]:
+    """Warn of a page that earlier versions filled in. (One that nobody had changed was removed at the start.)."""
+    if not (web.has_folder("site") and web.enter("site").look(EARLIER_PAGE)):
+        return []
+    return [(f"site/{EARLIER_PAGE} is not the site's page any more, since nothing is filled in for <!--#directives-->. "
+            "Write them out, and name it index.html")]  # fmt: skip
+
+
 def up(settings: Settings) -> Outcome:
     """Play the pod unless it runs already as these settings and images say, and return when every endpoint answers.
 
@@ -296,9 +307,11 @@ def up(settings: Settings) -> Outcome:
         # The account comes last, so that its password is not made by an `up` that fails and cannot show it.
         people = accounts.Accounts(volumes.folder(manifests.volumes["accounts"].name))
         address, password = ensure_postmaster(settings, people)
-        homes.ensure(volumes.folder(manifests.volumes["web"].name), people.hashes())
+        web = volumes.folder(manifests.volumes["web"].name)
+        homes.ensure(web, people.hashes())
         outcome = Outcome(played=not runs, address=address, password=password)
         outcome.warnings += _renewed(manifests)
+        outcome.warnings += _unparsed(web)
     if problem := endpoints.line_problem(manifests):
         outcome.warnings.append(f"{problem}. The pod serves without; mail for others waits in the queue until they do")
     return outcome

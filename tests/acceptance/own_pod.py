@@ -19,6 +19,7 @@ from podserve import accounts, homes, network, pod, settings, volumes
 from podserve.accounts import random_password
 from podserve.commands import Result, podman, run
 from podserve.errors import uninterrupted
+from podserve.folder import Folder
 from podserve.manifests import Manifests, defaults
 from podserve.waiting import NotYet, wait_until
 from tests.acceptance.server import Account, Server, token
@@ -178,12 +179,15 @@ class OwnPod:
         self.accounts.append(account)
         return account
 
+    def _volume(self, content: str) -> Folder:
+        return volumes.folder(self.manifests.volumes[content].name)
+
     def add_hash(self, account: Account, hashed: str) -> None:
         """Add an account whose password was hashed by the test, and its home."""
-        there = accounts.Accounts(self.folder("accounts"))
+        there = accounts.Accounts(self._volume("accounts"))
         with there._changing() as hashes:  # noqa: SLF001  # a test's own cost is no feature
             hashes[account.address] = hashed
-        homes.ensure(self.folder("web"), [account.address])
+        homes.ensure(self._volume("web"), [account.address])
 
     def wait_until_known(self, account: Account) -> None:
         """Return when an account that was added is in use."""

@@ -157,6 +157,8 @@ def test_the_default_page_of_earlier_versions_goes_and_a_changed_one_is_named(ow
         try:
             assert ("site/index.shtml is no longer shown" in _restart(own)) is named
             assert page.exists() is named
+            told = own.invoke("up")
+            assert ("site/index.shtml is not the site's page any more" in told.stdout + told.stderr) is named
             with own.server.http() as stranger:
                 assert "Mine" not in stranger.get("/").text
         finally:
