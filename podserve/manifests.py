@@ -20,6 +20,12 @@ _CONFIG_FILE, _POD_FILE = "config.yaml", "podserve.yaml"
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104
 """What a port without hostIP is served on (Kubernetes' default)."""
 _UNITS = {"Mi": 2**20, "Gi": 2**30}
+LOG_OPTION = "max-size=50mb"
+"""How large Podman lets the log of a container become, where that is a file: then the file begins anew.
+
+An option of `podman kube play`, since Kubernetes' documents have no field for it. The journal has a bound of its own
+(journald.conf(5)).
+"""
 DIGEST_LABEL = "podserve/digest"
 """The label on a pod that tells what it was played from."""
 # libyaml takes a tenth of the time, which every task spends; PyYAML's wheels have it.
@@ -177,6 +183,11 @@ class Manifests:
         digest = hashlib.sha256(text.encode()).hexdigest()[:40]  # a label's value has 63 characters at most
         self.pod["metadata"].setdefault("labels", {})[DIGEST_LABEL] = digest
         return digest
+
+    def drop_limits(self) -> None:
+        """Take the containers' bounds of memory away, on a host where none can be had and a pod with them fails."""
+        for container in self.pod["spec"]["containers"]:
+            container.pop("resources", None)
 
     @property
     def digest(self) -> str:

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from podserve import accounts, endpoints, homes, images, network, systemd, volumes
+from podserve import accounts, endpoints, homes, host, images, network, systemd, volumes
 from podserve.certificates import renewal, store
 from podserve.certificates.clients import looking_context
 from podserve.certificates.pairs import Certificate
 from podserve.commands import ROOT, podman
 from podserve.errors import Interrupted, Problem
-from podserve.manifests import DIGEST_LABEL, Manifests
+from podserve.manifests import DIGEST_LABEL, LOG_OPTION, Manifests
 from podserve.settings import Settings, of_tasks
 from podserve.waiting import NotYet, wait_until
 
@@ -153,7 +153,8 @@ def _play(manifests: Manifests, folder: Path, *, replacing: bool) -> None:
         return
     if replacing:
         _remove(settings)
-    podman("kube", "play", "--network", network.mode(settings), "--configmap", str(config), str(document))
+    podman("kube", "play", "--network", network.mode(settings), "--log-opt", LOG_OPTION, "--configmap", str(config),
+           str(document))  # fmt: skip
 
 
 def _restarts(manifests: Manifests) -> dict[str, str]:
@@ -269,10 +270,13 @@ def up(settings: Settings) -> Outcome:
         with ThreadPoolExecutor() as pool:  # Podman takes longer to start than to answer
             identifiers = pool.submit(images.identifiers, manifests.images)
             inspected = pool.submit(_inspect, settings.pod)
+            engine = pool.submit(host.podman)
             network.ensure(settings)
             volumes.ensure(manifests)
         renewal.provide(manifests)
         built, there = identifiers.result(), inspected.result()
+        if not engine.result().bounds_memory:
+            manifests.drop_limits()
         digest = manifests.stamp(*built)
         runs = _runs(settings, digest, there)
         if runs:

@@ -9,8 +9,9 @@ from typing import Any
 import bcrypt
 import pytest
 
-from podserve import pod
+from podserve import endpoints, homes, host, images, network, pod, volumes
 from podserve.accounts import Accounts
+from podserve.certificates import renewal
 from podserve.commands import Result
 from podserve.errors import Problem
 from podserve.manifests import Manifests
@@ -51,6 +52,32 @@ def test_a_pod_that_an_up_played_is_replaced(calls: list[str], tmp_path: Path) -
     own = Manifests(chosen(domain="example.org"))
     pod._replace(own, own.images, PLAYED)
     assert [call.split()[:2] for call in calls] == [["pod", "rm"], ["kube", "play"]]
+    assert " --log-opt max-size=50mb " in calls[-1]
+
+
+@pytest.mark.parametrize(("controllers", "bounded"), [(("memory",), True), (("pids",), False)])
+def test_a_pod_has_bounds_of_memory_where_the_host_can_give_them(
+    calls: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    controllers: tuple[str, ...],
+    bounded: bool,  # noqa: FBT001
+) -> None:
+    for module, name in [(network, "ensure"), (volumes, "ensure"), (renewal, "provide"), (homes, "ensure")]:
+        monkeypatch.setattr(module, name, lambda *_: None)
+    told = host.Podman((5, 4, 2), "netavark", "crun", "v2", Path("/"), controllers)
+    monkeypatch.setattr(host, "podman", lambda: told)
+    monkeypatch.setattr(images, "identifiers", lambda _: ["1", "2", "3"])
+    monkeypatch.setattr(volumes, "folder", lambda _: tmp_path)
+    monkeypatch.setattr(pod, "ensure_postmaster", lambda *_: ("", ""))
+    monkeypatch.setattr(pod, "_renewed", lambda _: [])
+    monkeypatch.setattr(pod, "_inspect", lambda _: {})
+    monkeypatch.setattr(endpoints, "line_problem", lambda _: "")
+    pod.up(chosen())
+    assert [call.split()[:2] for call in calls] == [["kube", "play"]]
+    played = Manifests.read(tmp_path / "podserve-simple/applied")
+    assert played
+    assert ["resources" in container for container in played.pod["spec"]["containers"]] == [bounded] * 3
 
 
 def test_the_lock_of_another_users_pod_is_told_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
