@@ -97,18 +97,19 @@ query = dns.message.make_query("example.com", "A").to_wire()
 def answers(source, number):
     received = 0
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as client:
-        client.settimeout(0.1)
+        client.settimeout(0.3)
         client.setsockopt(socket.IPPROTO_IPV6, 78, 1)  # IPV6_FREEBIND: the address stands in a route alone
         client.bind((source, 0))
         client.connect(("::1", 53))
         for _ in range(number):
             client.send(query)
-            try:
-                received += len(client.recv(4096)) > 0
-            except TimeoutError:
-                break
-    return received
-print(answers(sys.argv[1], 50), *(answers(source, 1) for source in sys.argv[2:]))
+        try:
+            while client.recv(4096):
+                received += 1
+        except TimeoutError:
+            return received
+# So many that the limit, which is given time to forget, has not done so when the next asks.
+print(answers(sys.argv[1], 200), *(answers(source, 1) for source in sys.argv[2:]))
 """
 
 
@@ -118,12 +119,12 @@ def logged(own: OwnPod) -> str:
     return log.stdout + log.stderr
 
 
-def written_since(own: OwnPod, before: str) -> str:
-    """Return what it has logged since then, when it has answered another query."""
+def written_since(own: OwnPod, before: str) -> list[str]:
+    """Return the first lines that it has logged since then, when it has answered another query."""
     assert data(ask(own.server, new_name())) == {"192.0.2.90"}
     now = logged(own)
     assert now.startswith(before)
-    return now.removeprefix(before)
+    return now.removeprefix(before).splitlines()[:5]
 
 
 def ask(server: Server, name: str, kind: str = "A", transport: str = "udp", kclass: str = "IN") -> dns.message.Message:
@@ -335,7 +336,7 @@ def test_a_flood_of_refused_queries_writes_nothing_to_the_log_and_is_hardly_answ
 ) -> None:
     before = logged(own)
     answers, seconds = outsider.python(REFUSED_FROM_THERE, own.address, "3000").split()
-    assert written_since(own, before) == ""
+    assert written_since(own, before) == []
     assert int(answers) <= STRANGERS_ANSWERS * (float(seconds) + 2)
 
 
@@ -343,7 +344,7 @@ def test_a_flood_of_refused_queries_writes_nothing_to_the_log_and_is_hardly_answ
 def test_no_query_of_a_stranger_writes_to_the_log(own: OwnPod, outsider: Vantage, transport: str) -> None:
     before = logged(own)
     assert int(outsider.python(EVERY_KIND_FROM_THERE, own.address, transport, "5")) >= 200
-    assert written_since(own, before) == ""
+    assert written_since(own, before) == []
 
 
 def test_clients_of_the_network_are_not_limited(own: OwnPod, neighbour: Vantage) -> None:
