@@ -147,10 +147,20 @@ def hybrid_cgroups() -> bool:
     return Path("/sys/fs/cgroup/unified/cgroup.controllers").exists()
 
 
+def _meminfo(name: str) -> int:
+    """Return a line of proc_meminfo(5), in bytes."""
+    line = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith(f"{name}:"))
+    return int(line.split()[1]) * 1024
+
+
+def memory() -> int:
+    """Return the bytes of memory that the host has."""
+    return _meminfo("MemTotal")
+
+
 def free_memory() -> int:
     """Return the bytes of memory that programs can still take."""
-    line = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemAvailable"))
-    return int(line.split()[1]) * 1024
+    return _meminfo("MemAvailable")
 
 
 def free_space(folder: Path) -> int:

@@ -47,6 +47,11 @@ def _documents(name: str) -> list[dict[str, Any]]:
     return _read(KUBE / name)
 
 
+def in_bytes(quantity: str) -> int:
+    """Return a size of the documents (`10Gi`) as a number of bytes."""
+    return int(quantity[:-2]) * _UNITS[quantity[-2:]]
+
+
 def defaults() -> dict[str, str]:
     """Return each setting's default, by name, as kube/ holds it."""
     pod = _documents(_POD_FILE)[0]
@@ -80,7 +85,7 @@ class Volume:
     @property
     def bytes(self) -> int:
         """The size as a number of bytes."""
-        return int(self.size[:-2]) * _UNITS[self.size[-2:]]
+        return in_bytes(self.size)
 
 
 class Manifests:
@@ -184,10 +189,17 @@ class Manifests:
         self.pod["metadata"].setdefault("labels", {})[DIGEST_LABEL] = digest
         return digest
 
-    def drop_limits(self) -> None:
-        """Take the containers' bounds of memory away, on a host where none can be had and a pod with them fails."""
+    def bound_memory(self, most: int) -> None:
+        """Let no container take more than so many bytes of memory, whatever the documents say.
+
+        0 is for a host that can bound none, where a container with a bound would not start.
+        """
         for container in self.pod["spec"]["containers"]:
-            container.pop("resources", None)
+            if not most:
+                container.pop("resources", None)
+            elif resources := container.get("resources"):
+                said = resources["limits"]["memory"]
+                resources["limits"]["memory"] = f"{min(in_bytes(said), most) // 2**20}Mi"
 
     @property
     def digest(self) -> str:

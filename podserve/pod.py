@@ -275,8 +275,7 @@ def up(settings: Settings) -> Outcome:
             volumes.ensure(manifests)
         renewal.provide(manifests)
         built, there = identifiers.result(), inspected.result()
-        if not engine.result().bounds_memory:
-            manifests.drop_limits()
+        manifests.bound_memory(host.memory() // 2 if engine.result().bounds_memory else 0)
         digest = manifests.stamp(*built)
         runs = _runs(settings, digest, there)
         if runs:
