@@ -143,7 +143,13 @@ def _runtime(_: Patient) -> Iterable[Finding]:
 
 
 def _cgroups(patient: Patient) -> Iterable[Finding]:
-    if host.hybrid_cgroups():
+    if not patient.podman.bounds_memory:
+        said = "no controller of memory: what takes the memory of a container may take the host's"
+        fix = "boot with cgroup_enable=memory" if not host.rootless() else (
+            "sudo systemctl edit user@.service, with the lines [Service] and Delegate=memory pids; log in anew"
+        )  # fmt: skip
+        yield Finding("cgroups", "warning", said, fix)
+    elif host.hybrid_cgroups():
         fix = "boot with systemd.unified_cgroup_hierarchy=1, where this host is yours"
         yield Finding("cgroups", "warning", "v1 and v2 side by side, which crun refuses (runc takes them)", fix)
     else:

@@ -38,18 +38,27 @@ def written(version: tuple[int, ...]) -> str:
 
 @dataclass(frozen=True)
 class Podman:
-    """What Podman tells of itself: version, network backend, OCI runtime, cgroups (v1 or v2), where its storage is."""
+    """What Podman tells of itself: version, network backend, OCI runtime, cgroups (v1 or v2), where its storage is.
+
+    And the controllers of those cgroups that it may use.
+    """
 
     version: tuple[int, ...]
     backend: str
     runtime: str
     cgroups: str
     storage: Path
+    controllers: tuple[str, ...] = ()
 
     @property
     def named(self) -> str:
         """The version as one writes it."""
         return written(self.version)
+
+    @property
+    def bounds_memory(self) -> bool:
+        """Whether it can give a container a bound of memory. One that has a bound all the same does not start."""
+        return "memory" in self.controllers
 
 
 def podman() -> Podman:
@@ -60,8 +69,9 @@ def podman() -> Podman:
         version = tuple(int(number) for number in re.findall(r"\d+", told["version"]["Version"])[:3])
         host, storage = told["host"], Path(told["store"]["graphRoot"])
         return Podman(
-            version, host.get("networkBackend", "cni"), host["ociRuntime"]["name"], host["cgroupVersion"], storage
-        )
+            version, host.get("networkBackend", "cni"), host["ociRuntime"]["name"], host["cgroupVersion"], storage,
+            tuple(host.get("cgroupControllers") or ()),
+        )  # fmt: skip
     except (ValueError, KeyError) as error:
         expected = "expected what Podman 4.3 or later says"
         raise Problem(f"what 'podman info --format json' says cannot be read: {expected}") from error
@@ -138,10 +148,20 @@ def hybrid_cgroups() -> bool:
     return Path("/sys/fs/cgroup/unified/cgroup.controllers").exists()
 
 
+def _meminfo(name: str) -> int:
+    """Return a line of proc_meminfo(5), in bytes."""
+    line = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith(f"{name}:"))
+    return int(line.split()[1]) * 1024
+
+
+def memory() -> int:
+    """Return the bytes of memory that the host has."""
+    return _meminfo("MemTotal")
+
+
 def free_memory() -> int:
     """Return the bytes of memory that programs can still take."""
-    line = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemAvailable"))
-    return int(line.split()[1]) * 1024
+    return _meminfo("MemAvailable")
 
 
 def free_space(folder: Path) -> int:

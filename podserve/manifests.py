@@ -20,6 +20,12 @@ _CONFIG_FILE, _POD_FILE = "config.yaml", "podserve.yaml"
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104
 """What a port without hostIP is served on (Kubernetes' default)."""
 _UNITS = {"Mi": 2**20, "Gi": 2**30}
+LOG_OPTION = "max-size=50mb"
+"""How large Podman lets the log of a container become, where that is a file: then the file begins anew.
+
+An option of `podman kube play`, since Kubernetes' documents have no field for it. The journal has a bound of its own
+(journald.conf(5)).
+"""
 DIGEST_LABEL = "podserve/digest"
 """The label on a pod that tells what it was played from."""
 # libyaml takes a tenth of the time, which every task spends; PyYAML's wheels have it.
@@ -39,6 +45,11 @@ def as_yaml(documents: Iterable[object]) -> str:
 @functools.cache
 def _documents(name: str) -> list[dict[str, Any]]:
     return _read(KUBE / name)
+
+
+def in_bytes(quantity: str) -> int:
+    """Return a size of the documents (`10Gi`) as a number of bytes."""
+    return int(quantity[:-2]) * _UNITS[quantity[-2:]]
 
 
 def defaults() -> dict[str, str]:
@@ -74,7 +85,7 @@ class Volume:
     @property
     def bytes(self) -> int:
         """The size as a number of bytes."""
-        return int(self.size[:-2]) * _UNITS[self.size[-2:]]
+        return in_bytes(self.size)
 
 
 class Manifests:
@@ -178,6 +189,18 @@ class Manifests:
         digest = hashlib.sha256(text.encode()).hexdigest()[:40]  # a label's value has 63 characters at most
         self.pod["metadata"].setdefault("labels", {})[DIGEST_LABEL] = digest
         return digest
+
+    def bound_memory(self, most: int) -> None:
+        """Let no container take more than so many bytes of memory, whatever the documents say.
+
+        0 is for a host that can bound none, where a container with a bound would not start.
+        """
+        for container in self.pod["spec"]["containers"]:
+            if not most:
+                container.pop("resources", None)
+            elif resources := container.get("resources"):
+                said = resources["limits"]["memory"]
+                resources["limits"]["memory"] = f"{min(in_bytes(said), most) // 2**20}Mi"
 
     @property
     def digest(self) -> str:

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from podserve import accounts, endpoints, homes, images, network, systemd, volumes
+from podserve import accounts, endpoints, homes, host, images, network, systemd, volumes
 from podserve.certificates import renewal, store
 from podserve.certificates.clients import looking_context
 from podserve.certificates.pairs import Certificate
 from podserve.commands import ROOT, podman
 from podserve.errors import Interrupted, Problem
 from podserve.folder import Folder
-from podserve.manifests import DIGEST_LABEL, Manifests
+from podserve.manifests import DIGEST_LABEL, LOG_OPTION, Manifests
 from podserve.settings import Settings, of_tasks
 from podserve.waiting import NotYet, wait_until
 
@@ -168,7 +168,8 @@ def _play(manifests: Manifests, folder: Path, *, replacing: bool) -> None:
         return
     if replacing:
         _remove(settings)
-    podman("kube", "play", "--network", network.mode(settings), "--configmap", str(config), str(document))
+    podman("kube", "play", "--network", network.mode(settings), "--log-opt", LOG_OPTION, "--configmap", str(config),
+           str(document))  # fmt: skip
 
 
 def _restarts(manifests: Manifests) -> dict[str, str]:
@@ -274,11 +275,11 @@ def _renewed(manifests: Manifests) -> list[str]:
 
 
 def _unparsed(web: Folder) -> list[str]:
-    """Warn of a page that earlier versions filled in. (One that nobody had changed was removed at the start.)."""
+    """Warn of a page that earlier versions filled in; one that nobody had changed was removed at the start."""
     if not (web.has_folder("site") and web.enter("site").look(EARLIER_PAGE)):
         return []
-    return [(f"site/{EARLIER_PAGE} is not the site's page any more, since nothing is filled in for <!--#directives-->. "
-            "Write them out, and name it index.html")]  # fmt: skip
+    said = f"site/{EARLIER_PAGE} is not the site's page any more, since nothing is filled in for <!--#directives-->. "
+    return [said + "Write them out, and name it index.html"]
 
 
 def up(settings: Settings) -> Outcome:
@@ -292,10 +293,12 @@ def up(settings: Settings) -> Outcome:
         with ThreadPoolExecutor() as pool:  # Podman takes longer to start than to answer
             identifiers = pool.submit(images.identifiers, manifests.images)
             inspected = pool.submit(_inspect, settings.pod)
+            engine = pool.submit(host.podman)
             network.ensure(settings)
             volumes.ensure(manifests)
         renewal.provide(manifests)
         built, there = identifiers.result(), inspected.result()
+        manifests.bound_memory(host.memory() // 2 if engine.result().bounds_memory else 0)
         digest = manifests.stamp(*built)
         runs = _runs(settings, digest, there)
         if runs:

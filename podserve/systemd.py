@@ -10,7 +10,7 @@ from pathlib import Path
 from podserve import host, network
 from podserve.commands import ROOT, Result, environment, run
 from podserve.errors import Problem
-from podserve.manifests import Manifests
+from podserve.manifests import LOG_OPTION, Manifests
 from podserve.settings import Settings
 
 ACTIVE = "active"
@@ -39,7 +39,7 @@ StartLimitIntervalSec=0
 Yaml={folder}/podserve.yaml
 ConfigMap={folder}/config.yaml
 Network={network}
-{log_driver}
+{log}
 
 [Service]
 {environment}
@@ -139,8 +139,8 @@ def _texts(manifests: Manifests, folder: Path) -> dict[Path, str]:
              "target": "default.target" if host.rootless() else "multi-user.target"}  # fmt: skip
     # A bridge has a unit of its own; what rootless pods have is made with them.
     words["network_online"] = "" if host.rootless() else NETWORK_ONLINE
-    # A user may not read the journal everywhere: there Podman decides.
-    words["log_driver"] = "" if host.rootless() else "LogDriver=journald"
+    # A user may not read the journal everywhere: there Podman decides, and a file has a bound.
+    words["log"] = f"PodmanArgs=--log-opt {LOG_OPTION}" if host.rootless() else "LogDriver=journald"
     words["ipv6"] = str(host.has_ipv6()).lower()
     words["network"] = network.mode(settings) if host.rootless() else f"{settings.pod}.network"
     texts = POD, "" if host.rootless() else NETWORK, RENEWAL, TIMER

@@ -14,12 +14,15 @@ import dns.xfr
 import dns.zone
 import pytest
 
+from podserve.commands import podman
 from podserve.waiting import NotYet, wait_until
 from tests.acceptance.own_pod import OwnPod, Upstream, Vantage, first_process
 from tests.acceptance.server import PATIENCE, Server, token
 
 DATAGRAM = 1232
 """The most bytes in an answer by UDP that pass every network unbroken (https://www.dnsflagday.net/2020)."""
+STRANGERS_ANSWERS = 5
+"""Answers in a second that strangers of one network get by UDP (rate-limit in named.conf)."""
 TRANSPORTS = pytest.mark.parametrize("transport", ["udp", "tcp"])
 FROM_THERE = """
 import dns.message, dns.query, dns.rcode, sys
@@ -27,6 +30,101 @@ host, name, transport = sys.argv[1:]
 answer = getattr(dns.query, transport)(dns.message.make_query(name, "A"), host, timeout=5)
 print(dns.rcode.to_text(answer.rcode()), *(data for rrset in answer.answer for data in rrset))
 """
+
+REFUSED_FROM_THERE = """
+import dns.message, socket, sys, time
+host, number = sys.argv[1], int(sys.argv[2])
+name = ".".join(["a" * 60] * 4)  # 261 bytes with it, as long as a question gets
+begin, answers = time.monotonic(), 0
+client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+client.settimeout(0.3)
+client.connect((host, 53))
+for sent in range(1, number + 1):
+    client.send(dns.message.make_query(name, "A").to_wire())
+    if sent % 20:
+        continue
+    client.setblocking(False)
+    try:  # read meanwhile: a buffer that is full drops answers, too
+        while client.recv(4096):
+            answers += 1
+    except BlockingIOError:
+        pass
+client.settimeout(0.3)
+try:
+    while client.recv(4096):
+        answers += 1
+except TimeoutError:
+    pass
+print(answers, time.monotonic() - begin)
+"""
+"""What a stranger sends who floods, and how many answers come in how many seconds."""
+EVERY_KIND_FROM_THERE = """
+import dns.edns, dns.message, dns.tsigkeyring, dns.update, socket, struct, sys
+host, transport, times = sys.argv[1], sys.argv[2], int(sys.argv[3])
+def query(name="example.com", kind="A", kclass="IN", **words):
+    return dns.message.make_query(name, kind, kclass, **words).to_wire()
+plain = query()
+def opcode(number):
+    return plain[:2] + struct.pack("!H", number << 11) + plain[4:]
+signed = dns.message.make_query("example.com", "A")
+signed.use_tsig(dns.tsigkeyring.from_text({"stranger": "AAAA" * 8}))
+kinds = [
+    query(use_edns=0, want_dnssec=True), query(kind="ANY"), query(kind="AXFR"), query(kind="IXFR"), query(kind="TKEY"),
+    query("version.bind", "TXT", "CH"), query("x", "TXT", "HS"), plain[:-2] + b"\\0\\5", plain[:-4] + b"\\0\\0\\0\\1",
+    query("1.0.0.127.in-addr.arpa", "PTR"), *(opcode(number) for number in range(1, 16)),
+    dns.update.Update("example.com").to_wire(), dns.update.Update("127.in-addr.arpa").to_wire(), signed.to_wire(),
+    plain[:12] + bytes([63] + [1] * 63 + [63] + [2] * 63 + [63] + [3] * 63 + [0, 0, 1, 0, 1]),
+    plain[:2] + b"\\x80\\0" + plain[4:], plain[:4] + b"\\0\\2" + plain[6:] + plain[12:], plain[:-3], plain[:12],
+    plain[:5], plain + b"x" * 200, plain[:12] + b"\\xc0\\x0c\\0\\1\\0\\1", query(use_edns=7), bytes(range(256)),
+    query(use_edns=0, options=[dns.edns.GenericOption(10, b"xxx")]),
+    query(use_edns=0, options=[dns.edns.GenericOption(8, b"\\0\\1\\xff\\xff")]),
+]
+for _ in range(times):
+    for wire in kinds:
+        if transport == "udp":
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+                client.sendto(wire, (host, 53))
+        else:
+            with socket.create_connection((host, 53), 5) as client:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # ends by a reset
+                client.sendall(struct.pack("!H", len(wire)) + wire)
+print(times * len(kinds))
+"""
+"""Queries of each opcode and kind that is not answered by a resolver, and malformed ones."""
+FROM_IPV6_ADDRESSES = """
+import dns.message, socket, sys
+query = dns.message.make_query("example.com", "A").to_wire()
+def answers(source, number):
+    received = 0
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as client:
+        client.settimeout(0.3)
+        client.setsockopt(socket.IPPROTO_IPV6, 78, 1)  # IPV6_FREEBIND: the address stands in a route alone
+        client.bind((source, 0))
+        client.connect(("::1", 53))
+        for _ in range(number):
+            client.send(query)
+        try:
+            while client.recv(4096):
+                received += 1
+        except TimeoutError:
+            return received
+# So many that the limit, which is given time to forget, has not done so when the next asks.
+print(answers(sys.argv[1], 200), *(answers(source, 1) for source in sys.argv[2:]))
+"""
+
+
+def logged(own: OwnPod) -> str:
+    """Return all that the DNS server has logged."""
+    log = podman("logs", own.container("dns"))
+    return log.stdout + log.stderr
+
+
+def written_since(own: OwnPod, before: str) -> list[str]:
+    """Return the first lines that it has logged since then, when it has answered another query."""
+    assert data(ask(own.server, new_name())) == {"192.0.2.90"}
+    now = logged(own)
+    assert now.startswith(before)
+    return now.removeprefix(before).splitlines()[:5]
 
 
 def ask(server: Server, name: str, kind: str = "A", transport: str = "udp", kclass: str = "IN") -> dns.message.Message:
@@ -231,6 +329,46 @@ def test_nothing_is_asked_upstream_for_a_stranger(own: OwnPod, outsider: Vantage
     assert not any(upstream.questions(name) for upstream in own.upstreams)
     assert data(ask(own.server, name)) == {"192.0.2.90"}
     assert sum(upstream.questions(name) for upstream in own.upstreams) == 1
+
+
+def test_a_flood_of_refused_queries_writes_nothing_to_the_log_and_is_hardly_answered(
+    own: OwnPod, outsider: Vantage
+) -> None:
+    before = logged(own)
+    answers, seconds = outsider.python(REFUSED_FROM_THERE, own.address, "3000").split()
+    assert written_since(own, before) == []
+    assert int(answers) <= STRANGERS_ANSWERS * (float(seconds) + 2)
+
+
+@TRANSPORTS
+def test_no_query_of_a_stranger_writes_to_the_log(own: OwnPod, outsider: Vantage, transport: str) -> None:
+    before = logged(own)
+    assert int(outsider.python(EVERY_KIND_FROM_THERE, own.address, transport, "5")) >= 200
+    assert written_since(own, before) == []
+
+
+def test_clients_of_the_network_are_not_limited(own: OwnPod, neighbour: Vantage) -> None:
+    script = """
+import dns.message, dns.query, dns.rcode, sys
+queries = [dns.message.make_query(name, "A") for name in ("example.com", "not.example.com") for _ in range(500)]
+print(sum(dns.query.udp(query, sys.argv[1], timeout=5).rcode() != dns.rcode.REFUSED for query in queries))
+"""
+    assert neighbour.python(script, own.address) == "1000"
+
+
+def test_all_addresses_of_an_ipv6_network_are_limited_as_one(own: OwnPod) -> None:
+    # Documentation addresses (RFC 3849), all of them the pod's own for the time of the test.
+    prefix = "2001:db8:53::/48"
+    added = own.inside.run("ip", "-6", "route", "add", "local", prefix, "dev", "lo")
+    assert added.ok, added
+    try:
+        one, same_network, other_network = "2001:db8:53:1::1", "2001:db8:53:1:ffff::2", "2001:db8:53:2::1"
+        told = own.inside.python(FROM_IPV6_ADDRESSES, one, same_network, other_network).split()
+    finally:
+        own.inside.run("ip", "-6", "route", "delete", "local", prefix, "dev", "lo")
+    first, second, third = map(int, told)
+    assert 0 < first <= 2 * STRANGERS_ANSWERS
+    assert (second, third) == (0, 1)
 
 
 @TRANSPORTS

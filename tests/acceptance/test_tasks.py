@@ -112,7 +112,8 @@ def dns_that_does_not_start() -> Iterator[None]:
     """Have the DNS service's image, as current as the one before, be one whose daemon ends at once."""
     image = "localhost/podserve-dns:latest"
     before = images.identifiers([image])[0]
-    podman("build", "--pull=never", "--tag", image, "-", stdin=f'FROM {image}\nENTRYPOINT ["false"]\n')
+    other = f'FROM {image}\nRUN ["ln", "-sf", "/bin/false", "/usr/local/bin/entrypoint"]\n'
+    podman("build", "--pull=never", "--tag", image, "-", stdin=other)
     made = images.identifiers([image])[0]
     try:
         yield

@@ -57,7 +57,12 @@ class FakePodman:
     told: Document = field(
         default_factory=lambda: {
             "version": {"Version": "5.4.2"},
-            "host": {"networkBackend": "netavark", "ociRuntime": {"name": "crun"}, "cgroupVersion": "v2"},
+            "host": {
+                "networkBackend": "netavark",
+                "ociRuntime": {"name": "crun"},
+                "cgroupVersion": "v2",
+                "cgroupControllers": ["memory", "pids"],
+            },
             "store": {"graphRoot": "/"},
         }
     )

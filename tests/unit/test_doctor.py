@@ -19,7 +19,7 @@ from podserve.errors import Interrupted, Problem
 from podserve.manifests import Manifests
 from tests.unit.helpers import FakePodman, chosen
 
-GOOD = host.Podman((5, 4, 2), "netavark", "crun", "v2", Path("/"))
+GOOD = host.Podman((5, 4, 2), "netavark", "crun", "v2", Path("/"), ("memory", "pids"))
 
 
 def examine(
@@ -234,6 +234,19 @@ def test_cgroups_that_crun_refuses_are_a_warning(
     monkeypatch.setattr(host, "hybrid_cgroups", lambda: hybrid)
     (finding,) = examine(monkeypatch, GOOD, "cgroups")
     assert finding.state == state
+
+
+@pytest.mark.parametrize(("rootless", "fix"), [(False, "cgroup_enable=memory"), (True, "Delegate=memory")])
+def test_a_host_that_bounds_no_memory_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch,
+    rootless: bool,  # noqa: FBT001
+    fix: str,
+) -> None:
+    monkeypatch.setattr(host, "rootless", lambda: rootless)
+    (finding,) = examine(monkeypatch, replace(GOOD, controllers=("pids",)), "cgroups")
+    assert finding.state == "warning"
+    assert "the memory of a container may take the host's" in finding.said
+    assert fix in finding.fix
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 import pytest
 
+from podserve.commands import ROOT
+from podserve.manifests import LOG_OPTION
 from tests.unit.helpers import Document, documents
 
 SERVICES = ("apache", "mail", "dns")
@@ -9,6 +11,8 @@ CERTIFICATES, ACCOUNTS = ("certificates", "/data/state/certificates"), ("account
 
 
 POD = documents("podserve.yaml")[0]
+BIND = 5004
+"""The user that named runs as."""
 
 
 def container(name: str) -> Document:
@@ -100,6 +104,30 @@ def test_each_service_has_no_more_rights_than_it_names(service: str) -> None:
     assert not context["allowPrivilegeEscalation"]
     assert context["capabilities"]["drop"] == ["ALL"]
     assert not {"SYS_ADMIN", "NET_ADMIN", "NET_RAW", "SYS_PTRACE"} & set(context["capabilities"]["add"])
+
+
+def test_dns_is_never_root() -> None:
+    context = container("dns")["securityContext"]
+    assert context["runAsUser"] == context["runAsGroup"] == BIND
+    assert context["runAsNonRoot"]
+    assert f"--uid {BIND} --gid bind" in (ROOT / "docker/dns/Containerfile").read_text()
+    assert context["capabilities"]["add"] == ["NET_BIND_SERVICE"]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_each_service_has_a_bound_of_memory_and_of_processes(service: str) -> None:
+    said = container(service)
+    assert said["resources"]["limits"]["memory"].endswith("Mi")
+    program, bound, entrypoint = said["command"]
+    assert (program, entrypoint) == ("prlimit", "entrypoint")
+    assert 500 <= int(bound.removeprefix("--nproc=")) <= 2000
+    assert f'ENTRYPOINT ["{entrypoint}"]' in (ROOT / f"docker/{service}/Containerfile").read_text()
+
+
+@pytest.mark.parametrize("file", ["README.md", "kube/podserve.yaml"])
+def test_the_log_has_a_bound_also_where_the_pod_is_played_by_hand(file: str) -> None:
+    lines = [line for line in (ROOT / file).read_text().splitlines() if "podman kube play" in line]
+    assert [f"--log-opt {LOG_OPTION}" in line for line in lines if "--configmap" in line] == [True]
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -8,7 +8,7 @@ from podserve import host, network
 from podserve.commands import Result
 from tests.unit.helpers import chosen
 
-GOOD = host.Podman((5, 4, 2), "netavark", "crun", "v2", Path("/"))
+GOOD = host.Podman((5, 4, 2), "netavark", "crun", "v2", Path("/"), ("memory", "pids"))
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ from typing import Any
 import bcrypt
 import pytest
 
-from podserve import pod
+from podserve import endpoints, homes, host, images, network, pod, volumes
 from podserve.accounts import Accounts
+from podserve.certificates import renewal
 from podserve.commands import Result
 from podserve.errors import Problem
 from podserve.folder import Folder
@@ -52,6 +53,46 @@ def test_a_pod_that_an_up_played_is_replaced(calls: list[str], tmp_path: Path) -
     own = Manifests(chosen(domain="example.org"))
     pod._replace(own, own.images, PLAYED)
     assert [call.split()[:2] for call in calls] == [["pod", "rm"], ["kube", "play"]]
+    assert " --log-opt max-size=50mb " in calls[-1]
+
+
+def bounds(manifests: Manifests) -> list[str]:
+    """Return the bounds of memory that documents give their containers, an empty text for none."""
+    containers = manifests.pod["spec"]["containers"]
+    return [container.get("resources", {}).get("limits", {}).get("memory", "") for container in containers]
+
+
+@pytest.mark.parametrize(
+    ("controllers", "memory", "expected"),
+    [
+        (("memory",), 2**40, bounds(Manifests(chosen()))),
+        (("memory",), 2**30, ["512Mi", "512Mi", "256Mi"]),  # on a small host no container may take more than half
+        (("pids",), 2**40, [""] * 3),
+    ],
+)
+@pytest.mark.usefixtures("calls")
+def test_a_pod_has_bounds_of_memory_where_the_host_can_give_them(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    controllers: tuple[str, ...],
+    memory: int,
+    expected: list[str],
+) -> None:
+    for module, name in [(network, "ensure"), (volumes, "ensure"), (renewal, "provide"), (homes, "ensure")]:
+        monkeypatch.setattr(module, name, lambda *_: None)
+    told = host.Podman((5, 4, 2), "netavark", "crun", "v2", Path("/"), controllers)
+    monkeypatch.setattr(host, "podman", lambda: told)
+    monkeypatch.setattr(host, "memory", lambda: memory)
+    monkeypatch.setattr(images, "identifiers", lambda _: ["1", "2", "3"])
+    monkeypatch.setattr(volumes, "folder", lambda _: tmp_path)
+    monkeypatch.setattr(pod, "ensure_postmaster", lambda *_: ("", ""))
+    monkeypatch.setattr(pod, "_renewed", lambda _: [])
+    monkeypatch.setattr(pod, "_inspect", lambda _: {})
+    monkeypatch.setattr(endpoints, "line_problem", lambda _: "")
+    pod.up(chosen())
+    played = Manifests.read(tmp_path / "podserve-simple/applied")
+    assert played
+    assert bounds(played) == expected
 
 
 def test_the_lock_of_another_users_pod_is_told_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from podserve.folder import Folder
 from podserve.manifests import Manifests
 from tests.unit.helpers import FakePodman, chosen
 
-GOOD = host.Podman((5, 4, 2), "netavark", "crun", "v2", Path("/"))
+GOOD = host.Podman((5, 4, 2), "netavark", "crun", "v2", Path("/"), ("memory", "pids"))
 
 
 @pytest.fixture
@@ -75,6 +75,7 @@ def test_a_users_units_need_no_bridge_and_wait_for_nothing(
     assert played["Quadlet"]["DefaultDependencies"] == "false"
     assert "After" not in played["Unit"]
     assert "LogDriver" not in played["Kube"]
+    assert played["Kube"]["PodmanArgs"] == "--log-opt max-size=50mb"
     assert systemd.installed(chosen())
     assert not systemd.journalled(chosen())
     assert not (tmp_path / "containers/systemd/podserve-simple.network").exists()
@@ -105,6 +106,7 @@ def test_up_gives_the_timer_of_a_pod_that_runs_the_settings_of_now(
     for module, name in [(network, "ensure"), (volumes, "ensure"), (renewal, "provide"),
                          (pod, "wait_until_answering"), (homes, "ensure")]:  # fmt: skip
         monkeypatch.setattr(module, name, lambda *_: None)
+    monkeypatch.setattr(host, "podman", lambda: GOOD)
     monkeypatch.setattr(images, "identifiers", lambda _: ["1", "2", "3"])
     monkeypatch.setattr(volumes, "folder", lambda _: Folder.at(tmp_path))
     monkeypatch.setattr(pod, "ensure_postmaster", lambda *_: ("", ""))
