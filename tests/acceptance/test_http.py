@@ -290,6 +290,13 @@ def test_each_request_is_logged(own: OwnPod, since: float, port: int, status: in
     assert line.endswith('"a-test"')
 
 
+def test_what_a_client_says_of_itself_is_logged_in_a_few_hundred_bytes(own: OwnPod, since: float) -> None:
+    path, long = f"/{token()}", b"\xff" * 8000
+    with own.server.http() as client:
+        client.get(path, headers={"User-Agent": long, "Referer": long})
+    assert len(own.wait_for_log("apache", path, since)) < 2000
+
+
 BEHIND_A_LOGIN = ("/webdav/", "/webdav//", "/%77ebdav/", "/webdav/home/{}/", "/git/", "/git//", "/git", "/webdav")
 """Addresses of files and repositories, those of an account's own folder among them."""
 
