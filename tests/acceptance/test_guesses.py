@@ -180,7 +180,7 @@ def test_guesses_from_the_gateways_address_slow_nobody_on_mail(server: Server, a
     begin = time.monotonic()
     with server.imap(alice), server.submission(alice), server.pop3(alice):
         pass
-    assert time.monotonic() - begin < 2, "after one wrong password each of them would wait 4 s"
+    assert time.monotonic() - begin < 4, "after one wrong password each of them would wait 4 s"
 
 
 SASL = {
@@ -226,7 +226,7 @@ def test_logins_that_cannot_be_looked_up_slow_nobody_at_the_gateways_address(ser
     begin = time.monotonic()
     with server.imap(alice), server.submission(alice), server.pop3(alice):
         pass
-    assert time.monotonic() - begin < 2, "after a login that failed each of them would wait 4 s"
+    assert time.monotonic() - begin < 4, "after a login that failed each of them would wait 4 s"
 
 
 def test_a_login_that_cannot_be_looked_up_slows_its_address_outside(alice: Account, clients: list[Client]) -> None:
