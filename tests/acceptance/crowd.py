@@ -14,9 +14,10 @@ PATIENCE = 10.0
 """Seconds to wait for one answer."""
 
 
-def _open(stack: contextlib.ExitStack, host: str, port: int) -> bool:
+def _open(stack: contextlib.ExitStack, host: str, port: int, source: str) -> bool:
     """Open one more connection, and return whether something is said on it that is no refusal."""
-    client = stack.enter_context(socket.create_connection((host, port), timeout=PATIENCE))
+    own = (source, 0) if source else None
+    client = stack.enter_context(socket.create_connection((host, port), timeout=PATIENCE, source_address=own))
     if port == 443:
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -25,14 +26,16 @@ def _open(stack: contextlib.ExitStack, host: str, port: int) -> bool:
     return client.recv(100).startswith((b"220 ", b"HTTP/1.1 200"))
 
 
-def served(host: str, port: int, many: int) -> int:
-    """Open so many connections, keep them all, and return how many are served."""
-    count = 0
+def served(host: str, port: int, many: int, *sources: str) -> list[int]:
+    """Open so many connections from each address, keep them all, and return how many are served of each."""
+    counts = []
     with contextlib.ExitStack() as stack:
-        for _ in range(many):
-            with contextlib.suppress(OSError):
-                count += _open(stack, host, port)
-    return count
+        for source in sources or ("",):
+            counts.append(0)
+            for _ in range(many):
+                with contextlib.suppress(OSError):
+                    counts[-1] += _open(stack, host, port, source)
+    return counts
 
 
 async def _hold(host: str, port: int, source: str, end: asyncio.Event) -> bool:
@@ -64,6 +67,6 @@ async def held(host: str, crowds: list[tuple[int, str, int]], seconds: float) ->
 
 if __name__ == "__main__":
     if sys.argv[2].isdecimal():
-        print(served(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
+        print(json.dumps(served(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:])))
     else:
         print(json.dumps(asyncio.run(held(sys.argv[1], json.loads(sys.argv[2]), float(sys.argv[3])))))
