@@ -95,15 +95,13 @@ def test_the_addresses_of_an_ipv6_network_share_their_connections(
     assert json.loads(served) == [15, LIMITS[port] - 15, 15]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     "crowds",
     [
         pytest.param([(25, 0, 50), (25, 1, 50)], id="smtp"),
-        pytest.param([(587, 0, 50), (587, 1, 50)], id="submission"),
         pytest.param([(143, 0, 450)], id="imap"),
-        pytest.param([(993, 0, 450)], id="imaps"),
-        pytest.param([(995, 0, 450)], id="pop3s"),
-        pytest.param([(25, 0, 50), (25, 1, 50), (587, 0, 50), (143, 1, 450), (993, 0, 450), (995, 1, 450)], id="all"),
+        pytest.param([(587, 0, 50), (587, 1, 50), (993, 0, 450), (995, 1, 450)], id="others"),
     ],
 )
 def test_silent_strangers_restart_nothing_and_keep_nobody_waiting(
@@ -122,7 +120,7 @@ def test_silent_strangers_restart_nothing_and_keep_nobody_waiting(
             took.append(json.loads(outsider.python(VISIT, visitor)))
     assert sum(json.loads(crowd_of_strangers.result())) >= min(many for _, _, many in crowds) / 3, "they were there"
     assert all(probed)
-    assert len(probed) > 2
+    assert len(probed) > 1
     slow = {port: worst for port in took[0] if (worst := max(each[port] for each in took)) > SOON}
     assert not slow
     assert started(own, "mail") == since
