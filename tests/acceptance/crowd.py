@@ -1,9 +1,11 @@
-"""How many connections of one client are served at once.
+"""How many connections of one client are served at once, and many that are held without a word.
 
 It is a script, too, that needs the standard library alone: Vantage.python is given its text, to try from elsewhere.
 """
 
+import asyncio
 import contextlib
+import json
 import socket
 import ssl
 import sys
@@ -12,9 +14,10 @@ PATIENCE = 10.0
 """Seconds to wait for one answer."""
 
 
-def _open(stack: contextlib.ExitStack, host: str, port: int) -> bool:
+def _open(stack: contextlib.ExitStack, host: str, port: int, source: str) -> bool:
     """Open one more connection, and return whether something is said on it that is no refusal."""
-    client = stack.enter_context(socket.create_connection((host, port), timeout=PATIENCE))
+    own = (source, 0) if source else None
+    client = stack.enter_context(socket.create_connection((host, port), timeout=PATIENCE, source_address=own))
     if port == 443:
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -23,15 +26,47 @@ def _open(stack: contextlib.ExitStack, host: str, port: int) -> bool:
     return client.recv(100).startswith((b"220 ", b"HTTP/1.1 200"))
 
 
-def served(host: str, port: int, many: int) -> int:
-    """Open so many connections, keep them all, and return how many are served."""
-    count = 0
+def served(host: str, port: int, many: int, *sources: str) -> list[int]:
+    """Open so many connections from each address, keep them all, and return how many are served of each."""
+    counts = []
     with contextlib.ExitStack() as stack:
-        for _ in range(many):
-            with contextlib.suppress(OSError):
-                count += _open(stack, host, port)
-    return count
+        for source in sources or ("",):
+            counts.append(0)
+            for _ in range(many):
+                with contextlib.suppress(OSError):
+                    counts[-1] += _open(stack, host, port, source)
+    return counts
+
+
+async def _hold(host: str, port: int, source: str, end: asyncio.Event) -> bool:
+    """Connect and say nothing, again whenever the server ends the connection; return whether one is open at the end."""
+    while not end.is_set():
+        with contextlib.suppress(OSError):
+            reader, writer = await asyncio.open_connection(host, port, local_addr=(source, 0))
+            left = asyncio.ensure_future(reader.read())
+            await asyncio.wait((left, over := asyncio.ensure_future(end.wait())), return_when=asyncio.FIRST_COMPLETED)
+            for task in (left, over):
+                task.cancel()
+            writer.transport.abort()
+            if end.is_set():
+                return True
+        await asyncio.sleep(0.5)
+    return False
+
+
+async def held(host: str, crowds: list[tuple[int, str, int]], seconds: float) -> list[int]:
+    """Keep for so long `many` silent connections to each `port` from each `source`; return how many are open then."""
+    end = asyncio.Event()
+    asyncio.get_running_loop().call_later(seconds, end.set)
+
+    async def crowd(port: int, source: str, many: int) -> int:
+        return sum(await asyncio.gather(*(_hold(host, port, source, end) for _ in range(many))))
+
+    return await asyncio.gather(*(crowd(*each) for each in crowds))
 
 
 if __name__ == "__main__":
-    print(served(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
+    if sys.argv[2].isdecimal():
+        print(json.dumps(served(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:])))
+    else:
+        print(json.dumps(asyncio.run(held(sys.argv[1], json.loads(sys.argv[2]), float(sys.argv[3])))))

@@ -1,5 +1,7 @@
 """Who guesses passwords: shut off, while others are served, those among them who have the gateway's address."""
 
+import base64
+import contextlib
 import imaplib
 import json
 import smtplib
@@ -85,10 +87,10 @@ class Client:
         """Return the status of each answer."""
         return [status for status, _, _ in self.ask(path, login, times)]
 
-    def log_in(self, kind: str, account: Account) -> tuple[bool, float]:
+    def log_in(self, kind: str, account: Account, host: str = "") -> tuple[bool, float]:
         """Log in by `imap`, `pop3` or `submission`; return whether that was let in, and the seconds it took."""
         server = self.own.server
-        what = (self.address, kind, self.own.address, server.domain, server.authority, account.address,
+        what = (self.address, kind, host or self.own.address, server.domain, server.authority, account.address,
                 account.password)  # fmt: skip
         said, seconds = json.loads(self.place.python(LOG_IN, json.dumps(what)))
         assert said == "in" or "authentication fail" in said.lower(), said
@@ -206,13 +208,91 @@ def test_a_guesser_on_mail_is_slowed_on_all_of_it_and_nobody_else(alice: Account
 
 @pytest.mark.usefixtures("own")  # to another's server, this is a guesser's address like any
 def test_guesses_from_the_gateways_address_slow_nobody_on_mail(server: Server, alice: Account) -> None:
-    begin = time.monotonic()
     for number in range(3):
         wrong = Account(alice.address, f"guess {number}")
         with pytest.raises(smtplib.SMTPAuthenticationError), server.submission(wrong):
             pass
         with pytest.raises(imaplib.IMAP4.error), server.imap(wrong):
             pass
+    begin = time.monotonic()
     with server.imap(alice), server.submission(alice), server.pop3(alice):
         pass
-    assert time.monotonic() - begin < 6, "one wrong password alone would take 2 s"
+    assert time.monotonic() - begin < 4, "after one wrong password each of them would wait 4 s"
+
+
+SASL = {
+    "another's identity": "{local}\0{local}\0secret",
+    "an unknown identity": "nobody\0{local}\0secret",
+    "an identity alone": "{local}\0\0",
+    "no name": "\0\0secret",
+    "a space": "\0two words\0secret",
+    "a variable": "\0%{{env:PATH}}\0secret",
+    "a path": "\0../../etc/passwd\0secret",
+    "letters that are not ASCII": "\0jürgen@example.com\0secret",
+    "a line break in the name": "\0a\nb\0secret",
+    "a line break in the password": "\0{local}\0a\nb",
+    "a tab in the password": "\0{local}\0a\tb",
+    "one part": "{local}",
+    "two parts": "{local}\0secret",
+    "four parts": "\0{local}\0secret\0more",
+    "nothing": "",
+    "a long name": "\0" + "a" * 3000 + "\0secret",
+}
+"""What a client may hand over to log in (RFC 4616), and cannot be looked up or read."""
+
+
+def fail_to_log_in(server: Server, account: Account) -> None:
+    """Hand over each of these at once, to 587 and, by twos, to 143, and return when each was refused."""
+    said = [base64.b64encode(text.format(local=account.address).encode()).decode() or "=" for text in SASL.values()]
+    said += ["!!!", "=A=="]
+    with contextlib.ExitStack() as stack:
+        smtp = [stack.enter_context(server.smtp(port=587)) for _ in said]
+        for client, words in zip(smtp, said, strict=True):
+            client.putcmd("AUTH", f"PLAIN {words}")
+        imap = [stack.enter_context(server.plain_imap()) for _ in said]
+        for connected, words in zip(imap, said, strict=True):
+            connected.starttls(server.context())
+            connected.send(f"a AUTHENTICATE PLAIN {words}\r\n".encode())
+        assert [client.getreply()[0] // 100 for client in smtp] == [5] * len(said)
+        assert {connected.readline().split()[1] for connected in imap} <= {b"NO", b"BAD"}
+
+
+@pytest.mark.usefixtures("own")  # to another's server, this is a guesser's address like any
+def test_logins_that_cannot_be_looked_up_slow_nobody_at_the_gateways_address(server: Server, alice: Account) -> None:
+    fail_to_log_in(server, alice)
+    begin = time.monotonic()
+    with server.imap(alice), server.submission(alice), server.pop3(alice):
+        pass
+    assert time.monotonic() - begin < 4, "after a login that failed each of them would wait 4 s"
+
+
+def test_a_login_that_cannot_be_looked_up_slows_its_address_outside(alice: Account, clients: list[Client]) -> None:
+    guesser, other = clients
+    for number in range(2):
+        assert guesser.log_in("imap", Account("two%words", f"guess {number}"))[0] is False
+    assert guesser.log_in("submission", alice)[1] > 4
+    assert other.log_in("submission", alice)[1] < 2
+
+
+def test_guesses_of_one_address_of_an_ipv6_network_slow_all_of_it(
+    own: OwnPod, outsider: Vantage, alice: Account
+) -> None:
+    inside, server = own.inside, "2001:db8:77::1"
+    guesser, neighbour, other = "2001:db8:77:1::1", "2001:db8:77:1:ffff::2", "2001:db8:78:1::1"
+    linked = outsider.run("ip", "link", "add", "six", "type", "veth", "peer", "name", "six", "netns", inside.process)
+    assert linked.ok, linked
+    try:
+        for place, addresses in ((inside, [server]), (outsider, [guesser, neighbour, other])):
+            assert place.run("ip", "link", "set", "six", "up").ok
+            for address in addresses:
+                assert place.run("ip", "address", "add", f"{address}/32", "dev", "six", "nodad").ok
+
+        def log_in(address: str, password: str) -> tuple[bool, float]:
+            client = Client(outsider, address, own)
+            return client.log_in("imap", Account(alice.address, password), host=server)
+
+        assert [log_in(guesser, f"guess {number}")[0] for number in range(2)] == [False, False]
+        assert log_in(neighbour, "guess")[1] > 8
+        assert log_in(other, alice.password)[1] < 2
+    finally:
+        outsider.run("ip", "link", "delete", "six")

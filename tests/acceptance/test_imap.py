@@ -205,6 +205,71 @@ def test_tls_1_1_is_refused(server: Server, port: int, starttls: str) -> None:
     assert "alert protocol version" in refusal_of_tls_1_1(server, port, starttls)
 
 
+NAMES = {
+    "one": ["<a@b>" * 20000],
+    "many": ["<a@b>" * 6000] * 300,
+    "of other letters": [" ".join(f"<{number}@b>" for number in range(9000))],
+}
+"""What References of a letter may hold, each in a header of its own."""
+
+
+@pytest.mark.parametrize("references", NAMES.values(), ids=NAMES)
+def test_a_letter_with_many_references_breaks_no_mailbox(
+    server: Server, own: OwnPod, new_account: Account, since: float, references: list[str]
+) -> None:
+    subject, many = token(), 5
+    head = "".join(f"References: {names}".replace("><", ">\r\n <") + "\r\n" for names in references)
+    with server.smtp() as client:
+        for number in range(many):
+            client.sendmail(STRANGER, new_account.address, f"Subject: {subject}{number}\r\n{head}\r\nHi.\r\n".encode())
+    for number in range(many):
+        arrived(server, new_account, f"{subject}{number}")
+    with server.imap(new_account) as mailbox:
+        mailbox.select_folder("INBOX")
+        for algorithm in ("REFERENCES", "REFS", "ORDEREDSUBJECT"):
+            assert mailbox.thread(algorithm)
+        assert len(mailbox.sort("SUBJECT")) == many
+    assert "Out of memory" not in own.logs(since)
+
+
+HEAD = f"From: {STRANGER}\r\nSubject: {{subject}}\r\nMIME-Version: 1.0\r\nContent-Type: {{type}}\r\n\r\n"
+PARTS = {
+    "10,000 parts": ("multipart/mixed; boundary=b", "--b\r\n\r\nx\r\n" * 10000),
+    "parts in parts": ("multipart/mixed; boundary=b0", "".join(
+        f"--b{number}\r\nContent-Type: multipart/mixed; boundary=b{number + 1}\r\n\r\n" for number in range(1000))),
+    "letters in letters": ("message/rfc822", "Subject: a\r\nContent-Type: message/rfc822\r\n\r\n" * 1000),
+    "a large text": ("text/plain; charset=utf-8", ("word " * 180 + "\r\n") * 30000),
+    "10,000 headers": ("text/plain", ""),
+    "10,000 addresses": ("text/plain", ""),
+}  # fmt: skip
+"""Letters that are costly to read: their type, and what follows."""
+ALSO = {"10,000 headers": "".join(f"X-{number}: y\r\n" for number in range(10000)),
+        "10,000 addresses": "To: " + ",\r\n ".join(f"a{number}@b" for number in range(10000)) + "\r\n"}  # fmt: skip
+"""What such a letter has in its head, too."""
+
+
+@pytest.mark.parametrize("kind", PARTS)
+def test_a_letter_that_is_costly_to_read_breaks_no_mailbox(
+    server: Server, own: OwnPod, new_account: Account, since: float, kind: str
+) -> None:
+    subject, (mime, body) = token(), PARTS[kind]
+    with server.smtp() as client:
+        head = ALSO.get(kind, "") + HEAD.format(subject=subject, type=mime)
+        client.sendmail(STRANGER, new_account.address, (head + body).encode())
+    arrived(server, new_account, subject)
+    with server.imap(new_account) as mailbox:
+        mailbox.select_folder("INBOX")
+        found = mailbox.search(["SUBJECT", subject])
+        for item in ("ENVELOPE", "BODYSTRUCTURE", "BODY", "PREVIEW"):
+            assert list(mailbox.fetch(found, [item])) == found
+        assert mailbox.search(["BODY", token()]) == mailbox.search(["TEXT", token()]) == []
+        assert mailbox.sort("FROM", ["SUBJECT", subject]) == found
+        assert mailbox.thread("REFERENCES")
+    with server.pop3(new_account) as pop:
+        assert pop.top(1, 0)
+    assert "Out of memory" not in own.logs(since)
+
+
 def test_mail_lies_in_the_accounts_folder_for_its_owner_alone(
     server: Server, own: OwnPod, new_account: Account
 ) -> None:

@@ -1,7 +1,9 @@
 """Port 25: mail from elsewhere to this domain's accounts, and no other mail."""
 
+import base64
 import inspect
 import json
+import os
 import smtplib
 import ssl
 from collections.abc import Iterator
@@ -43,6 +45,8 @@ ELSEWHERE = (
 """The ways, since sendmail's first days, to ask a server to carry mail on: the classic tests for an open relay."""
 
 SENDERS = ("", STRANGER, "invented@{domain}", "{local}", "postmaster@{domain}", "postmaster", "root@localhost")
+LONGEST_HEADER = 32768
+"""Bytes of a header (main.cf.static); what is beyond is cut off."""
 HELOS = ("client.example.com", "[127.0.0.1]", "{domain}")
 
 
@@ -169,7 +173,9 @@ def test_mail_to_nobody_is_refused(server: Server, alice: Account, recipient: st
 @pytest.mark.parametrize(
     "sender",
     ["{local}", "{user}@{domain}", "postmaster@{domain}", "{tagged}", "{upper}", "{name}", '"{name}"@{domain}',
-     "@example.com:{local}", "{name}%{domain}", "{user}@mail.{domain}"],
+     "@example.com:{local}", "{name}%{domain}", "{user}@mail.{domain}", "{local}.", "{name}@[127.0.0.1]",
+     "{name}@[198.51.100.1]", "{name}@[IPv6:::1]", '"{local}"@[127.0.0.1]', "{name}@MAIL.{domain}",
+     '"{local}"', "{domain}!{name}", "{name}%{domain}@[127.0.0.1]", "@[127.0.0.1]:{local}", "{name}%[127.0.0.1]"],
 )  # fmt: skip
 def test_a_sender_of_our_own_is_refused_without_login(
     client: smtplib.SMTP, server: Server, alice: Account, sender: str
@@ -180,6 +186,47 @@ def test_a_sender_of_our_own_is_refused_without_login(
         upper=alice.address.upper(), name=name,
     )  # fmt: skip
     assert answer(client, sender, alice.address) == 554
+
+
+@pytest.mark.parametrize("sender", ["root@localhost", "{name}@{label}", "someone@example", "{name}@[{domain}]"])
+def test_a_sender_without_a_whole_domain_is_refused(
+    client: smtplib.SMTP, server: Server, alice: Account, sender: str
+) -> None:
+    label, _, _ = server.domain.partition(".")
+    assert answer(client, sender.format(name=alice.local_part, label=label, domain=server.domain), alice.address) in {
+        501,
+        504,
+    }
+
+
+def test_nobody_is_sent_a_receipt_for_a_strangers_letter(server: Server, own: OwnPod, alice: Account) -> None:
+    victim, subject = f"{token()}@example.com", token()
+    with server.smtp() as client:
+        assert not client.has_extn("dsn")
+        assert not client.has_extn("etrn")
+        for words in ("RET=FULL", "RET=HDRS", "ENVID=a"):
+            assert client.docmd("MAIL", f"FROM:<{victim}> {words}")[0] // 100 == 5, words
+        assert client.docmd("MAIL", f"FROM:<{victim}>")[0] == 250
+        for words in ("NOTIFY=SUCCESS", "NOTIFY=SUCCESS,FAILURE,DELAY", "notify=success", "ORCPT=rfc822;a@example.com"):
+            assert client.docmd("RCPT", f"TO:<{alice.address}> {words}")[0] // 100 == 5, words
+        assert client.docmd("RCPT", f"TO:<{alice.address}>")[0] == 250
+        code, _ = client.data(f"From: {victim}\r\nReturn-Receipt-To: {victim}\r\nSubject: {subject}\r\n\r\nHi.\r\n")
+        assert code == 250
+    assert arrived(server, alice, subject)
+    assert queued(own, victim) == []
+
+
+def test_a_header_without_end_is_cut_off(server: Server, alice: Account) -> None:
+    subject = token()
+    names = "\r\n ".join(f"<{number}@example.com>" for number in range(5000))
+    with server.smtp() as client:
+        client.sendmail(
+            STRANGER, alice.address, f"Subject: {subject}\r\nReferences: {names}\r\nX-Last: there\r\n\r\nHi.\r\n"
+        )
+    content = arrived(server, alice, subject)
+    received = message_from_bytes(content)
+    assert len(received["References"].replace("\r\n", "\n")) <= LONGEST_HEADER
+    assert (received["X-Last"], received.get_payload()) == ("there", "Hi.\r\n")
 
 
 def test_relay_is_refused_to_clients_of_this_host(server: Server, alice: Account) -> None:
@@ -298,3 +345,42 @@ def test_commands_ahead_of_their_turn_are_refused(server: Server) -> None:
     with smtplib.SMTP(server.host, 25, timeout=10) as client:
         client.send(f"EHLO client.example.com\r\nMAIL FROM:<{STRANGER}>\r\n")
         assert client.getreply()[0] // 100 == 5
+
+
+STRANGE_NAMES = (
+    "two {domain}@{domain}", "@{domain} {local}", "..@{domain}", ".@{domain}", "../x@{domain}", "x@..", "x@.postfix",
+    "%{{env:PATH}}@{domain}", "a/b@{domain}", "x@{domain}@{domain}",
+)  # fmt: skip
+"""What may stand before the colon of an account's line and is no account."""
+
+
+def test_a_strange_line_in_the_accounts_file_gives_nobody_mail(own: OwnPod, server: Server, alice: Account) -> None:
+    file = own.folder("accounts") / "passwd"
+    text, marker = file.read_text(), f"{token()}@{server.domain}"
+    secret = next(line.partition(":")[2] for line in text.splitlines() if line.startswith(alice.address))
+    strange = [name.format(domain=server.domain, local=alice.address) for name in STRANGE_NAMES]
+
+    def put(lines: str) -> None:
+        new = file.with_name("passwd.test")
+        new.write_text(lines)
+        new.chmod(file.stat().st_mode)
+        os.chown(new, file.stat().st_uid, file.stat().st_gid)
+        new.rename(file)
+
+    def known() -> None:
+        with server.smtp() as client:
+            if answer(client, STRANGER, marker) != 250:
+                raise NotYet("the last line is not in use")
+
+    put(text + "".join(f"{name}:{secret}\n" for name in (*strange, marker)))
+    try:
+        wait_until(known, 5, "the accounts file to be in use")
+        for recipient in (*strange, "two", f"two@{server.domain}", f"{token()}@{server.domain}"):
+            with server.smtp() as client:
+                assert answer(client, STRANGER, recipient) // 100 == 5, recipient
+        for name in strange:
+            plain = base64.b64encode(f"\0{name}\0{alice.password}".encode()).decode()
+            with server.smtp(port=587) as client:
+                assert client.docmd("AUTH", f"PLAIN {plain}")[0] == 535, name
+    finally:
+        put(text)

@@ -142,7 +142,8 @@ def test_a_login_sends_as_itself(client: smtplib.SMTP, server: Server, alice: Ac
     "sender",
     ["someone@example.com", "nobody@{domain}", "postmaster@{domain}", "postmaster", "abuse@{domain}",
      "{name}@sub.{domain}", "{name}@mail.{domain}", "{name}@example.com", "{name}+tag@example.com",
-     '"{name}@{domain}"@example.com', "@{domain}:someone@example.com", "nobody+{name}@{domain}"],
+     '"{name}@{domain}"@example.com', "@{domain}:someone@example.com", "nobody+{name}@{domain}", "{name}@[127.0.0.1]",
+     "{name}@localhost", "{name}%{domain}@example.com", "@example.com:nobody@{domain}", "{name}@[198.51.100.1]"],
 )  # fmt: skip
 def test_a_login_sends_as_nobody_else(client: smtplib.SMTP, server: Server, alice: Account, sender: str) -> None:
     sender = sender.format(name=alice.local_part, domain=server.domain)
@@ -155,6 +156,14 @@ def test_a_login_sends_as_no_other_account(
 ) -> None:
     sender = sender.format(local=bob.address, name=bob.local_part, domain=server.domain, upper=bob.address.upper())
     assert answer(client, sender, alice.address) == 553
+
+
+def test_a_login_is_sent_the_receipts_that_it_asks_for(server: Server, new_account: Account) -> None:
+    with server.submission(new_account) as client:
+        assert client.has_extn("dsn")
+        client.sendmail(new_account.address, new_account.address, b"Subject: a\r\n\r\nHi.\r\n", ["RET=HDRS"],
+                            ["NOTIFY=SUCCESS"])  # fmt: skip
+    assert b"Successful Mail Delivery Report" in arrived(server, new_account, "Successful Mail Delivery Report")
 
 
 @pytest.mark.parametrize("name", ["postmaster", "abuse"])

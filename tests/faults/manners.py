@@ -14,11 +14,11 @@ SECTION = "manners"
 HOLD = {"silent": 55.0, "drip": 30.0, "flood": 20.0}
 """Seconds after which a connection that is still open counts as held. (One that says nothing to Apache is kept by Linux
 for 30 s, TCP_DEFER_ACCEPT, and then by Apache for up to 20 s.)"""
-RIGHTFULLY_HELD = {25: 50, 587: 50, 143: 150, 993: 150, 995: 150}
-"""How many may be held for longer. Postfix gives each command 5 minutes (RFC 5321, 4.5.3.2.7), to 50 clients of an
-address; Dovecot 3 minutes for a login, to 400 clients of IMAP and 200 of POP3: beyond, the oldest end."""
+RIGHTFULLY_HELD = {25: 20, 587: 20, 143: 150, 993: 150, 995: 150}
+"""How many may be held for longer. Postfix gives each command 5 minutes (RFC 5321, 4.5.3.2.7), to 20 clients of an
+address; Dovecot 3 minutes for a login, to 5,000 clients: beyond, the oldest end."""
 WORST = 10.0
-"""Seconds that others' exchanges may take meanwhile: Dovecot makes a process for each who connects."""
+"""Seconds that others' exchanges may take meanwhile."""
 KINDS = {"silent": 150, "drip": 40, "flood": 5}
 """How clients are rude, and how many at once on each port."""
 

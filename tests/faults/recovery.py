@@ -188,6 +188,7 @@ KINDS = (
         for name in ("auth", "imap-login", "imap", "imap-hibernate", "pop3-login", "lmtp", "anvil", "config", "log")
     ),
     Kind("mail", ("dovecot/stats",), DOVECOT, Scene.letter),
+    Kind("mail", ("penalties",), DOVECOT, Scene.letter),
     Kind("mail", ("s6-supervise dovecot", "dovecot"), DOVECOT, Scene.letter),
 )
 

@@ -86,7 +86,7 @@ def test_no_service_is_given_the_authoritys_key() -> None:
 @pytest.mark.parametrize("probe", ["livenessProbe", "readinessProbe"])
 @pytest.mark.parametrize(
     ("service", "checks"),
-    [("apache", ("http", "http")), ("mail", ("mail", "mail")), ("dns", ("dns-alive", "dns-ready"))],
+    [("apache", ("http", "http")), ("mail", ("mail-alive", "mail")), ("dns", ("dns-alive", "dns-ready"))],
 )
 def test_each_service_is_probed_every_3_seconds_and_fails_after_5(
     service: str, checks: tuple[str, str], probe: str
