@@ -293,7 +293,7 @@ def test_each_request_is_logged(own: OwnPod, since: float, port: int, status: in
 def test_what_a_client_says_of_itself_is_logged_in_a_few_hundred_bytes(own: OwnPod, since: float) -> None:
     path, long = f"/{token()}", b"\xff" * 8000
     with own.server.http() as client:
-        client.get(path, headers={"User-Agent": long, "Referer": long})
+        client.get(path, headers={b"User-Agent": long, b"Referer": long})
     assert len(own.wait_for_log("apache", path, since)) < 2000
 
 
