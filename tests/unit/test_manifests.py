@@ -23,6 +23,7 @@ DIFFERENT = {
     "mail_host": "mx.example.org",
     "postmaster": "alice",
     "message_size_limit": "1000000",
+    "push_size_limit": "2000000",
     "forwarders": "9.9.9.9",
     "dnssec": "yes",
 }
