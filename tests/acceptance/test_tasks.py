@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import dns.message
@@ -141,8 +142,8 @@ def test_changed_settings_are_in_use_after_up(own: OwnPod, alice: Account, tmp_p
     repository, git = make(own, tmp_path / "work"), Git(own.server, alice)
     git.commit(repository.work, "Large", {"large": os.urandom(200_000)})
     push = ("-C", str(repository.work), "push", git.url(repository.name), "main")
-    limits = {"INVOKE_MESSAGE_SIZE_LIMIT": "1000000", "INVOKE_PUSH_SIZE_LIMIT": "100000"}
-    up = own.invoke("up", **limits, INVOKE_DNSSEC="yes", INVOKE_POSTMASTER=name)
+    changed = partial(own.invoke, "up", INVOKE_MESSAGE_SIZE_LIMIT="1000000", INVOKE_PUSH_SIZE_LIMIT="100000")
+    up = changed(INVOKE_DNSSEC="yes", INVOKE_POSTMASTER=name)
     made = re.search(rf"Log in as\s+({name}@\S+) with\s+the\s+password\s+(\S+)", up.stdout)
     assert made, up
     postmaster = Account(made[1], made[2])
