@@ -22,6 +22,8 @@ from tests.acceptance.test_git import MEGABYTE, PUSH, command, watched_memory
 
 PAGE = 20
 """Seconds that a page of GitWeb's may take: $page_time in gitweb.conf."""
+AT_ONCE = 24
+"""Fetches and pushes at once: git.conf."""
 LEVELS = 7
 """A tree of 10 entries, all the same tree of 10, and so on: 10 million paths in 9 objects."""
 
@@ -282,6 +284,28 @@ def test_what_is_asked_for_in_a_fetch_is_small(own: OwnPod, public: Repository) 
     assert answer.status_code == 413
 
 
+def test_so_many_fetches_run_at_once_and_no_more(own: OwnPod, public: Repository) -> None:
+    path, kind = f"/git/{public.name}/git-upload-pack", {"Content-Type": "application/x-git-upload-pack-request"}
+    head = f"POST {path} HTTP/1.1\r\nHost: {own.server.domain}\r\nContent-Type: {kind['Content-Type']}\r\n"
+
+    def all_run() -> None:
+        if (running := len(_running(own, "git-http-backen"))) < AT_ONCE:
+            raise NotYet(f"{running} run")
+
+    def taken() -> None:
+        if (status := client.post(path, content=b"0000", headers=kind).status_code) != 200:
+            raise NotYet(f"status {status}")
+
+    with own.server.http() as client:
+        with contextlib.ExitStack() as held:
+            for _ in range(AT_ONCE):
+                held.enter_context(_connected(own, f"{head}Content-Length: 1000\r\n\r\n"))
+            wait_until(all_run, 15, f"{AT_ONCE} fetches to run")
+            assert client.post(path, content=b"0000", headers=kind).status_code == 429
+            assert client.get(f"/git/{public.name}").status_code == 200
+        wait_until(taken, 30, "a place for a fetch")
+
+
 @pytest.mark.parametrize(("number", "taken"), [(2000, True), (2001, False), (20000, False)])
 def test_a_push_of_many_branches_ends_soon_and_one_of_too_many_is_refused(
     own: OwnPod, alice: Account, private: Repository, number: int, *, taken: bool
@@ -313,7 +337,7 @@ def test_a_line_break_in_a_name_ends_no_process_and_forges_no_line(
     word = token()
     forms = [f"/git/?p={public.name};a={action};hb=main;h=main;{parameter}=file.txt{control}{word}{control}forged"
              for action in ("blob_plain", "blobdiff_plain", "snapshot")
-        for parameter in ("f", "fp", "h", "hb", "hp", "hpb", "s", "st", "sf", "o", "opt", "pg", "ds")]  # fmt: skip
+             for parameter in ("f", "fp", "h", "hb", "hp", "hpb", "s", "st", "sf", "o", "opt", "pg", "ds")]  # fmt: skip
     forms += [f"/git/{public.name}/blob_plain/main:/file.txt{control}{word}", f"/git/{public.name}/{control}{word}/log"]
     forms += [f"/git/{public.name}/info/refs?service={control}{word}", f"/git/?a=project_list;s={control}{word}"]
     with own.server.http() as stranger, own.server.http(alice) as login:
