@@ -128,7 +128,8 @@ def _environment_of(own: OwnPod, program: str) -> dict[str, str]:
     def read() -> dict[str, str]:
         for process in _running(own, program):
             with contextlib.suppress(OSError):
-                if words := (process / "environ").read_bytes().decode().split("\0")[:-1]:
+                words = (process / "environ").read_bytes().decode().split("\0")[:-1]
+                if words and b"/usr/lib/podserve" not in (process / "cmdline").read_bytes():  # not what starts it
                     return dict(word.split("=", 1) for word in words)
         raise NotYet(f"no {program} runs")
 
