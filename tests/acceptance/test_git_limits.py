@@ -155,7 +155,8 @@ def test_git_is_started_with_nothing_but_what_it_reads(
 def test_no_variable_acts_on_what_starts_git(own: OwnPod) -> None:
     trace = f"/data/web/dav/{token()}"
     made = own.exec(
-        *("apache", "env", "LD_PRELOAD=/none.so", f"GIT_TRACE={trace}", "GIT_EXEC_PATH=/data/web/dav"),
+        *("apache", "setpriv", "--reuid=www-data", "--regid=www-data", "--clear-groups", "env", "LD_PRELOAD=/none.so"),
+        *( f"GIT_TRACE={trace}", "GIT_EXEC_PATH=/data/web/dav"),
         *("REQUEST_METHOD=GET", "PATH_INFO=/none.git/HEAD", "BASH_ENV=/data/web/dav/x", "PUSH_SIZE_LIMIT=1000000"),
         "/usr/lib/podserve/git-http-backend",
     )  # fmt: skip
