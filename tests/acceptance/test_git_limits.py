@@ -24,8 +24,8 @@ PAGE = 20
 """Seconds that a page of GitWeb's may take: $page_time in gitweb.conf."""
 AT_ONCE = 24
 """Fetches and pushes at once: docker/apache's git-http-backend."""
-LEVELS = 7
-"""A tree of 10 entries, all the same tree of 10, and so on: 10 million paths in 9 objects."""
+LEVELS = 8
+"""A tree of 10 entries, all the same tree of 10, and so on: 100 million paths in 10 objects."""
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def _grown(git: Git, work: Path, levels: int, width: int) -> str:
 
 @pytest.fixture(scope="module")
 def bomb(own: OwnPod, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A public repository of 10 million paths, pushed by somebody with an account; no test changes it."""
+    """A public repository of 100 million paths, pushed by somebody with an account; no test changes it."""
     work, git = tmp_path_factory.mktemp("bomb") / "work", Git(own.server, own.new_account())
     made = make(own, work, public=True)
     commit = _grown(git, work, LEVELS, 10)
