@@ -22,9 +22,10 @@ SHELL = ["bootstrap", ".ci/run", "docker/build.sh", "docker/engine.sh", "tests/h
 
 
 def _scripts() -> list[str]:
-    """Return the shell scripts in the images: the files of docker/*/rootfs that begin with #!/bin/sh or bash."""
+    """Return the shell scripts in the images: the files of docker/*/rootfs that a shell interprets."""
     files = (path for path in Path("docker").glob("*/rootfs/**/*") if path.is_file() and not path.is_symlink())
-    return sorted(str(path) for path in files if path.read_bytes().startswith((b"#!/bin/sh", b"#!/bin/bash")))
+    shells = b"#!/bin/sh", b"#!/bin/busybox sh", b"#!/bin/bash"
+    return sorted(str(path) for path in files if path.read_bytes().startswith(shells))
 
 
 def _chosen(session: nox.Session, folder: str, part: str = "") -> list[str]:

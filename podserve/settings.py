@@ -44,6 +44,7 @@ class Settings:
     files_host: str
     postmaster: str
     message_size_limit: str
+    push_size_limit: str
     forwarders: str
     dnssec: str
     # The tasks' own, which the services do not see.
@@ -126,6 +127,10 @@ def _complaints(values: Mapping[str, str]) -> list[str]:
         "message_size_limit": (
             re.match(r"[1-9][0-9]{5,9}\Z", values["message_size_limit"]),
             "a number of bytes from 100000 to 9999999999",
+        ),
+        "push_size_limit": (
+            re.match(r"[1-9][0-9]{5,11}\Z", values["push_size_limit"]),
+            "a number of bytes from 100000 to 999999999999",
         ),
         "forwarders": (
             forwarders and not wrong_forwarders,

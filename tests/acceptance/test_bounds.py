@@ -110,7 +110,8 @@ def test_each_container_has_its_bounds_of_memory_and_processes(own: OwnPod, serv
     (word,) = [word for word in declared(own, service)["command"] if word.startswith("--nproc=")]
     bound = int(word.removeprefix("--nproc="))
     for process in own.processes(service):
-        assert process_limits(process) == (bound, bound), process
+        # Dovecot gives its login processes a smaller one yet.
+        assert max(process_limits(process)) <= bound, process
 
 
 @pytest.mark.alone

@@ -239,7 +239,7 @@ def test_a_repository_runs_nothing_whatever_hooks_and_settings_lie_in_it(
     git.run("clone", "--quiet", git.url(private.name), str(tmp_path / "clone"))
     with own.server.http(alice) as client:
         for page in ("commit/main", "commitdiff/main", f"blobdiff/{private.commit}..{second}:/file.txt", "patch/main",
-                     "blob/main:/file.txt", "search?s=Second;st=pickaxe", "history/main:/file.txt"):  # fmt: skip
+                     "blob/main:/file.txt", "search?s=Second;st=grep", "history/main:/file.txt"):  # fmt: skip
             assert client.get(f"/git/{private.name}/{page}").status_code == 200
     assert private.tip() == second
     assert not ran.exists(), ran.read_text()

@@ -1,12 +1,15 @@
 """The tasks on a real pod: what they do, do again, and refuse."""
 
 import json
+import os
 import re
 import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 
 import dns.message
 import dns.query
@@ -16,6 +19,7 @@ import pytest
 from podserve import images, volumes
 from podserve.commands import podman
 from podserve.waiting import NotYet, wait_until
+from tests.acceptance.git import Git, make
 from tests.acceptance.mail import STRANGER, arrived
 from tests.acceptance.own_pod import OwnPod
 from tests.acceptance.server import PATIENCE, Account, letter, token
@@ -134,9 +138,13 @@ def test_an_up_that_fails_half_way_leaves_what_was_there_before(own: OwnPod) -> 
     assert "nothing was changed" in own.invoke("up").stdout
 
 
-def test_changed_settings_are_in_use_after_up(own: OwnPod) -> None:
+def test_changed_settings_are_in_use_after_up(own: OwnPod, alice: Account, tmp_path: Path) -> None:
     name, subject = token(), token()
-    up = own.invoke("up", INVOKE_MESSAGE_SIZE_LIMIT="1000000", INVOKE_DNSSEC="yes", INVOKE_POSTMASTER=name)
+    repository, git = make(own, tmp_path / "work"), Git(own.server, alice)
+    git.commit(repository.work, "Large", {"large": os.urandom(200_000)})
+    push = ("-C", str(repository.work), "push", git.url(repository.name), "main")
+    changed = partial(own.invoke, "up", INVOKE_MESSAGE_SIZE_LIMIT="1000000", INVOKE_PUSH_SIZE_LIMIT="100000")
+    up = changed(INVOKE_DNSSEC="yes", INVOKE_POSTMASTER=name)
     made = re.search(rf"Log in as\s+({name}@\S+) with\s+the\s+password\s+(\S+)", up.stdout)
     assert made, up
     postmaster = Account(made[1], made[2])
@@ -150,11 +158,13 @@ def test_changed_settings_are_in_use_after_up(own: OwnPod) -> None:
         # The test upstream's root is not the one that is signed by the key that BIND knows.
         refused = dns.query.udp(dns.message.make_query("example.com", "A"), own.server.host, timeout=PATIENCE)
         assert refused.rcode() == dns.rcode.SERVFAIL
+        assert "pack exceeds maximum allowed size" in git.run(*push, check=False).stderr
     finally:
         own.invoke("up")
     own.invoke("users.remove", name)
     with own.server.smtp() as client:
         assert client.esmtp_features["size"] == own.manifests.settings.message_size_limit
+    assert git.run(*push).ok
 
 
 def test_up_without_a_line_ends_well_and_names_the_forwarders(own: OwnPod) -> None:
