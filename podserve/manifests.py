@@ -108,8 +108,9 @@ class Manifests:
             (config,), (pod,) = (_read(folder / name) for name in (_CONFIG_FILE, _POD_FILE))
             bind = pod["spec"]["containers"][0]["ports"][0].get("hostIP", ANY_ADDRESS)
             values = {name.lower(): value for name, value in config["data"].items()}
-            values.setdefault("files_host", values["domain"])  # as before there was that setting
-            made = cls(Settings(pod=pod["metadata"]["name"], bind=bind, **values))
+            # Documents of an earlier version lack the settings that came later. Files were served at the domain alone.
+            earlier = {**defaults(), "files_host": values["domain"]}
+            made = cls(Settings(**{**earlier, **values, "pod": pod["metadata"]["name"], "bind": bind}))
         except (OSError, yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError):
             return None
         made.config, made.pod = config, pod

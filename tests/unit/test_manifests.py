@@ -183,6 +183,17 @@ def test_what_was_written_is_read_again(tmp_path: Path) -> None:
     assert (again.pod, again.config, again.digest) == (own.pod, own.config, own.digest)
 
 
+def test_what_an_earlier_version_wrote_is_read(tmp_path: Path) -> None:
+    own = made(**DIFFERENT)
+    for later in ("FILES_HOST", "PUSH_SIZE_LIMIT"):
+        del own.config["data"][later]
+    own.write(tmp_path)
+    again = Manifests.read(tmp_path)
+    assert again
+    assert (again.pod, again.config) == (own.pod, own.config)
+    assert again.settings.files_host == again.settings.domain
+
+
 @pytest.mark.parametrize("file", ["config.yaml", "podserve.yaml"])
 @pytest.mark.parametrize("content", ["", "apiVersion: v1\n", "metadata: {", "\0\0\0", None])
 def test_what_cannot_be_read_is_as_if_it_were_not_there(tmp_path: Path, file: str, content: str | None) -> None:
