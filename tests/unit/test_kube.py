@@ -120,7 +120,7 @@ def test_each_service_has_a_bound_of_memory_and_of_processes(service: str) -> No
     assert said["resources"]["limits"]["memory"].endswith("Mi")
     program, bound, entrypoint = said["command"]
     assert (program, entrypoint) == ("prlimit", "entrypoint")
-    assert 500 <= int(bound.removeprefix("--nproc=")) <= 2000
+    assert 500 <= int(bound.removeprefix("--nproc=")) <= 3000
     assert f'ENTRYPOINT ["{entrypoint}"]' in (ROOT / f"docker/{service}/Containerfile").read_text()
 
 

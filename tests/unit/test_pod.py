@@ -84,7 +84,7 @@ def test_a_pod_has_bounds_of_memory_where_the_host_can_give_them(
     monkeypatch.setattr(host, "podman", lambda: told)
     monkeypatch.setattr(host, "memory", lambda: memory)
     monkeypatch.setattr(images, "identifiers", lambda _: ["1", "2", "3"])
-    monkeypatch.setattr(volumes, "folder", lambda _: tmp_path)
+    monkeypatch.setattr(volumes, "folder", lambda _: Folder.at(tmp_path))
     monkeypatch.setattr(pod, "ensure_postmaster", lambda *_: ("", ""))
     monkeypatch.setattr(pod, "_renewed", lambda _: [])
     monkeypatch.setattr(pod, "_inspect", lambda _: {})
