@@ -2,20 +2,24 @@
 
 import inspect
 import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
-from podserve.commands import podman
+from podserve.commands import podman, run
 from podserve.waiting import NotYet, wait_until
 from tests.acceptance import crowd
 from tests.acceptance.own_pod import OwnPod, Vantage, first_process
-from tests.acceptance.server import Account
+from tests.acceptance.server import Account, token
 
 LIMITS = {25: 20, 443: 50, 587: 20}
 """Connections that an address may have at once (main.cf.static; conf-available/clients.conf)."""
 MANY = 60
+PLACES = 350
+"""Connections on 80 and 443 that strangers may have at once (conf-available/clients.conf)."""
 HOLD = 12.0
 """Seconds for which silent connections are held."""
 SOON = 2.0
@@ -41,11 +45,52 @@ for port, visit in visits.items():
 print(json.dumps(took))
 """
 
+VISIT_WEB = """
+import json, sys, time
+import httpx
+from podserve.certificates import client_context
+source, host, domain, authority = json.loads(sys.argv[1])
+took = {}
+for http2 in (False, True):
+    begin = time.monotonic()
+    transport = httpx.HTTPTransport(verify=client_context(domain, authority), local_address=source, http2=http2)
+    with httpx.Client(transport=transport, headers={"Host": domain}, timeout=30) as client:
+        answer = client.get(f"https://{host}/", extensions={"sni_hostname": domain})
+    assert answer.status_code == 200, answer
+    took[answer.http_version] = time.monotonic() - begin
+print(json.dumps(took))
+"""
+UPLOADS = """
+import json, socket, ssl, sys, time
+from contextlib import ExitStack
+import h2.config, h2.connection
+source, host, domain, path, seconds = json.loads(sys.argv[1])
+context = ssl.create_default_context()
+context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+context.set_alpn_protocols(["h2"])
+end, held = time.monotonic() + seconds, 0
+with ExitStack() as stack:
+    for _ in range(24):
+        plain = socket.create_connection((host, 443), 10, source_address=(source, 0))
+        client = stack.enter_context(context.wrap_socket(plain, server_hostname=domain))
+        speaks = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
+        speaks.initiate_connection()
+        for _ in range(6):
+            stream = speaks.get_next_available_stream_id()
+            speaks.send_headers(stream, [(":method", "POST"), (":path", path), (":scheme", "https"),
+                (":authority", domain), ("content-type", "application/x-git-upload-pack-request")])
+            speaks.send_data(stream, b"0")
+        client.sendall(speaks.data_to_send())
+        held += 1
+    time.sleep(max(0, end - time.monotonic()))
+print(json.dumps([held]))
+"""
+
 
 @pytest.fixture
 def addresses(outsider: Vantage) -> Iterator[list[str]]:
     """Addresses outside, from none of which there are other connections."""
-    own = [f"198.51.100.{number}" for number in range(3, 7)]
+    own = [f"198.51.100.{number}" for number in range(3, 12)]
     for address in own:
         assert outsider.run("ip", "address", "add", f"{address}/24", "dev", "eth0").ok
     yield own
@@ -107,23 +152,66 @@ def test_the_addresses_of_an_ipv6_network_share_their_connections(
 def test_silent_strangers_restart_nothing_and_keep_nobody_waiting(
     own: OwnPod, outsider: Vantage, alice: Account, addresses: list[str], crowds: list[tuple[int, int, int]]
 ) -> None:
-    since, server = started(own, "mail"), own.server
+    server = own.server
     held = json.dumps([(port, addresses[source], many) for port, source, many in crowds])
-    visitor = json.dumps([addresses[3], own.address, server.domain, server.authority, alice.address, alice.password])
-    probed, took = [], list[dict[str, float]]()
+    visitor = json.dumps([addresses[-1], own.address, server.domain, server.authority, alice.address, alice.password])
+    there = _endured(
+        own, "mail", partial(outsider.python, inspect.getsource(crowd), own.address, held, str(HOLD), timeout=60),
+        partial(outsider.python, VISIT, visitor),
+    )  # fmt: skip
+    assert there >= min(many for _, _, many in crowds) / 3, "they were there"
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize(("port", "sources"), [(443, 6), (80, 6), (443, 8)])
+def test_strangers_who_begin_a_request_keep_no_web_client_waiting(
+    own: OwnPod, outsider: Vantage, addresses: list[str], port: int, sources: int
+) -> None:
+    held = json.dumps([(port, source, 50) for source in addresses[:sources]])
+    # Where strangers have all places that strangers get, those of the host's own clients are left.
+    full = sources * 50 > PLACES
+    visitor = json.dumps(["0.0.0.0" if full else addresses[-1], own.address, own.server.domain, own.server.authority])
+    there = _endured(
+        own, "apache", partial(outsider.python, inspect.getsource(crowd), own.address, held, str(HOLD), timeout=60),
+        partial(_here if full else outsider.python, VISIT_WEB, visitor),
+    )  # fmt: skip
+    assert there >= sources * 50 / 3, "they were there"
+
+
+@pytest.mark.alone
+def test_requests_without_an_end_keep_no_web_client_waiting(
+    own: OwnPod, outsider: Vantage, addresses: list[str]
+) -> None:
+    name = token()
+    own.invoke("repos.add", name, "--public")
+    path = f"/git/{name}.git/git-upload-pack"
+    what = json.dumps([addresses[0], own.address, own.server.domain, path, HOLD])
+    visitor = json.dumps([addresses[-1], own.address, own.server.domain, own.server.authority])
+    assert _endured(
+        own, "apache", partial(outsider.python, UPLOADS, what), partial(outsider.python, VISIT_WEB, visitor)
+    )
+
+
+def _here(script: str, *arguments: str) -> str:
+    """Run a Python script on the host itself, whose address for the pod is the gateway's."""
+    done = run([sys.executable, "-", *arguments], stdin=script)
+    return done.stdout
+
+
+def _endured(own: OwnPod, service: str, attack: Callable[[], str], visit: Callable[[], str]) -> int:
+    """Return how many connections an attack had, when the service was well and an ordinary client served meanwhile."""
+    since, probed, took = started(own, service), list[bool](), list[dict[str, float]]()
     with ThreadPoolExecutor(1) as pool:
-        crowd_of_strangers = pool.submit(
-            outsider.python, inspect.getsource(crowd), own.address, held, str(HOLD), timeout=60
-        )
-        while not crowd_of_strangers.done():
-            probed.append(podman("healthcheck", "run", own.container("mail"), check=False).ok)
-            took.append(json.loads(outsider.python(VISIT, visitor)))
-    assert sum(json.loads(crowd_of_strangers.result())) >= min(many for _, _, many in crowds) / 3, "they were there"
+        strangers = pool.submit(attack)
+        while not strangers.done():
+            probed.append(podman("healthcheck", "run", own.container(service), check=False).ok)
+            took.append(json.loads(visit()))
     assert all(probed)
     assert len(probed) > 1
     slow = {port: worst for port in took[0] if (worst := max(each[port] for each in took)) > SOON}
     assert not slow
-    assert started(own, "mail") == since
+    assert started(own, service) == since
+    return sum(json.loads(strangers.result()))
 
 
 @pytest.mark.alone

@@ -296,19 +296,24 @@ def test_so_many_fetches_run_at_once_and_no_more(own: OwnPod, public: Repository
         if (running := len(_running(own, "timeout"))) < AT_ONCE:
             raise NotYet(f"{running} run")
 
+    def answer(written: str) -> int:
+        # On a connection of its own: Apache closes one whose request was answered before all of it was read.
+        with own.server.http() as client:
+            return client.post(written, content=b"0000", headers=kind).status_code
+
     def taken() -> None:
-        if (status := client.post(path, content=b"0000", headers=kind).status_code) != 200:
+        if (status := answer(path)) != 200:
             raise NotYet(f"status {status}")
 
-    with own.server.http() as client:
-        with contextlib.ExitStack() as held:
-            for _ in range(AT_ONCE):
-                held.enter_context(_connected(own, f"{head}Content-Length: 1000\r\n\r\n"))
-            wait_until(all_run, 15, f"{AT_ONCE} fetches to run")
-            for written in (path, path.replace("/git-", "//git-"), path.replace("/git-", "/%67it-"), f"{path}?x"):
-                assert client.post(written, content=b"0000", headers=kind).status_code == 429
+    with contextlib.ExitStack() as held:
+        for _ in range(AT_ONCE):
+            held.enter_context(_connected(own, f"{head}Content-Length: 1000\r\n\r\n"))
+        wait_until(all_run, 15, f"{AT_ONCE} fetches to run")
+        for written in (path, path.replace("/git-", "//git-"), path.replace("/git-", "/%67it-"), f"{path}?x"):
+            assert answer(written) == 429
+        with own.server.http() as client:
             assert client.get(f"/git/{public.name}").status_code == 200
-        wait_until(taken, 30, "a place for a fetch")
+    wait_until(taken, 30, "a place for a fetch")
 
 
 @pytest.mark.parametrize(("number", "taken"), [(2000, True), (2001, False), (20000, False)])

@@ -19,6 +19,8 @@ from tests.acceptance.server import Account, Server
 
 LIMIT = 20
 """Wrong passwords from an address that are looked at (conf-available/clients.conf)."""
+AT_ONCE = 20
+"""Requests with a login that are under way at once, from an address (there, too)."""
 WINDOW = 600
 """Seconds for which they count (there, too)."""
 NUMBERS = iter(range(10, 255))
@@ -39,13 +41,14 @@ ASK_AT_ONCE = """
 import asyncio, json, sys
 import httpx
 from podserve.certificates import client_context
-source, host, domain, authority, times = json.loads(sys.argv[1])
+source, host, domain, authority, times, path, login = json.loads(sys.argv[1])
 async def ask():
     context = client_context(domain, authority)
     transport = httpx.AsyncHTTPTransport(verify=context, local_address=source, http1=False, http2=True)
     async with httpx.AsyncClient(transport=transport, headers={"Host": domain}, timeout=30) as client:
-        ask = lambda: client.get(f"https://{host}/", extensions={"sni_hostname": domain})
-        await ask()
+        client.auth = login and tuple(login)
+        ask = lambda: client.get(f"https://{host}{path}", extensions={"sni_hostname": domain})
+        await client.get(f"https://{host}/", auth=None, extensions={"sni_hostname": domain})
         answers = await asyncio.gather(*(ask() for _ in range(times)))
     return [answer.status_code for answer in answers]
 print(json.dumps(asyncio.run(ask())))
@@ -168,8 +171,18 @@ def test_a_guesser_with_ipv6_is_shut_off_by_the_network_that_its_addresses_are_o
 
 def test_many_requests_on_one_connection_are_not_many_connections(own: OwnPod, clients: list[Client]) -> None:
     server = own.server
-    what = json.dumps([clients[0].address, own.address, server.domain, server.authority, 120])
+    what = json.dumps([clients[0].address, own.address, server.domain, server.authority, 120, "/", None])
     assert set(json.loads(clients[0].place.python(ASK_AT_ONCE, what))) == {200}
+
+
+def test_guesses_at_once_are_as_few_as_those_one_after_another(
+    own: OwnPod, alice: Account, clients: list[Client]
+) -> None:
+    server, guess = own.server, (alice.address, "guess")
+    what = json.dumps([clients[0].address, own.address, server.domain, server.authority, 100, "/webdav/", guess])
+    answers = json.loads(clients[0].place.python(ASK_AT_ONCE, what))
+    assert set(answers) == {401, 429}
+    assert answers.count(401) <= LIMIT + AT_ONCE
 
 
 def test_who_mistypes_a_password_is_not_shut_off(alice: Account, clients: list[Client]) -> None:

@@ -390,6 +390,16 @@ def test_an_answer_to_a_login_is_kept_in_no_cache(own: OwnPod, alice: Account) -
         client.delete(f"{home}{name}.txt")
 
 
+def test_no_browser_asks_with_a_login_by_a_websocket(own: OwnPod, alice: Account) -> None:
+    headers = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13",
+               "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}  # fmt: skip
+    with own.server.http(alice) as client, own.server.http() as stranger:
+        for host in (own.server.domain, own.manifests.settings.files_host):
+            for path in ("/", "/webdav/", "/git/"):
+                for visitor in (client, stranger):
+                    assert visitor.get(path, headers={**headers, "Host": host}).status_code == 403
+
+
 def test_no_page_leaves_a_script_that_answers_for_the_server(server: Server) -> None:
     with server.http() as client:
         for path in ("/", "/podserve/list.css"):

@@ -119,6 +119,15 @@ def test_what_belongs_to_all_stays_where_it_is(own: OwnPod, alice: Account, meth
             assert client.request(method, path, content=EXCLUSIVE, headers=headers).status_code == 403, path
 
 
+def test_a_file_takes_no_post(own: OwnPod, alice: Account) -> None:
+    with folder(own.server, alice) as client:
+        client.put("file", content=b"hers")
+        for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"):
+            answer = client.post("file", content=b"a=b", headers={"Content-Type": kind})
+            assert (answer.status_code, b"hers" in answer.content) == (405, False)
+        assert client.get("file").content == b"hers"
+
+
 @pytest.mark.parametrize("method", ["COPY", "MOVE"])
 def test_what_belongs_to_all_is_not_replaced(own: OwnPod, alice: Account, method: str) -> None:
     with folder(own.server, alice) as client:
