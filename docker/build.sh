@@ -86,7 +86,7 @@ build() {
         --label "org.opencontainers.image.version=$(project version)" \
         --label "org.opencontainers.image.source=$(project Source)" \
         --label "org.opencontainers.image.licenses=MIT" \
-        --label "org.opencontainers.image.revision=$(git log -1 --format=%H -- . 2>/dev/null || echo unknown)" \
+        --label "org.opencontainers.image.revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)" \
         --label "org.opencontainers.image.created=$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$1" ||
         { echo "$1: the build failed" >&2; return 1; }
 }

@@ -24,6 +24,8 @@ LONGEST = 72
 """Bytes of a password: bcrypt passes over all that come after."""
 SHORTEST = 8
 """Characters of a password: NIST SP 800-63B, section 5.1.1.1."""
+_HASH = re.compile(r"[!-9;-~]+\Z")
+"""What may stand after the name. Dovecot would take more fields, after a colon, for orders: where to pass a login."""
 LARGEST = 2**24
 """Bytes of the accounts file that are read: some 100,000 accounts."""
 
@@ -71,6 +73,9 @@ def parse(content: bytes, where: str) -> dict[str, str]:
                 f"line {number} of {where} begins with {name[:100]!r}, which is no account: expected NAME@DOMAIN:HASH, "
                 "the name of lower-case letters, digits, dots, hyphens and underscores. Remove that line, and try again"
             )
+        if not _HASH.match(hashed):
+            raise Problem(f"line {number} of {where} has no hash after {name}: expected $2y$… alone. Give the account "
+                          f"another password: remove that line, then invoke users.add {name}")  # fmt: skip
         found[name] = hashed
     return found
 

@@ -252,9 +252,13 @@ class Folder:
         return made
 
     def remove(self, name: str) -> None:
-        """Remove a file or a link, where there is one."""
-        with suppress(FileNotFoundError):
+        """Remove a file or a link, where there is one. Raises Problem for a folder."""
+        try:
             os.unlink(self._require_name(name), dir_fd=self.descriptor)
+        except FileNotFoundError:
+            return
+        except IsADirectoryError as error:
+            raise Problem(f"{self}/{name} is a folder, in the place of a file: remove it, then try again") from error
 
     def _find(self, *tests: str) -> None:
         # By a path that leads to this descriptor, whatever has been put at its path. find(1) knows trees of any depth.

@@ -205,17 +205,17 @@ def _refusal(name: str, parts: list[str], there: tarfile.TarInfo) -> str:
     return "" if _target_is_inside(parts, there.linkname) else f"{name!r} leads out of it, to {there.linkname[:100]!r}"
 
 
-def _add_json(tar: tarfile.TarFile, name: str, content: IO[bytes]) -> None:
+def _add_json(tar: tarfile.TarFile, name: str, size: int, content: IO[bytes]) -> None:
     info = tarfile.TarInfo(name)
-    info.size, info.mode = content.seek(0, os.SEEK_END), 0o600
-    content.seek(0)
+    info.size, info.mode = size, 0o600
     tar.addfile(info, content)
 
 
 def _described(name: str, there: os.stat_result) -> tarfile.TarInfo:
     """Return the member for a file, folder or link: tarfile's own makes a hard link of a file's second name."""
     info = tarfile.TarInfo(name)
-    info.uid, info.gid, info.mtime = there.st_uid, there.st_gid, there.st_mtime
+    info.uid, info.gid = there.st_uid, there.st_gid
+    info.mtime = max(1 - _LATEST, min(there.st_mtime, _LATEST - 1))  # a service may have set any
     info.mode = stat.S_IMODE(there.st_mode)
     if stat.S_ISDIR(there.st_mode):
         info.type, info.mode = tarfile.DIRTYPE, info.mode & ~stat.S_ISUID
@@ -257,12 +257,15 @@ def write(folder: Folder, header: Header, out: BinaryIO, progress: Progress) -> 
     anew, are left out, too.
     """
     sums, left_out, compressor = _Sums(), list[str](), zstandard.ZstdCompressor(write_checksum=True)
+    first, members, length = json.dumps(asdict(header)).encode(), 0, 0
     with (
-        tempfile.TemporaryFile() as manifest,
+        tempfile.TemporaryFile() as kept,
         compressor.stream_writer(out, closefd=False) as compressed,
         tarfile.open(fileobj=compressed, mode="w|", format=tarfile.PAX_FORMAT) as tar,
     ):
-        _add_json(tar, _FIRST, io.BytesIO(json.dumps(asdict(header)).encode()))
+        # Compressed: the paths in it repeat, and an account can make many that are long.
+        manifest = zstandard.ZstdCompressor().stream_writer(kept, closefd=False)
+        _add_json(tar, _FIRST, len(first), io.BytesIO(first))
         for place in folder.walk():
             place.folders.sort()
             parts = [_BODY, *place.parts]
@@ -272,10 +275,18 @@ def write(folder: Folder, header: Header, out: BinaryIO, progress: Progress) -> 
                     continue
                 tar.addfile(info, content)
                 tar.members = []  # type: ignore[attr-defined]  # it would remember each
+                members += 1
+                if members > _MEMBERS:
+                    raise Problem(f"the volumes hold more than {_MEMBERS} files and folders, too many for an archive")
                 if content:
-                    manifest.write(sums.piece(info.name, content.hexdigest()))
+                    piece = sums.piece(info.name, content.hexdigest())
+                    manifest.write(piece)
+                    length += len(piece)
         manifest.write(sums.end)
-        _add_json(tar, _LAST, manifest)
+        manifest.flush(zstandard.FLUSH_FRAME)
+        kept.seek(0)
+        with zstandard.ZstdDecompressor().stream_reader(kept, closefd=False) as plain:
+            _add_json(tar, _LAST, length + len(sums.end), plain)
     return left_out
 
 
@@ -327,7 +338,7 @@ class _Judge:
         if member.type in {tarfile.REGTYPE, tarfile.AREGTYPE} and not member.issparse() and len(parts) > 2:  # noqa: PLR2004
             allowed = 0o777
             self._files.add(hash(member.name))
-        elif member.isdir():
+        elif member.isdir() and member.name != _ACCOUNTS:
             # Postfix's own folders may have the bits that pass on a group, and that keep others from removing files.
             allowed = 0o3777
             self._folders.add(hash(member.name))
@@ -338,8 +349,8 @@ class _Judge:
             self._links.add(hash(member.name))
         elif member.islnk():
             # Not written any more: up to version 0.1.0 the second name of a file was one.
-            target = member.linkname.split("/")
-            if target[:2] != parts[:2] or hash(member.linkname) not in self._files:
+            target, may_link = member.linkname.split("/"), _CONTENTS[parts[1]].links if len(parts) > 1 else False
+            if not may_link or target[:2] != parts[:2] or hash(member.linkname) not in self._files:
                 raise Problem(f"it holds {name!r}, a hard link that leads out of it, to {member.linkname[:200]!r}")
             allowed = 0o7777
             self._files.add(hash(member.name))
@@ -496,7 +507,11 @@ def verify(file: Path, progress: Progress) -> tuple[Header, Extent]:
     return _read(file, progress, _Nowhere())
 
 
-def extract(file: Path, folder: Folder, progress: Progress) -> None:
-    """Unpack an archive into an empty folder, which gets a folder for each volume. Raises Problem as `verify` does."""
-    _read(file, progress, _Unpacked(folder))
+def extract(file: Path, folder: Folder, progress: Progress) -> tuple[Header, Extent]:
+    """Unpack an archive into an empty folder, which gets a folder for each volume; return what it is of, and how much.
+
+    Raises Problem as `verify` does.
+    """
+    seen = _read(file, progress, _Unpacked(folder))
     os.sync()
+    return seen

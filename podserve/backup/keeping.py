@@ -213,7 +213,9 @@ def restore(manifests: Manifests, file: Path, needed: Extent, progress: Progress
             _require_empty(manifests)
         with snapshot.scratch(manifests, "restore") as folder:
             require_room(folder, needed)
-            archive.extract(file, folder, progress)
+            header, extent = archive.extract(file, folder, progress)
+            if header.settings["domain"] != settings.domain or extent != needed:
+                raise Problem(f"{file} is another than when it was verified. Nothing was changed: restore it again")
             pod.down(settings)
             network.ensure(settings)
             volumes.ensure(manifests)

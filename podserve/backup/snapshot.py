@@ -28,10 +28,12 @@ def scratch(manifests: Manifests, purpose: str) -> Iterator[Folder]:
     volumes.remove([name])
     podman("volume", "create", name)
     folder = volumes.folder(name)
+    folder.clear()  # Podman forgets a volume before it removes the files, which may have been interrupted
     try:
         yield folder
     finally:
         try:
+            folder.clear()
             volumes.remove([name])
         except Problem as problem:  # what was done with it is done, and the next one begins by removing it
             print(f"volume {name} is left over: {problem.text}", file=sys.stderr)

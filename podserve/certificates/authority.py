@@ -3,6 +3,7 @@
 import datetime as dt
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -84,11 +85,18 @@ def _there(folder: Folder) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey
     try:
         key = serialization.load_pem_private_key(content, None)
         certificate = x509.load_pem_x509_certificate(content)
-    except ValueError as error:
-        raise Problem(f"{folder}/{_FILE} is no key with its certificate. Restore it from a backup; or remove it, and "
-                      "the authority is made anew (clients must import that)") from error  # fmt: skip
-    assert isinstance(key, ec.EllipticCurvePrivateKey)  # noqa: S101  # written below
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise _no_authority(folder) from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey):  # as is written below
+        raise _no_authority(folder)
     return certificate, key
+
+
+def _no_authority(folder: Folder) -> Problem:
+    return Problem(
+        f"{folder}/{_FILE} is no key with its certificate. Restore it from a backup; or remove it, and the authority "
+        "is made anew (clients must import that)"
+    )
 
 
 def _authority(folder: Folder, domain: str) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:

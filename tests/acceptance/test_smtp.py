@@ -216,6 +216,42 @@ def test_nobody_is_sent_a_receipt_for_a_strangers_letter(server: Server, own: Ow
     assert queued(own, victim) == []
 
 
+@pytest.mark.parametrize("recipient", ['"{}+\x01x"@{}', '"{}+\x7fx"@{}', "{}+é@{}", "é{}@{}"])
+def test_a_stranger_names_no_recipient_that_is_refused_only_later(
+    server: Server, own: OwnPod, alice: Account, recipient: str
+) -> None:
+    victim = f"{token()}@example.com"
+    written = recipient.format(alice.local_part, server.domain).encode()
+    with server.smtp() as client:
+        for words in (b"", b" SMTPUTF8"):
+            client.docmd("RSET")
+            client.send(b"MAIL FROM:<" + victim.encode() + b">" + words + b"\r\n")
+            assert client.getreply()[0] == 250
+            client.send(b"RCPT TO:<" + written + b">\r\n")
+            assert client.getreply()[0] // 100 == 5
+        client.send(b'RSET\r\nMAIL FROM:<"vic\x01tim"@example.com>\r\n')
+        assert client.getreply()[0] == 250
+        refused = client.getreply()[0] // 100 == 5 or client.docmd("RCPT", f"TO:<{alice.address}>")[0] // 100 == 5
+        assert refused
+    assert queued(own, victim) == []
+
+
+@pytest.mark.parametrize(("letter_of_ascii", "other"), [("s", "\u017f"), ("k", "\u212a")])
+def test_a_recipient_in_letters_that_become_ascii_is_the_account(
+    server: Server, own: OwnPod, letter_of_ascii: str, other: str
+) -> None:
+    account, subject, sender = own.new_account(f"{letter_of_ascii}{token()}"), token(), f"{token()}@example.com"
+    written = f"{other}{account.address[1:]}".encode()
+    with server.smtp() as client:
+        client.send(b"MAIL FROM:<" + sender.encode() + b"> SMTPUTF8\r\n")
+        assert client.getreply()[0] == 250
+        client.send(b"RCPT TO:<" + written + b">\r\n")
+        assert client.getreply()[0] == 250
+        assert client.data(f"Subject: {subject}\r\n\r\nHi.\r\n")[0] == 250
+    assert arrived(server, account, subject)
+    assert queued(own, sender) == []
+
+
 def test_a_header_without_end_is_cut_off(server: Server, alice: Account) -> None:
     subject = token()
     names = "\r\n ".join(f"<{number}@example.com>" for number in range(5000))

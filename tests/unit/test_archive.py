@@ -193,6 +193,10 @@ EVIL: dict[str, list[Member]] = {
     "a hard link elsewhere": [hard("volumes/web/l", "/etc/passwd")],
     "a hard link by two slashes": [hard("volumes/web/l", "volumes//etc/hostname")],
     "a hard link that climbs": [hard("volumes/web/l", "../../etc/passwd")],
+    "a second name that is the accounts file": [
+        plain("volumes/accounts/x", b"../../evil:x\n"), hard("volumes/accounts/passwd", "volumes/accounts/x"),
+    ],
+    "a folder in the place of the accounts file": [folder("volumes/accounts/passwd")],
     "a hard link to a link": [link("volumes/web/l", "x"), hard("volumes/web/h", "volumes/web/l")],
     "a hard link to another volume": [plain("volumes/web/f"), hard("volumes/mail/h", "volumes/web/f")],
     "a hard link to nothing": [hard("volumes/web/h", "volumes/web/f")],

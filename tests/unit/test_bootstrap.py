@@ -29,6 +29,8 @@ def checkout(tmp_path: Path) -> Path:
     made.mkdir()
     shutil.copy(ROOT / "bootstrap", made)
     (made / "requirements.txt").write_text("invoke==2.2.0\n")
+    (made / ".git").mkdir()
+    (made / ".git" / "config").touch()
     return made
 
 
@@ -80,6 +82,8 @@ OPEN = {
     "a file that a group may write": ("requirements.txt", 0, 100, 0o664),
     "a file of another user": ("bootstrap", NOBODY, 0, 0o755),
     "a state of another user": (".podserve", NOBODY, 0, 0o755),
+    "a folder of git's that all may write": (".git", 0, 0, 0o777),
+    "a configuration of git's that another user has": (".git/config", NOBODY, 0, 0o644),
     "an environment of another user": (".venv", NOBODY, 0, 0o755),
 }
 """What is not as it should be: its owner, its group, its mode."""
@@ -98,14 +102,14 @@ def test_a_checkout_that_others_can_change_is_not_run(checkout: Path, opened: st
 
 
 def test_a_checkout_of_the_one_who_typed_sudo_is_run(checkout: Path) -> None:
-    for path in (checkout, *checkout.iterdir()):
+    for path in (checkout, *checkout.rglob("*")):
         os.chown(path, NOBODY, NOBODY)
         path.chmod(path.stat().st_mode | 0o020)
     assert not as_root(checkout).ok
     assert not as_root(checkout, SUDO_UID="1").ok
     # Debian's nobody has the group nogroup, so not one by its own name.
     assert not as_root(checkout, SUDO_UID=str(NOBODY)).ok
-    for path in (checkout, *checkout.iterdir()):
+    for path in (checkout, *checkout.rglob("*")):
         path.chmod(path.stat().st_mode & ~0o020)
     assert as_root(checkout, SUDO_UID=str(NOBODY)).ok
 
