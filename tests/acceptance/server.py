@@ -14,6 +14,7 @@ import httpx
 from imapclient import IMAPClient
 
 from podserve.certificates import client_context
+from podserve.waiting import NotYet
 
 PATIENCE = 30.0
 """Seconds that a client waits for one answer: Dovecot lets an address wait up to 15 s after failed logins."""
@@ -59,6 +60,14 @@ class Server:
             trust_env=False,
         ) as client:
             yield client
+
+    def answers(self) -> None:
+        """Get the first page of the site. Raises NotYet where no answer comes."""
+        try:
+            with self.http() as client:
+                client.get("/")
+        except httpx.TransportError as error:
+            raise NotYet(str(error)) from error
 
     @contextmanager
     def smtp(self, *, tls: bool = True, port: int = 25) -> Iterator[smtplib.SMTP]:

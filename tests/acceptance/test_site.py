@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from podserve.commands import podman
-from podserve.waiting import NotYet, wait_until
+from podserve.waiting import wait_until
 from tests.acceptance.own_pod import OwnPod
 from tests.acceptance.server import Account, token
 from tests.acceptance.webdav import WWW_DATA, folder
@@ -136,15 +136,7 @@ def _restart(own: OwnPod) -> str:
     """Restart the apache container, and return what it logged when it served again."""
     begin = time.time()
     podman("restart", "--time", "3", own.container("apache"))
-
-    def answers() -> None:
-        try:
-            with own.server.http() as client:
-                client.get("/")
-        except httpx.HTTPError as error:
-            raise NotYet(str(error)) from error
-
-    wait_until(answers, 10, "Apache to answer")
+    wait_until(own.server.answers, 10, "Apache to answer")
     return own.logs(since=begin)
 
 
