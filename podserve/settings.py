@@ -132,6 +132,11 @@ class Settings:
         default=KeyType.EC256.value,
     )]  # fmt: skip
 
+    @classmethod
+    def of_texts(cls, texts: Mapping[str, str]) -> "Settings":
+        """Return the settings with these texts, by name. Raises ValueError or LookupError where one is wrong."""
+        return cls(**{name: declared.parse(texts[name]) for name, declared in SETTINGS.items()})
+
     def texts(self) -> dict[str, str]:
         """Return each setting's text, by name."""
         return {name: as_text(getattr(self, name)) for name in SETTINGS}
@@ -161,8 +166,3 @@ SETTINGS: Mapping[str, Setting] = {
     for name, hint in get_type_hints(Settings, include_extras=True).items()
 }
 """Every declaration, by the setting's name."""
-
-
-def parse(texts: Mapping[str, str]) -> Settings:
-    """Return the settings with these texts, by name. Raises ValueError, KeyError or TypeError where one is wrong."""
-    return Settings(**{name: declared.parse(texts[name]) for name, declared in SETTINGS.items()})
