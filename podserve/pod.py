@@ -13,8 +13,8 @@ from typing import Any, TextIO
 
 from podserve import accounts, endpoints, homes, host, images, network, systemd, volumes
 from podserve.certificates import renewal, store
-from podserve.certificates.clients import looking_context
-from podserve.certificates.pairs import Certificate
+from podserve.certificates.clients import unverified_context
+from podserve.certificates.keypair import Certificate
 from podserve.commands import ROOT, podman
 from podserve.errors import Interrupted, Problem
 from podserve.folder import Folder
@@ -197,7 +197,7 @@ def wait_until_answering(manifests: Manifests) -> None:
 
     Raises Problem after START_TIMEOUT s, or if a container exits.
     """
-    context = looking_context(manifests.settings.domain)
+    context = unverified_context(manifests.settings.domain)
     certificate = store.current(store.folder(manifests))
     waiting = list(manifests.ports)
     before: dict[str, str] = {}
@@ -247,7 +247,7 @@ def tls_answers(manifests: Manifests) -> list[endpoints.Answer]:
     """Return how each port that speaks TLS answers; nothing where there is no pod."""
     if not exists(manifests.settings):
         return []
-    return endpoints.attempt_all(manifests, looking_context(manifests.settings.domain), endpoints.TLS)
+    return endpoints.attempt_all(manifests, unverified_context(manifests.settings.domain), endpoints.TLS)
 
 
 def swap(manifests: Manifests, change: Callable[[Manifests], renewal.Outcome]) -> renewal.Outcome:

@@ -18,7 +18,7 @@ from rich.progress import (
 from rich.table import Table
 
 from podserve.certificates import renewal
-from podserve.certificates.pairs import Certificate
+from podserve.certificates.keypair import Certificate
 from podserve.doctor import Finding
 from podserve.endpoints import Answer
 from podserve.errors import printable

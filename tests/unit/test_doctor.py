@@ -13,7 +13,7 @@ import pytest
 
 from podserve import commands, doctor, host, pod, ports, volumes
 from podserve.certificates import store
-from podserve.certificates.pairs import Certificate
+from podserve.certificates.keypair import Certificate
 from podserve.doctor import Finding
 from podserve.errors import Interrupted, Problem
 from podserve.manifests import Manifests

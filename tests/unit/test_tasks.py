@@ -11,7 +11,7 @@ from invoke import Collection, Task
 import tasks
 from podserve import pod
 from podserve.accounts import Accounts
-from podserve.certificates.pairs import Certificate
+from podserve.certificates.keypair import Certificate
 from podserve.certificates.renewal import Outcome
 from podserve.commands import ROOT
 from podserve.folder import Folder
