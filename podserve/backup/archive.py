@@ -27,8 +27,10 @@ from typing import IO, BinaryIO
 import zstandard
 
 from podserve import accounts
+from podserve.descriptors import CHUNK, closing, extents, is_name, new_file, open_file
 from podserve.errors import Problem
-from podserve.folder import CHUNK, LONGEST, Descent, Folder, Place, closing, extents, is_name, new_file, open_file
+from podserve.folder import Folder
+from podserve.walk import LONGEST, Descent, Place
 
 FORMAT = 1
 """The one that is written, and the newest that is read."""

@@ -5,13 +5,14 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from podserve import network, pod, volumes
 from podserve.backup import archive, snapshot
 from podserve.backup.archive import FORMAT, Extent, Header, Progress
+from podserve.descriptors import written_whole
 from podserve.errors import Problem, printable
 from podserve.folder import Folder
 from podserve.manifests import Manifests
@@ -40,22 +41,18 @@ def _destination(name: str) -> Iterator[BinaryIO]:
         yield sys.stdout.buffer
         return
     file, part = Path(name), Path(f"{name}.part")
+    folder = Folder.at(file.parent)
     if file.exists():
         raise Problem(f"{file} exists already, and is kept: give another name, or remove it")
-    try:
-        made = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    except FileExistsError as error:
-        raise Problem(
-            f"{part} is there already: a backup is being written, or one was killed. Give another name, or remove it"
-        ) from error
-    try:
-        with os.fdopen(made, "wb") as out:
-            yield out
-            out.flush()
-            os.fsync(out.fileno())
-        part.rename(file)
-    finally:
-        part.unlink(missing_ok=True)
+    with ExitStack() as stack:
+        try:
+            unfinished = written_whole(file.name, folder.descriptor, unfinished=part.name, mode=0o600)
+            out = stack.enter_context(unfinished)
+        except FileExistsError as error:
+            raise Problem(
+                f"{part} is there already: a backup is being written, or was killed. Give another name, or remove it"
+            ) from error
+        yield out
 
 
 def length(file: Path) -> int:

@@ -8,10 +8,12 @@ from contextlib import contextmanager
 
 from podserve import pod, volumes
 from podserve.commands import podman
+from podserve.descriptors import become_like, copy_file
 from podserve.errors import Problem, uninterrupted
-from podserve.folder import LONGEST, Descent, Folder, Place, become_like, copy
+from podserve.folder import Folder
 from podserve.manifests import Manifests
 from podserve.waiting import NotYet, wait_until
+from podserve.walk import LONGEST, Descent, Place
 
 FREEZING = 60
 """Seconds within which a pod must stand still: two of runc's attempts, which take up to 31 s."""
@@ -127,7 +129,7 @@ def hold(content: str, volume: Folder, folder: Folder) -> list[str]:
         left_out += _take_long(place)
         for name in place.files:
             if copied or not _link(name, place, target):
-                copy(name, place.descriptor, target)
+                copy_file(name, place.descriptor, target)
         for name in place.links:
             _copy_link(name, place, target)
         for name in place.folders:

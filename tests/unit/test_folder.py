@@ -11,8 +11,10 @@ import pytest
 
 from podserve import volumes
 from podserve.commands import ROOT
+from podserve.descriptors import new_file
 from podserve.errors import Problem, printable
-from podserve.folder import Descent, Folder, new_file
+from podserve.folder import Folder
+from podserve.walk import Descent
 
 
 @pytest.fixture
