@@ -25,7 +25,7 @@ from podserve import (
     systemd,
     volumes,
 )
-from podserve.backup import archive, keeping
+from podserve.backup import keeping, reading
 from podserve.certificates import renewal, store
 from podserve.commands import become
 
@@ -136,7 +136,7 @@ def backup(c: Context, to: str = "", verify: str = "") -> None:
     if verify:
         with report.bytes_read("verify", Console(stderr=True)) as (progress, total):
             total(keeping.length(Path(verify)))
-            header, extent = archive.verify(Path(verify), progress)
+            header, extent = reading.verify_archive(Path(verify), progress)
         print(f"{verify} is whole: {decimal(extent.size)} of {header.settings['domain']}, made {header.made}")
         return
     pod_manifests = _manifests(c)
