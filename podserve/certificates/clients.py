@@ -73,7 +73,3 @@ def distrust(name: str, chain: bytes, key: bytes, roots: bytes = b"") -> str:
     except ssl.SSLCertVerificationError as error:
         return error.verify_message
     return ""
-
-
-looking_context = unverified_context
-"""The earlier name, for bench and tests/faults until they use the new one."""

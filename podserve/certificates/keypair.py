@@ -70,7 +70,7 @@ def legible(what: str, remedy: str) -> Iterator[None]:
         yield
     except (ValueError, LookupError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension,
             x509.UnsupportedGeneralNameType) as error:  # fmt: skip
-        raise Problem(f"{what} is no certificate that can be read: {error}. {remedy}") from error
+        raise Problem(f"{what} cannot be read as a certificate: {error}. {remedy}") from error
 
 
 def describe(leaf: x509.Certificate, origin: str) -> Certificate:

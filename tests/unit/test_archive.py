@@ -18,7 +18,7 @@ from podserve.descriptors import closing, new_file, open_file
 from podserve.errors import Problem
 from podserve.folder import Folder
 from podserve.walk import LONGEST, Descent
-from tests.crafted import Member, crafted, folder, foreign, hard, header, link, manifest, plain
+from tests.testbed.crafted import Member, crafted, folder, foreign, hard, header, link, manifest, plain
 
 HEADER = Header(FORMAT, "2026-11-23T12:00:00+00:00", {"domain": "example.org"})
 PLACES = 10

@@ -178,17 +178,17 @@ BAD: dict[str, tuple[Callable[[Maker], object], str]] = {
     ),
     "names of nonsense": (
         lambda made: made.bring(names=(), raw=(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, b"nonsense")),
-        "is no certificate that can be read",
+        "cannot be read as a certificate",
     ),
     "a name beyond ASCII": (
         lambda made: made.bring(names=(), raw=(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, b"0\x03\x82\x01\xff")),
-        "is no certificate that can be read",
+        "cannot be read as a certificate",
     ),
     "a use of nonsense": (
         lambda made: made.bring(raw=(ExtensionOID.EXTENDED_KEY_USAGE, b"nonsense")),
-        "is no certificate that can be read",
+        "cannot be read as a certificate",
     ),
-    "a subject of no type": (lambda made: made.bring(chain=made.misname), "is no certificate that can be read"),
+    "a subject of no type": (lambda made: made.bring(chain=made.misname), "cannot be read as a certificate"),
     "an encrypted key": (
         lambda made: made.write_key(made.root_key, serialization.BestAvailableEncryption(b"secret")),
         "is encrypted, and the services have nobody to ask",
