@@ -3,8 +3,8 @@
 import contextlib
 import fcntl
 import json
+import logging
 import shutil
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -21,6 +21,8 @@ from podserve.folder import Folder
 from podserve.manifests import DIGEST_LABEL, LOG_OPTION, Manifests
 from podserve.settings import Settings, of_tasks
 from podserve.waiting import NotYet, wait_until
+
+_logger = logging.getLogger(__name__)
 
 STATE = ROOT / ".podserve"
 """What this checkout remembers of the host and of the pods it played.
@@ -73,7 +75,7 @@ def alone(settings: Settings) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(f"another task is at work on {settings.pod}: waiting for it to end", file=sys.stderr)
+            _logger.warning("another task is at work on %s: waiting for it to end", settings.pod)
             fcntl.flock(lock, fcntl.LOCK_EX)
         _alone.add(settings.pod)
         try:
@@ -344,7 +346,7 @@ def _replace(manifests: Manifests, built: list[str], there: dict[str, Any]) -> N
         wait_until_answering(manifests)
     except (Problem, Interrupted, KeyboardInterrupt):
         if before:
-            print(f"{settings.pod} did not come up: the pod that ran before is played again")
+            _logger.warning("%s did not come up: the pod that ran before is played again", settings.pod)
             _play(before, folder / "played", replacing=exists(settings))
             wait_until_answering(before)
         elif exists(settings):

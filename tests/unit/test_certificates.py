@@ -290,7 +290,7 @@ def test_a_client_of_another_authority_refuses_it(
 def test_a_certificate_that_is_none_is_told_with_its_place(volumes: Volumes) -> None:
     volumes.ensure()
     (volumes.current / "tls.crt").write_text("no certificate")
-    with pytest.raises(Problem, match=r"current/tls\.crt is no certificate"):
+    with pytest.raises(Problem, match=r"current/tls\.crt cannot be read as a certificate"):
         volumes.ensure()
 
 

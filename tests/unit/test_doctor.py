@@ -348,7 +348,7 @@ def test_an_up_that_cannot_be_tells_every_problem_and_its_remedy(monkeypatch: py
     monkeypatch.setattr(doctor, "examine", lambda *_: found)
     with pytest.raises(Problem) as refused:
         doctor.require(Manifests(chosen()))
-    assert str(refused.value.message).splitlines()[1:] == [
+    assert refused.value.text.splitlines()[1:] == [
         "  no room. Mend it: df -h",
         "  port 25 is taken. Mend it: kill 1",
     ]

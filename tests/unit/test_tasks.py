@@ -85,6 +85,15 @@ def test_logs_are_podmans(fake_podman: FakePodman, words: tuple[str, ...], call:
     assert fake_podman.calls == [call]
 
 
+def test_debug_shows_each_command_and_only_debug_does(fake_podman: FakePodman) -> None:
+    shown = fake_podman.invoke("--debug", "users.list")
+    assert shown.code == 0
+    (line,) = (line for line in shown.stderr.splitlines() if "podman volume ls" in line)
+    assert line.startswith("podserve.commands.commands.run: podman volume ls ")
+    assert "exit code 0 after" in line
+    assert fake_podman.invoke("users.list").stderr == ""
+
+
 def test_logs_of_a_service_that_is_none_are_refused_with_those_there_are(fake_podman: FakePodman) -> None:
     ended = fake_podman.invoke_here("logs", "--service", "web")
     assert (ended.code, fake_podman.calls) == (1, [])
