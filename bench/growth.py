@@ -42,7 +42,7 @@ def _figures(
             continue
         before = sizes[number - 1]
         most = FLAT if flat else LINEAR * size / before
-        yield Figure(SECTION, title, unit, runs, f"of {before:,}", taken[number - 1], Goal("ratio", most))
+        yield Figure(SECTION, title, unit, runs, f"with {before:,}", taken[number - 1], Goal("ratio", most))
 
 
 def _deliver_one(side: Side, account: Account) -> float:
@@ -156,7 +156,7 @@ def mailbox(test_pod: PodUnderTest, pod: Side, account: Account) -> Iterator[Fig
     yield from _figures("mailbox opened without its index, messages", "s", MESSAGES, firsts)
     yield from _figures("mailbox opened, messages", "s", MESSAGES, opens)
     yield from _figures("delivery to a mailbox, messages", "s", MESSAGES, deliveries)
-    yield from _figures("standstill for a backup, messages", "s", MESSAGES, pauses)
+    yield from _figures("pause for a backup, messages", "s", MESSAGES, pauses)
 
 
 def repositories(pod: Side) -> Iterator[Figure]:

@@ -58,4 +58,4 @@ def measure(test_pod: PodUnderTest, pod: Side, native: Side) -> Iterator[Figure]
     yield Figure(SECTION, f"messages a second, {_MESSAGES} of 10 kB fetched", "/s", taken, native.name, beside,
                  at_least(0.9))  # fmt: skip
     taken, beside = in_turn(*(side.measured(lambda s: notice(s, waiting)) for side in (pod, native)))
-    yield Figure(SECTION, "250 at SMTP to the notice in IDLE", "s", taken, native.name, beside, Goal("median", 0.1))
+    yield Figure(SECTION, "SMTP 250 to the IDLE notice", "s", taken, native.name, beside, Goal("median", 0.1))

@@ -147,14 +147,14 @@ def measure(test_pod: PodUnderTest) -> Iterator[Figure]:
         anew = partial(test_pod.invoke, "up", INVOKE_MESSAGE_SIZE_LIMIT=f"{50_000_000 + number}")
         runs.setdefault("replaced", []).append(_without_service(test_pod, anew))
     test_pod.invoke("up")
-    yield Figure(SECTION, "kube play to the last of nine endpoints", "s", runs["play"], "three sleeping containers",
-                 runs["floor"], Goal("ratio", 2.5))  # fmt: skip
-    yield Figure(SECTION, "invoke up, to the same", "s", runs["up"], "kube play", runs["play"], Goal("beyond", 1))
+    yield Figure(SECTION, "kube play until the last of nine endpoints answers", "s", runs["play"],
+                 "three sleeping containers", runs["floor"], Goal("ratio", 2.5))  # fmt: skip
+    yield Figure(SECTION, "invoke up until the same", "s", runs["up"], "kube play", runs["play"], Goal("beyond", 1))
     yield Figure(SECTION, "stop and removal", "s", runs["stop"], "three sleeping containers", runs["stop floor"],
                  Goal("beyond", 1))  # fmt: skip
     floor_replaced = [sum(pair) for pair in zip(runs["stop floor"], runs["floor"], strict=True)]
-    yield Figure(SECTION, "without service while containers are replaced (upgrade)", "s", runs["replaced"],
-                 "stop and play of three sleeping ones", floor_replaced, Goal("beyond", 3))  # fmt: skip
+    yield Figure(SECTION, "outage while containers are replaced (upgrade)", "s", runs["replaced"],
+                 "stop and play of three sleeping containers", floor_replaced, Goal("beyond", 3))  # fmt: skip
     tasks = {"up": 2.0, "build": 2.0, "status": 1.0}
     idle = in_turn(*(partial(seconds, partial(test_pod.invoke, task)) for task in tasks))
     for (task, limit), taken in zip(tasks.items(), idle, strict=True):

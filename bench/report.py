@@ -63,12 +63,12 @@ def row(figure: Figure) -> list[str]:
             figure.goal.words(figure.unit) if figure.goal else ""]  # fmt: skip
 
 
-HEADINGS = "Figure", "Median", "Spread", "Beside it", "Compared", "To reach"
+HEADINGS = "Figure", "Median", "Spread", "Alternative", "Compared", "Goal", "Result"
 
 
 def table(figures: Sequence[Figure], console: Console) -> None:
     """Show the figures, a table a section."""
-    shown = Table(*HEADINGS, "", box=None, pad_edge=False, header_style="bold")
+    shown = Table(*HEADINGS, box=None, pad_edge=False, header_style="bold")
     section = ""
     for figure in figures:
         if figure.section != section:
@@ -91,7 +91,7 @@ def markdown(figures: Sequence[Figure], on: dict[str, Any]) -> str:
     for figure in figures:
         if figure.section != section:
             section = figure.section
-            words += ["", f"### {section}", "", f"| {' | '.join(HEADINGS)} | |", "| --- " * (len(HEADINGS) + 1) + "|"]
+            words += ["", f"### {section}", "", f"| {' | '.join(HEADINGS)} |", "| --- " * len(HEADINGS) + "|"]
         verdict = {True: "reached", False: "**missed**", None: ""}[figure.reached]
         words.append(f"| {' | '.join(row(figure))} | {verdict} |")
     return "\n".join(words) + "\n"
@@ -129,7 +129,7 @@ _LONGEST_BAR = 2.0
 def plot(figures: Sequence[Figure], file: Path) -> None:
     """Draw how near each figure is to what it is to reach: a bar of half the width is just that."""
     console = Console(file=io.StringIO(), record=True, width=130, force_terminal=True, color_system="truecolor")
-    drawn = Table("Figure", "By what it is to reach: half is just that", "", "", box=None, pad_edge=False)
+    drawn = Table("Figure", "Share of the goal; half the width is 100 %", "", "", box=None, pad_edge=False)
     for figure in figures:
         share = _share(figure)
         if share is None or figure.goal is None:
