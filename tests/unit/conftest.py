@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from podserve import volumes
-from tests.namespaces import own_network
+from tests.testbed.network import own_network
 from tests.unit.helpers import FakePodman
 
 OF_THE_HOST = "INVOKE_", "CONTAINERS_", "_CONTAINERS_", "SUDO_"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from podserve.commands import run
 from podserve.manifests import Manifests
-from tests.namespaces import own_network
+from tests.testbed.network import own_network
 from tests.unit.conftest import OF_THE_HOST
 from tests.unit.helpers import chosen
 
