@@ -242,13 +242,8 @@ def logs(c: Context, service: str = "", follow: bool = False) -> None:  # noqa: 
     become("podman", "logs", *options, names[service])
 
 
-def _account(c: Context, name: str) -> tuple[Pod, accounts.Accounts, str]:
-    """Return the pod, the accounts on its volume and the address that a name means. Raises Problem for no volume."""
-    pod = _pod_reexecuted(c)
-    return pod, _accounts(pod), accounts.address(name, pod.settings.domain)
-
-
 def _accounts(pod: Pod) -> accounts.Accounts:
+    """Return the accounts on the pod's volume. Raises Problem when there is no volume yet."""
     return accounts.Accounts(volumes.folder(pod.volumes["accounts"].name))
 
 
@@ -258,8 +253,9 @@ NEW_PASSWORD = {"name": "alice, or alice@DOMAIN", "password-stdin": "read the pa
 @task(name="add", help=NEW_PASSWORD)
 def users_add(c: Context, name: str, password_stdin: bool = False) -> None:  # noqa: FBT001,FBT002
     """Add an account, for mail, files and git; the password is asked for."""
-    pod, there, account = _account(c, name)
-    there.add(account, prompts.new_password(account, from_stdin=password_stdin))
+    pod = _pod_reexecuted(c)
+    account = accounts.address(name, pod.settings.domain)
+    _accounts(pod).add(account, prompts.new_password(account, from_stdin=password_stdin))
     homes.ensure_homes(volumes.folder(pod.volumes["web"].name), [account])
     print(f"{account} can log in")
 
@@ -273,20 +269,22 @@ def users_list(c: Context) -> None:
 @task(name="passwd", help=NEW_PASSWORD)
 def users_passwd(c: Context, name: str, password_stdin: bool = False) -> None:  # noqa: FBT001,FBT002
     """Give an account another password."""
-    _, there, account = _account(c, name)
-    there.set_password(account, prompts.new_password(account, from_stdin=password_stdin))
+    pod = _pod_reexecuted(c)
+    account = accounts.address(name, pod.settings.domain)
+    _accounts(pod).set_password(account, prompts.new_password(account, from_stdin=password_stdin))
     print(f"{account} has a new password")
 
 
 @task(name="remove", help={"name": "alice, or alice@DOMAIN"})
 def users_remove(c: Context, name: str) -> None:
     """Remove an account; its mailbox and folder stay on the volumes."""
-    pod, there, account = _account(c, name)
+    pod = _pod_reexecuted(c)
+    account = accounts.address(name, pod.settings.domain)
     if account == pod.settings.postmaster_address:
         raise errors.Problem(
             f"{account} gets the mail to postmaster@ and abuse@. Set postmaster to another first, then invoke up"
         )
-    there.remove(account)
+    _accounts(pod).remove(account)
     print(f"{account} is removed. Its mailbox and folder are kept, for whoever gets that name again")
 
 
