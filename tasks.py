@@ -79,7 +79,7 @@ def _prepare(pod: Pod, *, keep: bool = False) -> None:
 
 @task(name="doctor", help={"json": "as a JSON object"})
 def show_doctor(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
-    """Look at this host: what is well, what is not, and what mends it; exit 1 on a problem."""
+    """Look at this host: what is well, what is not, and how to solve it; exit 1 on a problem."""
     found = doctor.diagnose(_pod(c))
     if json:
         print(doctor.as_json(found))

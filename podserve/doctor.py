@@ -1,4 +1,4 @@
-"""The doctor: looks at the host before it hurts, and knows the command that mends what it finds."""
+"""The doctor: checks the host, and knows the command that solves each problem."""
 
 import getpass
 import json
@@ -17,20 +17,20 @@ from podserve.pod import Pod
 
 GIB = 2**30
 SPACE = GIB
-"""Free bytes for the images, while they are built: they take 0.3 GiB (`du` after a first `up`), their making copies."""
+"""Free bytes to build the images: they take 0.3 GiB (`du` after a first `up`), and builds need copies."""
 MEMORY = 256 * 2**20
-"""Free bytes of memory that the pod needs to start: idle its processes have 211 MiB (RSS), much of it shared."""
+"""Free bytes of memory that the pod needs to start: its idle processes have 211 MiB (RSS), much of it shared."""
 MEMORY_FOR_BUILDING = 2 * MEMORY
 
 SPACE_OF_A_POD = GIB // 8
-"""Free bytes that a pod whose images are there needs to start."""
+"""Free bytes that a pod needs to start when its images exist."""
 
 State = Literal["ok", "warning", "problem"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check saw, in a line, and the command that mends it."""
+    """The result of a check, in one line, and the command that solves the problem."""
 
     check: str
     state: State
@@ -51,16 +51,16 @@ Check = Callable[[Patient], Iterable[Finding]]
 
 
 def _version(patient: Patient) -> Iterable[Finding]:
-    told = patient.podman
-    if told.version < host.OLDEST:
-        said = f"Podman is {told.named}: expected {host.written(host.OLDEST)} or later"
+    info = patient.podman
+    if info.version < host.OLDEST:
+        said = f"Podman is {info.named}: expected {host.written(host.OLDEST)} or later"
         yield Finding("podman", "problem", said, "apt-get install podman, on Debian 12 or later")
     else:
-        yield Finding("podman", "ok", f"Podman {told.named}, {'rootless' if host.rootless() else 'root'}")
+        yield Finding("podman", "ok", f"Podman {info.named}, {'rootless' if host.rootless() else 'root'}")
 
 
 def _source_addresses(patient: Patient) -> Iterable[Finding]:
-    """Look whether services will see their clients' own addresses."""
+    """Check whether services see the addresses of their clients."""
     if host.rootless():
         if patient.podman.version < network.PASTA:
             said = f"Podman is {patient.podman.named}, rootless: expected {host.written(network.PASTA)} or later, with "
@@ -134,7 +134,7 @@ def _space(patient: Patient) -> Iterable[Finding]:
 
 
 def _runtime(_: Patient) -> Iterable[Finding]:
-    """Run a container, and a step of a build."""
+    """Run a container, and one step of a build."""
     tried = commands.run([str(commands.ROOT / "docker/engine.sh"), "--again"], env=os.environ, check=False, timeout=120)
     if not tried.ok:
         yield Finding("runtime", "problem", tried.stderr.strip(), "podman info; podman run --rm IMAGE true")
@@ -189,7 +189,7 @@ def _health(_: Patient) -> Iterable[Finding]:
 
 
 def _name(patient: Patient) -> Iterable[Finding]:
-    """Look up the names that clients are given: the domain, and where browsers are sent."""
+    """Look up the names that clients use: the domain and files_host."""
     settings, mine = patient.pod.settings, host.addresses()
     for name in dict.fromkeys((settings.domain, settings.files_host)):
         there = host.looked_up(name)
@@ -208,12 +208,12 @@ def _name(patient: Patient) -> Iterable[Finding]:
 
 
 BEFORE_UP: tuple[Check, ...] = (_version, _source_addresses, _user_ids, _first_port, _space, _ports)
-"""What would make `up` fail, and costs under 0.3 s in all."""
+"""The checks that predict a failure of `up`. All together take less than 0.3 s."""
 CHECKS: tuple[Check, ...] = (*BEFORE_UP, _runtime, _cgroups, _memory, _clock, _health, _name)
 
 
 def examine(pod: Pod, checks: Iterable[Check] = CHECKS) -> list[Finding]:
-    """Return what the checks find; after a problem with Podman itself only that. Raises Problem if Podman hangs."""
+    """Return the findings; after a problem with Podman itself only that. Raises Problem if Podman hangs."""
     info = host.podman_info()
     patient = Patient(pod, info, running.inspected(pod) if info.version >= host.OLDEST else running.Inspected())
     found: list[Finding] = []
@@ -225,7 +225,7 @@ def examine(pod: Pod, checks: Iterable[Check] = CHECKS) -> list[Finding]:
 
 
 def diagnose(pod: Pod) -> list[Finding]:
-    """Return what all checks find; where Podman is missing, fails or hangs, that, in a line with the command."""
+    """Return the findings of all checks; if Podman is missing, fails or hangs, that as the only one."""
     try:
         return examine(pod)
     except Problem as error:
@@ -233,10 +233,10 @@ def diagnose(pod: Pod) -> list[Finding]:
 
 
 def require(pod: Pod) -> None:
-    """Raise Problem, with a line for each obstacle and its remedy, where the pod cannot be brought up on this host."""
+    """Raise Problem, with a line for each obstacle and its remedy, if the pod cannot start on this host."""
     problems = [finding for finding in examine(pod, BEFORE_UP) if finding.state == "problem"]
     if problems:
-        lines = [f"  {finding.said}. Mend it: {finding.fix}" for finding in problems]
+        lines = [f"  {finding.said}. To solve it: {finding.fix}" for finding in problems]
         raise Problem("the pod cannot be started:\n" + "\n".join(lines))
 
 

@@ -21,13 +21,13 @@ KUBE = ROOT / "kube"
 _CONFIG_FILE, _POD_FILE = "config.yaml", "podserve.yaml"
 _UNITS = {"Mi": 2**20, "Gi": 2**30}
 LOG_OPTION = "max-size=50mb"
-"""How large Podman lets the log of a container become, where that is a file: then the file begins anew.
+"""The largest log file of a container. Podman then starts the file again.
 
 An option of `podman kube play`, since Kubernetes' documents have no field for it. The journal has a bound of its own
 (journald.conf(5)).
 """
 DIGEST_LABEL = "podserve/digest"
-"""The label on a pod that tells what it was played from."""
+"""The label of a pod with the digest of its documents and images."""
 # libyaml takes a tenth of the time, which every task spends; PyYAML's wheels have it.
 _Loader, _Dumper = (yaml.CSafeLoader, yaml.CSafeDumper) if yaml.__with_libyaml__ else (yaml.SafeLoader, yaml.SafeDumper)
 

@@ -166,14 +166,14 @@ def status(pod: Pod, seen: Status, console: Console) -> None:
 
 
 def diagnosis(found: list[Finding], console: Console) -> None:
-    """Show a line for each finding, with the command that mends it under those that are not well."""
+    """Show a line for each finding, with the command that solves it under a problem."""
     marks = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "problem": "[red]problem[/]"}
     for finding in found:
         console.print(
             f"{marks[finding.state]} {finding.check}: {escape(finding.said)}", highlight=False, soft_wrap=True
         )
         if finding.fix:
-            console.print(f"  mend it: {escape(finding.fix)}", highlight=False, soft_wrap=True)
+            console.print(f"  to solve it: {escape(finding.fix)}", highlight=False, soft_wrap=True)
 
 
 def certificate(there: Certificate, answers: list[Answer], console: Console) -> None:

@@ -16,9 +16,9 @@ from podserve.pod import Pod
 from podserve.state import played_folder
 
 ACTIVE = "active"
-"""What systemd calls a service that runs."""
+"""The state of a service that runs, in systemd's words."""
 START_TIMEOUT = 120
-"""Seconds that systemd gives Podman to play the pod, which takes it some 2 s on an idle machine."""
+"""Seconds in which Podman must play the pod for systemd. It takes 2 s on an idle machine."""
 
 NETWORK = """\
 [Unit]
@@ -59,7 +59,7 @@ NO_WAITING = """
 [Quadlet]
 # Quadlet would wait 90 s for the system's network-online.target, which on many hosts nothing ever starts.
 DefaultDependencies=false"""
-"""What a user's unit has in place of it: systemd's user manager knows nothing of the network."""
+"""The replacement in a user's unit: systemd's user manager does not know whether the network is up."""
 RENEWAL = """\
 [Unit]
 Description=Certificates of {pod}, renewed when they are due
@@ -88,7 +88,7 @@ WantedBy=timers.target
 
 
 def _folder(kind: str) -> Path:
-    """Return where systemd looks for units of a kind: `containers/systemd` (Quadlet's) or `systemd/system`."""
+    """Return the folder of units of a kind: `containers/systemd` (Quadlet's) or `systemd/system`."""
     if not host.rootless():
         return Path("/etc") / kind
     home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
@@ -107,7 +107,7 @@ def installed(pod: Pod) -> bool:
 
 
 def require_systemd(pod: Pod) -> None:
-    """Raise Problem, with what to do instead, on a host without systemd or with a Podman that has no Quadlet."""
+    """Raise Problem, with an alternative, on a host without systemd or with a Podman without Quadlet."""
     info = host.podman_info()
     if host.has_systemd() and info.version >= host.QUADLET:
         return
@@ -125,7 +125,7 @@ def _systemctl(*words: str, check: bool = True) -> Result:
 
 
 def _variables(given: dict[str, str]) -> str:
-    """Return the lines of a unit that set these variables."""
+    """Return the lines of a unit that set variables."""
     escaped = {
         name: value.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%") for name, value in given.items()
     }
@@ -145,9 +145,9 @@ def _texts(pod: Pod) -> dict[Path, str]:
         "timeout": START_TIMEOUT,
         "target": "default.target" if host.rootless() else "multi-user.target",
     }
-    # A bridge has a unit of its own; what rootless pods have is made with them.
+    # A bridge has a unit of its own. The network of a rootless pod is created with the pod.
     words["network_online"] = "" if host.rootless() else NETWORK_ONLINE
-    # A user may not read the journal everywhere: there Podman decides, and a file has a bound.
+    # Not every user may read the journal, so Podman chooses the log driver for users. A log file has a bound.
     words["log"] = f"PodmanArgs=--log-opt {LOG_OPTION}" if host.rootless() else "LogDriver=journald"
     words["ipv6"] = str(host.has_ipv6()).lower()
     words["network"] = network.mode(pod) if host.rootless() else f"{pod.name}.network"
@@ -177,14 +177,14 @@ def refresh_units(pod: Pod) -> None:
 
 
 def enable(pod: Pod) -> None:
-    """Have the timer start now, and at each start of the machine. Quadlet has enabled the pod's own unit."""
+    """Start the timer now and at each start of the machine. Quadlet enables the pod's own unit."""
     _systemctl("enable", "--now", f"{pod.name}-renew.timer")
     if host.rootless() and not lingers():
         user = _user()
         tried = run(["loginctl", "enable-linger", user], check=False, timeout=10)
         if not tried.ok:
             why = f"{user}'s services end when {user} logs out: {tried.stderr.strip()}"
-            raise Problem(f"{why}. Mend it, then run the same command again: sudo loginctl enable-linger {user}")
+            raise Problem(f"{why}. To solve it, type this, then run the same command again: sudo loginctl enable-linger {user}")
 
 
 def _user() -> str:
@@ -192,7 +192,7 @@ def _user() -> str:
 
 
 def lingers() -> bool:
-    """Return whether the services of the user run without a login."""
+    """Return whether the user's services run without a login."""
     return Path(f"/var/lib/systemd/linger/{_user()}").exists()
 
 
@@ -208,9 +208,9 @@ def remove_units(pod: Pod) -> list[Path]:
 
 
 def start(pod: Pod) -> None:
-    """Start the service anew; return when the pod is played. Raises Problem with what the journal says otherwise."""
+    """Restart the service; return when the pod is played. Raises Problem with lines of the journal if that fails."""
     unit = f"{pod.name}.service"
-    # After failures in a row systemd would not try again.
+    # After several failures systemd would not try again.
     _systemctl("reset-failed", unit, check=False)
     if not _systemctl("restart", unit, check=False).ok:
         which = ["--user", "--user-unit", unit] if host.rootless() else ["--unit", unit]
@@ -219,12 +219,12 @@ def start(pod: Pod) -> None:
 
 
 def stop(pod: Pod) -> None:
-    """Stop the service, which removes the pod, and the network's unit, so that it makes the network again."""
+    """Stop the service, which removes the pod, and the unit of the network, which creates the network again later."""
     _systemctl("stop", f"{pod.name}.service", f"{pod.name}-network.service", check=False)
 
 
 def state(pod: Pod) -> str:
-    """Return what systemd says of the service, such as active or failed."""
+    """Return the state of the service in systemd, such as `active` or `failed`."""
     return _systemctl("is-active", f"{pod.name}.service", check=False).stdout.strip()
 
 
@@ -234,16 +234,16 @@ def state_and_command(pod: Pod) -> str:
 
 
 def status_command(pod: Pod) -> str:
-    """Return what a person types to see the service."""
+    """Return the command that shows the service."""
     return f"systemctl {'--user ' if host.rootless() else ''}status {pod.name}"
 
 
 def journalled(pod: Pod) -> bool:
-    """Return whether the journal has what the containers log."""
+    """Return whether the containers log to the journal."""
     return installed(pod) and not host.rootless()
 
 
 def journal(containers: list[str], *, follow: bool) -> list[str]:
-    """Return the command that shows what these containers have logged, also before the last start."""
+    """Return the command that shows the logs of containers, also from before the last start."""
     words = [f"CONTAINER_NAME={name}" for name in containers]
     return ["journalctl", "--no-hostname", "--output=short-iso", *(["--follow"] if follow else []), *words]

@@ -1,4 +1,4 @@
-"""Backup and restore of a pod: what is put into an archive, and where it comes back to.
+"""Backup and restore of a pod: from the volumes into an archive, and back.
 
 The caller of `backup` and `restore` holds the pod's lock (`state.locked`).
 """
@@ -23,7 +23,7 @@ from podserve.state import is_locked
 
 STANDARD_OUTPUT = "-"
 _UNFINISHED = "it was killed, or interrupted, before its end"
-"""What is kept of a backup from its beginning, so that one whose process is killed is told as well."""
+"""The failure that is stored when a backup begins: it stays if the process is killed."""
 
 
 def _now() -> dt.datetime:
@@ -31,7 +31,7 @@ def _now() -> dt.datetime:
 
 
 def file_name(pod: Pod) -> str:
-    """Return the name of a backup that is made now."""
+    """Return the file name of a backup that is made now."""
     return f"podserve-{pod.settings.domain}-{_now():%Y%m%dT%H%M%SZ}.tar.zst"
 
 
@@ -59,7 +59,7 @@ def _destination(name: str) -> Iterator[BinaryIO]:
 
 
 def length(file: Path) -> int:
-    """Return the bytes of an archive. Raises Problem where there is none."""
+    """Return the bytes of an archive. Raises Problem if there is none."""
     try:
         return file.stat().st_size
     except OSError as error:
@@ -67,22 +67,22 @@ def length(file: Path) -> int:
 
 
 def size(folder: Folder) -> int:
-    """Return the bytes of all files of a folder."""
+    """Return the bytes of all files in a folder."""
     return sum(os.stat(name, dir_fd=place.descriptor, follow_symlinks=False).st_size
                for place in folder.walk() for name in place.files)  # fmt: skip
 
 
 def _failures(pod: Pod) -> Path:
-    """Return the file that says why the last backup of a pod failed, beside what `down` removes."""
+    """Return the file with the reason why the last backup failed. `down` does not remove it."""
     return pod.state / f"{pod.name}.backup"
 
 
 def failed(pod: Pod) -> str:
-    """Return when the last backup of a pod failed, and why; an empty text where it did not, or there was none."""
+    """Return when the last backup failed, and why; an empty text if it succeeded, or if there was none."""
     try:
-        told = json.loads(_failures(pod).read_text())
-        under_way = told["why"] == _UNFINISHED and is_locked(pod)
-        return "" if under_way else printable(f"{told['at']}: {told['why']}")
+        failure = json.loads(_failures(pod).read_text())
+        under_way = failure["why"] == _UNFINISHED and is_locked(pod)
+        return "" if under_way else printable(f"{failure['at']}: {failure['why']}")
     except FileNotFoundError:
         return ""
     except (OSError, ValueError, LookupError, TypeError):
@@ -90,7 +90,7 @@ def failed(pod: Pod) -> str:
 
 
 def _tell(pod: Pod, why: str) -> None:
-    """Keep why the last backup failed, for `status`; an empty text where it did not."""
+    """Store why the last backup failed, for `status`; an empty text if it succeeded."""
     file = _failures(pod)
     if why:
         with Folder.at(file.parent).replacing(file.name, 0o644) as opened:
@@ -100,21 +100,21 @@ def _tell(pod: Pod, why: str) -> None:
 
 
 def forget(pod: Pod) -> None:
-    """Forget why the last backup of a pod failed, whose volumes are gone."""
+    """Remove the stored failure of the last backup: the volumes of the pod are gone."""
     _tell(pod, "")
 
 
 def backup(pod: Pod, name: str, progress: Progress, total: Progress) -> list[str]:
     """Write an archive of all that the pod owns to a file, or for `-` to standard output, while it goes on.
 
-    `total` is told the bytes there are, and `progress` those that were read. Return a line for each thing that had to
-    be left out. Raises Problem; then no file is left. `failed` tells of both until a whole one is made.
+    `total` gets the number of bytes, and `progress` those that were read. Return a line for each file that is left out.
+    Raises Problem; then no file is left. `failed` reports both until a complete backup is made.
     """
     _tell(pod, _UNFINISHED)
     try:
         left_out = _backup(pod, name, progress, total)
     except Problem as problem:
-        with suppress(OSError):  # the disk may be full, and what is kept from the beginning stays
+        with suppress(OSError):  # the disk may be full; then the failure from the beginning stays
             _tell(pod, problem.text)
         raise
     more = [f"{len(left_out) - 3} more"] if len(left_out) > 3 else []  # noqa: PLR2004
@@ -137,8 +137,8 @@ def _backup(pod: Pod, name: str, progress: Progress, total: Progress) -> list[st
             )
     except OSError as error:
         raise Problem(f"the backup to {name} failed, and is not there: {error.strerror or error}") from error
-    told = [f"{_shortened(path)} is longer than a path can be in a backup: move it, or remove it" for path in long]
-    return told + unwritten
+    too_long = [f"{_shortened(path)} is longer than a path can be in a backup: move it, or remove it" for path in long]
+    return too_long + unwritten
 
 
 def _require_empty(pod: Pod) -> None:

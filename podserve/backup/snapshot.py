@@ -1,4 +1,4 @@
-"""What the volumes held in one moment, while the pod goes on: hard links, and copies of what is written in place."""
+"""A snapshot of the volumes at one moment: hard links, and copies of files that are written in place."""
 
 import errno
 import logging
@@ -18,16 +18,16 @@ from podserve.walk import LONGEST, Descent, Place
 _logger = logging.getLogger(__name__)
 
 FREEZING = 60
-"""Seconds within which a pod must stand still: two of runc's attempts, which take up to 31 s."""
+"""Seconds until a pod must be frozen: two of runc's attempts, of up to 31 s each."""
 _UNABLE = "unable to freeze"
-"""What runc says when it gives up."""
+"""The message of runc when it gives up."""
 _REPLACED = {"dav", "home", "site"}
-"""Folders of the web volume whose files mod_dav never changes: it writes another, and renames it."""
+"""Folders of the web volume with files that mod_dav never changes in place: it renames new files over them."""
 
 
 @contextmanager
 def scratch(pod: Pod, purpose: str) -> Iterator[Folder]:
-    """Yield the folder of an empty volume, removed afterwards: on the file system that the pod's volumes are on."""
+    """Yield the folder of an empty volume on the file system of the pod's volumes. The volume is removed afterwards."""
     name = f"{pod.name}-{purpose}"
     volumes.remove_volumes([name])
     podman("volume", "create", name)
@@ -44,9 +44,9 @@ def scratch(pod: Pod, purpose: str) -> Iterator[Folder]:
 
 
 def freeze(name: str) -> None:
-    """Let no process of a pod run on, with another try where runc gives up. Raises Problem after FREEZING s.
+    """Pause all processes of a pod, and try again if runc gives up. Raises Problem after FREEZING s.
 
-    A control group of version 1 is not reliably frozen while new processes appear in it, and runc gives up at last:
+    While new processes start, a control group of version 1 is not reliably frozen, and runc gives up:
     https://github.com/opencontainers/runc/blob/v1.1.5/libcontainer/cgroups/fs/freezer.go
     """
 
@@ -64,7 +64,7 @@ def freeze(name: str) -> None:
 
 @contextmanager
 def _still(pod: Pod) -> Iterator[None]:
-    """Let no process of the pod run meanwhile: clients wait, and nothing is half-written by two programs."""
+    """Pause the pod: its clients wait, and no file is half-written."""
     if not running.exists(pod):
         yield
         return

@@ -1,4 +1,4 @@
-"""The pod's own private authority: made on its first use, kept on a volume that no service mounts."""
+"""The pod's own certificate authority: created at its first use, on a volume that no service mounts."""
 
 import datetime as dt
 
@@ -15,20 +15,20 @@ from podserve.values import CertificateSource, KeyType
 
 AUTHORITY_LIFETIME = dt.timedelta(days=3650)
 LIFETIME = dt.timedelta(days=397)
-"""The longest that browsers take (CA/Browser Forum Baseline Requirements, section 6.3.2: 398 days)."""
+"""The longest lifetime that browsers accept (CA/Browser Forum Baseline Requirements, section 6.3.2: 398 days)."""
 _CLOCKS_APART = dt.timedelta(hours=1)
 _FILE = "ca.pem"
-"""Its key and its certificate, in one file, so that one never lies there without the other."""
+"""The file with the authority's key and certificate. In one file, neither can exist without the other."""
 
 
 def issue_for(folder: Folder, names: tuple[str, ...], key_type: KeyType) -> KeyPair:
     """Return a new key pair for `names`, with a key of that type.
 
-    `folder` is the authority's volume. Raises Problem where what lies there cannot be read.
+    `folder` is the authority's volume. Raises Problem if the authority's file cannot be read.
     """
     issuer, issuer_key = _authority(folder, names[0])
     key = _new_key(key_type)
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])  # the domain: X.520 allows as long a one
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])  # X.520 allows 64 characters
     alternative = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
     certificate = (
         _builder(subject, issuer.subject, key, LIFETIME)
@@ -91,7 +91,7 @@ def _there(folder: Folder) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey
         certificate = x509.load_pem_x509_certificate(content)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise _no_authority(folder) from error
-    if not isinstance(key, ec.EllipticCurvePrivateKey):  # as is written below
+    if not isinstance(key, ec.EllipticCurvePrivateKey):  # as _authority writes it
         raise _no_authority(folder)
     return certificate, key
 
@@ -104,7 +104,7 @@ def _no_authority(folder: Folder) -> Problem:
 
 
 def _authority(folder: Folder, domain: str) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-    """Return the pod's authority, made anew where there is none, or none that outlasts what it issues."""
+    """Return the pod's authority. Create it if there is none, or if it would end before a new certificate."""
     there = _there(folder)
     if there and there[0].not_valid_after_utc - dt.datetime.now(dt.UTC) > LIFETIME:
         return there

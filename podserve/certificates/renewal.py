@@ -1,4 +1,4 @@
-"""Which certificate the pod should have, and how it comes by it: at its start, when it is due, or when asked."""
+"""Issue and renewal of the pod's certificate: at the first start, when it is due, and on request."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +35,7 @@ def _from_authority(pod: Pod) -> KeyPair:
 
 
 def provide(pod: Pod) -> Certificate:
-    """Return the pod's certificate; where there is none, one of the private authority's to begin with."""
+    """Return the pod's certificate; if there is none, issue one by the pod's own authority first."""
     return store.current(store.certificates_folder(pod)) or _take(pod, _from_authority(pod)).certificate
 
 
@@ -45,7 +45,7 @@ def _take(pod: Pod, pair: KeyPair) -> Renewal:
 
 
 def issue(pod: Pod) -> Renewal:
-    """Have a new certificate made by the source that is set, whatever there is. A Problem changes nothing."""
+    """Issue a new certificate by the configured source, whatever the present one is. A Problem changes nothing."""
     match pod.settings.certificate_source:
         case CertificateSource.ACME:
             return _take(pod, acme.obtain(pod, pod.settings.certified_names))
@@ -59,10 +59,10 @@ def issue(pod: Pod) -> Renewal:
 
 
 def renew(pod: Pod, *, force: bool = False) -> Renewal:
-    """Have a new certificate issued where a third of a lifetime is left, or less, or the settings ask for another.
+    """Issue a new certificate if a third of the lifetime is left, or less, or if the settings have changed.
 
-    `force` does not wait for that. What was imported is never replaced: a warning says when it should be. Raises
-    Problem when none can be had; what was there stays in use.
+    With `force`, issue one in any case. An imported certificate is never replaced: a warning says when it ends. Raises
+    Problem if the issue fails; then the present certificate stays in use.
     """
     there, settings = provide(pod), pod.settings
     if there.origin == IMPORTED:

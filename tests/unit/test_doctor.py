@@ -349,8 +349,8 @@ def test_an_up_that_cannot_be_tells_every_problem_and_its_remedy(monkeypatch: py
     with pytest.raises(Problem) as refused:
         doctor.require(pod_with())
     assert refused.value.text.splitlines()[1:] == [
-        "  no room. Mend it: df -h",
-        "  port 25 is taken. Mend it: kill 1",
+        "  no room. To solve it: df -h",
+        "  port 25 is taken. To solve it: kill 1",
     ]
 
 
@@ -358,7 +358,7 @@ def test_up_on_a_podman_that_is_too_old_makes_nothing(fake_podman: FakePodman) -
     fake_podman.told["version"]["Version"] = "3.4.4"
     ended = fake_podman.invoke_here("up", INVOKE_POD="podserve-unit")
     assert ended.code == 1
-    assert "Podman is 3.4.4: expected 4.3 or later. Mend it: apt-get install podman" in ended.stderr
+    assert "Podman is 3.4.4: expected 4.3 or later. To solve it: apt-get install podman" in ended.stderr
     assert fake_podman.calls == ["info --format json"]
 
 

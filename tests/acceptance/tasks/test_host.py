@@ -76,7 +76,7 @@ def test_the_doctor_names_the_process_that_holds_a_port(test_pod: PodUnderTest, 
     ((said, fix),) = [(finding["said"], finding["fix"]) for finding in found["ports"]]
     assert said.startswith(f"port 587/TCP is taken on {ELSEWHERE} by ")
     assert said.endswith(f"(process {os.getpid()})")
-    assert f"problem ports: {said}\n  mend it: {fix}\n" in shown.stdout
+    assert f"problem ports: {said}\n  to solve it: {fix}\n" in shown.stdout
     assert findings(test_pod, **other)[0] == 0
 
 
@@ -197,5 +197,5 @@ def test_an_up_without_room_makes_nothing(test_pod: PodUnderTest, other: Chosen,
     finally:
         run(["umount", "-R", str(tmp_path)])
     assert refused.code == 1
-    assert re.search(r"0\.1 GiB free for .*: expected 1\.0\. Mend it: podman system prune", refused.stderr)
+    assert re.search(r"0\.1 GiB free for .*: expected 1\.0\. To solve it: podman system prune", refused.stderr)
     assert made == []
