@@ -102,7 +102,7 @@ def found(server: Server, account: Account) -> Counter[str]:
 def waiting(test_pod: PodUnderTest) -> list[Path]:
     """Return the files of the messages in Postfix's queue.
 
-    An incomplete file, whose writer was killed, does not count: it got no 250, and lacks the mode bit x of complete ones.
+    An incomplete file, whose writer was killed, does not count: it got no 250, and lacks the mode bit x of others.
     """
     found = []
     for name in QUEUES:
