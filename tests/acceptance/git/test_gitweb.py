@@ -716,11 +716,10 @@ def test_nobody_is_turned_away_while_gitwebs_processes_are_replaced(
     _wait_for_all(test_pod)
 
 
-<<<<<<< HEAD:tests/acceptance/git/test_gitweb.py
-def _wait_for_all(test_pod: PodUnderTest) -> None:
-=======
 @pytest.mark.parametrize("victim", ["perl-fcgi", "perl-fcgi-pm"])
-def test_a_request_that_begins_while_gitweb_is_ended_is_answered(test_pod: PodUnderTest, public: Repository, victim: str) -> None:
+def test_a_request_that_begins_while_gitweb_is_ended_is_answered(
+    test_pod: PodUnderTest, public: Repository, victim: str
+) -> None:
     def accepted() -> None:
         """Return when a process has the connection beside the socket that all of them wait on."""
         counts = [sum(link.readlink().name.startswith("socket:") for link in (Path(process) / "fd").iterdir())
@@ -754,7 +753,6 @@ def _request(path: str) -> bytes:
 
 
 def _wait_for_all(test_pod: PodUnderTest) -> None:
->>>>>>> work-s6:tests/acceptance/test_gitweb.py
     """Return when GitWeb has as many processes as it is to have: two for each processor, four to eight."""
     expected = max(4, min(2 * len(os.sched_getaffinity(0)), 8))
 
