@@ -184,7 +184,8 @@ def enable(pod: Pod) -> None:
         tried = run(["loginctl", "enable-linger", user], check=False, timeout=10)
         if not tried.ok:
             why = f"{user}'s services end when {user} logs out: {tried.stderr.strip()}"
-            raise Problem(f"{why}. To solve it, type this, then run the same command again: sudo loginctl enable-linger {user}")
+            fix = f"sudo loginctl enable-linger {user}"
+            raise Problem(f"{why}. To solve it, type this, then run the same command again: {fix}")
 
 
 def _user() -> str:

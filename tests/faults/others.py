@@ -1,4 +1,4 @@
-"""Clients with manners, who are served meanwhile."""
+"""Well-behaved clients, which the pod must serve during a fault."""
 
 import threading
 import time
@@ -13,15 +13,15 @@ BETWEEN = 0.2
 
 
 class Others:
-    """One client of each port, over and over while this is entered."""
+    """A context in which one client of each port repeats its exchange."""
 
     def __init__(self, test_pod: PodUnderTest) -> None:
-        """Begin with nothing seen."""
+        """Start with empty records."""
         self._test_pod = test_pod
         self.worst = dict.fromkeys(test_pod.pod.ports, 0.0)
-        """Seconds that the slowest exchange took, by port."""
+        """Seconds of the slowest exchange, by port."""
         self.error: dict[str, str] = {}
-        """What went wrong, by port, where something did."""
+        """The last error, by port, if there was one."""
         self._over = threading.Event()
 
     def _try(self, port: str) -> None:
@@ -35,7 +35,7 @@ class Others:
             self._over.wait(BETWEEN)
 
     def __enter__(self) -> Self:
-        """Let them begin."""
+        """Start the clients."""
         self._pool = ThreadPoolExecutor(len(self.worst))
         self._tried = [self._pool.submit(self._try, port) for port in self.worst]
         return self
@@ -43,6 +43,6 @@ class Others:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End when each has ended its exchange."""
+        """Stop the clients, and wait for their last exchange."""
         self._over.set()
         self._pool.shutdown()
