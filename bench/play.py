@@ -1,4 +1,4 @@
-"""Times of `podman kube play` and `invoke up` until all endpoints answer, of a stop, and of tasks with nothing to do."""
+"""Times of `podman kube play` and `invoke up` until all endpoints answer, of a stop, and of idle tasks."""
 
 import threading
 import time
