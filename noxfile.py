@@ -49,9 +49,10 @@ def _module(session: nox.Session, *words: str) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style of everything that is written: Python, shell, YAML, Containerfiles, Kubernetes objects."""
+    """Style of Python, shell, YAML, Containerfiles and Kubernetes objects, and which module may import which."""
     session.run("ruff", "check", *PYTHON)
     session.run("ruff", "format", "--check", *PYTHON)
+    session.run("lint-imports", "--no-cache", "--no-logo")
     session.run("shellcheck", *SHELL, *_scripts())
     session.run("yamllint", "--strict", ".")
     images = ("base", "apache", "mail", "dns", "certificates")

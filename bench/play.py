@@ -15,7 +15,7 @@ import yaml
 from bench.figures import Figure, Goal
 from bench.running import ROUNDS, in_turn, seconds
 from podserve import endpoints
-from podserve.certificates.clients import looking_context
+from podserve.certificates.clients import unverified_context
 from podserve.commands import ROOT, podman
 from podserve.pod import STATE, STOP_TIMEOUT
 from podserve.waiting import NotYet, wait_until
@@ -88,7 +88,7 @@ def _answered(exchange: tuple[str, Callable[[], None]]) -> None:
 
 def _without_service(test_pod: PodUnderTest, act: Callable[[], object]) -> float:
     """Call `act`; return the longest time between two answers of the same endpoint meanwhile, in seconds."""
-    context, end = looking_context(test_pod.server.domain), threading.Event()
+    context, end = unverified_context(test_pod.server.domain), threading.Event()
 
     def visit(port: str) -> float:
         last, longest = time.monotonic(), 0.0

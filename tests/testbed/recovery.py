@@ -20,7 +20,7 @@ import dns.rcode
 import httpx
 
 from podserve import endpoints
-from podserve.certificates.clients import looking_context
+from podserve.certificates.clients import unverified_context
 from podserve.errors import Problem
 from podserve.waiting import NotYet, wait_until
 from tests.testbed.concurrency import meanwhile
@@ -233,7 +233,7 @@ class Others:
 
     def watched(self) -> AbstractContextManager[None]:
         """Return a context that tries the ports one after another during its body."""
-        context = looking_context(self.test_pod.server.domain)
+        context = unverified_context(self.test_pod.server.domain)
 
         def watch(over: threading.Event) -> None:
             while not over.is_set():
