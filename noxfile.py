@@ -9,7 +9,7 @@ from typing import IO
 import nox
 
 nox.needs_version = ">=2024.4.15"
-# ./bootstrap has made the one environment, from the lock file: sessions run in it.
+# ./bootstrap has made the one environment, from the two lock files: sessions run in it.
 nox.options.default_venv_backend = "none"
 nox.options.error_on_external_run = False
 nox.options.sessions = ["lint", "types", "unit", "acceptance"]
@@ -73,7 +73,7 @@ def unit(session: nox.Session) -> None:
     """What can be judged without a container: settings, documents, the accounts file, certificates, tasks."""
     if os.geteuid() != 0:
         session.error("these tests need root, for a network namespace of their own and for files of other users")
-    session.run("pytest", *_chosen(session, "tests/unit"))
+    session.run("pytest", "--numprocesses=auto", *_chosen(session, "tests/unit"))
 
 
 @nox.session
