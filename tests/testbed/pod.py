@@ -2,28 +2,34 @@
 
 import json
 import os
-import re
 import socket
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
+import bcrypt
 import dns.message
 import dns.query
+from rich.console import Console
 
-from podserve import accounts, homes, network, pod, settings, volumes
+from podserve import accounts, homes, images, network, pod, settings, volumes
 from podserve.accounts import random_password
-from podserve.commands import Result, podman, run
-from podserve.errors import uninterrupted
+from podserve.backup import keeping
+from podserve.commands import Result, podman
+from podserve.errors import Problem, uninterrupted
 from podserve.folder import Folder
 from podserve.manifests import Manifests, defaults
+from podserve.repositories import Repositories
 from podserve.waiting import NotYet, wait_until
+from tests.testbed import command_line
 from tests.testbed.forwarders import Upstream, start_upstream, write_names
 from tests.testbed.server import Account, Server, token
 from tests.testbed.vantage import Vantage, address_on, first_process
+
+CHEAPEST = 4
+"""bcrypt's lowest cost: 1 ms a login, where that of podserve.accounts takes 50."""
 
 
 @dataclass
@@ -33,9 +39,7 @@ class PodUnderTest:
     manifests: Manifests
     postmaster: Account
     upstreams: tuple[Upstream, ...]
-    first_up: Result
     names: Path
-    accounts: list[Account] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -90,9 +94,11 @@ class PodUnderTest:
         wait_until(known, 5, "the upstream DNS servers to know new names")
 
     def invoke(self, *argv: str, stdin: str = "", check: bool = True, **environment: str) -> Result:
-        """Run an Invoke task on this pod; `environment` adds to its INVOKE_ variables."""
-        env = {**self.environment, **environment}
-        return run([sys.executable, "-m", "invoke", *argv], stdin=stdin, check=check, timeout=300, env=env)
+        """Run an Invoke task on this pod; `environment` adds to its INVOKE_ variables. Raises Problem, with `check`."""
+        result = command_line.invoke(argv, {**self.environment, **environment}, stdin=stdin, timeout=300)
+        if check and not result.ok:
+            raise Problem(f"this task failed:\n{result}")
+        return result
 
     def container(self, service: str) -> str:
         """Return Podman's name for a service's container (apache, mail, dns)."""
@@ -117,34 +123,48 @@ class PodUnderTest:
         """Return where a volume (web, mail, accounts, …) is on this host."""
         return volumes.path_on_host(self.manifests.volumes[content].name)
 
-    def new_account(self, name: str = "") -> Account:
-        """Add an account that only the caller knows, and return it when it is in use."""
-        account = self.add_account(name)
-        self.wait_until_known(account)
-        return account
+    def new_account(self, name: str = "", cost: int = CHEAPEST) -> Account:
+        """Add an account that only the caller knows, and return it when it is in use.
 
-    def add_account(self, name: str = "") -> Account:
-        """Add an account, with `users.add`."""
+        Its hash has bcrypt's lowest cost, unless the time of a login is measured: podserve.accounts.ROUNDS is real.
+        """
         account = Account(f"{name or token()}@{self.manifests.settings.domain}", random_password())
-        self.invoke("users.add", account.address, "--password-stdin", stdin=f"{account.password}\n")
-        self.accounts.append(account)
-        return account
-
-    def _volume(self, content: str) -> Folder:
-        return volumes.folder(self.manifests.volumes[content].name)
-
-    def add_hash(self, account: Account, hashed: str) -> None:
-        """Add an account whose password was hashed by the test, and its home."""
+        hashed = bcrypt.hashpw(account.password.encode(), bcrypt.gensalt(cost)).decode().replace("$2b$", "$2y$", 1)
         there = accounts.Accounts(self._volume("accounts"))
         with there._changing() as hashes:  # noqa: SLF001  # a test's own cost is no feature
             hashes[account.address] = hashed
         homes.ensure(self._volume("web"), [account.address])
+        self.wait_until_known(account)
+        return account
+
+    def add_account(self) -> Account:
+        """Add an account with the task, as a person does."""
+        account = Account(f"{token()}@{self.manifests.settings.domain}", random_password())
+        self.invoke("users.add", account.address, "--password-stdin", stdin=f"{account.password}\n")
+        return account
+
+    def add_repository(self, name: str, *, public: bool = False) -> None:
+        """Make an empty repository."""
+        Repositories(self.manifests).add(name, "", public=public)
+
+    def _volume(self, content: str) -> Folder:
+        return volumes.folder(self.manifests.volumes[content].name)
 
     def wait_until_known(self, account: Account) -> None:
-        """Return when an account that was added is in use."""
+        """Return when an account that was added is in use: Dovecot finds it, as for `doveadm user`."""
+        asks = Path(f"/proc/{first_process(self.container('mail'))}/root/run/dovecot/auth-userdb")
 
         def known() -> None:
-            if not self.exec("mail", "doveadm", "user", account.address, check=False).ok:
+            with socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(2)
+                client.connect(str(asks))
+                # https://doc.dovecot.org/2.4.2/core/config/auth/protocols... (auth-master protocol)
+                client.sendall(f"VERSION\t1\t0\nUSER\t1\t{account.address}\tservice=doveadm\n".encode())
+                answers = client.makefile("rb")
+                while not (answer := answers.readline()).startswith((b"USER\t", b"NOTFOUND\t", b"FAIL\t")):
+                    if not answer:
+                        raise NotYet("Dovecot ended the connection")
+            if not answer.startswith(b"USER\t"):
                 raise NotYet("Dovecot does not know it")
 
         wait_until(known, 2, f"{account.address} to be in use")
@@ -205,20 +225,19 @@ def play_test_pod(purpose: str = "", **given: str) -> Iterator[PodUnderTest]:
     names = Path(scratch.name) / "names.zone"
     write_names(names, {})
     try:
-        run([sys.executable, "-m", "invoke", "build"], env=_environment(chosen), timeout=900)
+        images.build(console=Console(quiet=True))
         network.ensure(chosen)
         upstreams += [start_upstream(f"{name}-upstream-{number}", name, names) for number in (1, 2)]
         chosen = settings.load({**vars(chosen), "forwarders": " ".join(u.address for u in upstreams)}, defaults(), {})
-        first_up = run([sys.executable, "-m", "invoke", "up"], env=_environment(chosen), timeout=300)
-        password = re.search(r"with the password (\S+)", first_up.stdout)
-        assert password, first_up
-        postmaster = Account(chosen.postmaster_address, password[1])
-        yield PodUnderTest(Manifests(chosen), postmaster, tuple(upstreams), first_up, names)
+        made = pod.up(chosen)
+        assert made.password, "the pod is new"
+        yield PodUnderTest(Manifests(chosen), Account(made.address, made.password), tuple(upstreams), names)
     finally:
         with uninterrupted():
             scratch.cleanup()
             if upstreams:
                 podman("rm", "--force", "--time", "0", *(u.container for u in upstreams), check=False)
-            run([sys.executable, "-m", "invoke", "down", "--volumes", "--yes"], env=_environment(chosen), check=False)
+            pod.down(chosen, with_volumes=True)
+            keeping.forget(chosen)
             for lock in pod.STATE.glob(f"{name}*.lock"):
                 lock.unlink()

@@ -72,7 +72,7 @@ class Scene:
     def of(cls, test_pod: PodUnderTest) -> "Scene":
         """Set it up."""
         repository = token()
-        test_pod.invoke("repos.add", repository)
+        test_pod.add_repository(repository)
         containers = {service: Container.of(test_pod, service) for service in test_pod.manifests.containers}
         return cls(test_pod, test_pod.new_account(), repository, containers)
 

@@ -9,6 +9,7 @@ from functools import partial
 
 import pytest
 
+from podserve.accounts import ROUNDS
 from podserve.commands import podman, run
 from podserve.waiting import NotYet, wait_until
 from tests.testbed import crowd
@@ -86,6 +87,12 @@ with ExitStack() as stack:
     time.sleep(max(0, end - time.monotonic()))
 print(json.dumps([held]))
 """
+
+
+@pytest.fixture(scope="module")
+def alice(test_pod: PodUnderTest) -> Account:
+    """Somebody whose password costs as much to check as a real one: how soon clients are served is measured here."""
+    return test_pod.new_account(cost=ROUNDS)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from ipaddress import IPv6Address
 import httpx
 import pytest
 
+from podserve.accounts import ROUNDS
 from tests.testbed.pod import PodUnderTest
 from tests.testbed.server import Account, Server
 from tests.testbed.vantage import Vantage
@@ -99,6 +100,12 @@ class Client:
         said, seconds = json.loads(self.place.python(LOG_IN, json.dumps(what)))
         assert said == "in" or "authentication fail" in said.lower(), said
         return said == "in", seconds
+
+
+@pytest.fixture(scope="module")
+def alice(test_pod: PodUnderTest) -> Account:
+    """Somebody whose password costs as much to check as a real one: how soon clients are served is measured here."""
+    return test_pod.new_account(cost=ROUNDS)
 
 
 @pytest.fixture
