@@ -45,10 +45,13 @@ class Directory:
             "INVOKE_ACME_ROOT": str(self.folder / "roots.pem"),
         }
 
-    def start(self, hardships: Mapping[str, str] | None = None, *, lifetime: int = 90 * 86400) -> None:
+    def start(
+        self, hardships: Mapping[str, str] | None = None, *, lifetime: int = 90 * 86400, address: str = ""
+    ) -> None:
         """Start it, in place of one that runs otherwise: it then has another root, and knows no account.
 
-        What it issues lasts `lifetime` seconds. Its own hardships are variables of its environment
+        What it issues lasts `lifetime` seconds. The pod's names lead to `address`, by default the pod's own. Its own
+        hardships are variables of its environment
         (https://github.com/letsencrypt/pebble#readme).
         """
         wanted = (hardships, lifetime)
@@ -56,7 +59,7 @@ class Directory:
             self.stop()
             self._start(hardships or {}, lifetime)
             self.running = wanted
-        self.lead_names_to(self.test_pod.address)
+        self.lead_names_to(address or self.test_pod.address)
         root = wait_until(self._root, 10, "Pebble to answer")
         (self.folder / "roots.pem").write_text((self.folder / "ca.crt").read_text() + root)
 

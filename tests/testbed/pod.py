@@ -6,7 +6,7 @@ import socket
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import bcrypt
@@ -158,7 +158,7 @@ class PodUnderTest:
             with socket.socket(socket.AF_UNIX) as client:
                 client.settimeout(2)
                 client.connect(str(asks))
-                # https://doc.dovecot.org/2.4.2/core/config/auth/protocols... (auth-master protocol)
+                # https://github.com/dovecot/core/blob/2.4.1/src/lib-auth-client/auth-master.c
                 client.sendall(f"VERSION\t1\t0\nUSER\t1\t{account.address}\tservice=doveadm\n".encode())
                 answers = client.makefile("rb")
                 while not (answer := answers.readline()).startswith((b"USER\t", b"NOTFOUND\t", b"FAIL\t")):
@@ -211,10 +211,11 @@ def free_address(ports: Sequence[int]) -> str:
 
 
 @contextmanager
-def play_test_pod(purpose: str = "", **given: str) -> Iterator[PodUnderTest]:
-    """Yield a running pod of one's own; afterwards nothing of it is left, also when interrupted.
+def prepare_test_pod(purpose: str = "", **given: str) -> Iterator[PodUnderTest]:
+    """Yield what a pod of one's own needs: settings, images, network, upstream DNS servers. It is not played yet.
 
-    `purpose` ends its name, where a run has more than one. `given` are settings that differ from the defaults.
+    Afterwards nothing of the pod is left, also when interrupted. `purpose` ends its name, where a run has more than
+    one. `given` are settings that differ from the defaults. Nobody knows the postmaster's password.
     """
     name = f"podserve-test-{os.getpid()}{purpose}"
     chosen = settings.load({**given, "pod": name}, defaults(), {})
@@ -229,9 +230,7 @@ def play_test_pod(purpose: str = "", **given: str) -> Iterator[PodUnderTest]:
         network.ensure(chosen)
         upstreams += [start_upstream(f"{name}-upstream-{number}", name, names) for number in (1, 2)]
         chosen = settings.load({**vars(chosen), "forwarders": " ".join(u.address for u in upstreams)}, defaults(), {})
-        made = pod.up(chosen)
-        assert made.password, "the pod is new"
-        yield PodUnderTest(Manifests(chosen), Account(made.address, made.password), tuple(upstreams), names)
+        yield PodUnderTest(Manifests(chosen), Account(chosen.postmaster_address, ""), tuple(upstreams), names)
     finally:
         with uninterrupted():
             scratch.cleanup()
@@ -241,3 +240,12 @@ def play_test_pod(purpose: str = "", **given: str) -> Iterator[PodUnderTest]:
             keeping.forget(chosen)
             for lock in pod.STATE.glob(f"{name}*.lock"):
                 lock.unlink()
+
+
+@contextmanager
+def play_test_pod(purpose: str = "", **given: str) -> Iterator[PodUnderTest]:
+    """Yield a running pod of one's own, as `prepare_test_pod` has it."""
+    with prepare_test_pod(purpose, **given) as prepared:
+        made = pod.up(prepared.manifests.settings)
+        assert made.password, "the pod is new"
+        yield replace(prepared, postmaster=Account(made.address, made.password))
