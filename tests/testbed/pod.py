@@ -6,7 +6,8 @@ import socket
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import bcrypt
@@ -40,6 +41,9 @@ class PodUnderTest:
     postmaster: Account
     upstreams: tuple[Upstream, ...]
     names: Path
+    _folders: dict[str, Path] = field(default_factory=dict)
+    _mail: str = ""
+    """The number of mail's first process, when it was asked for last."""
 
     @property
     def name(self) -> str:
@@ -51,10 +55,10 @@ class PodUnderTest:
         """The environment that makes Invoke's tasks mean this pod."""
         return _environment(self.manifests.settings)
 
-    @property
+    @cached_property
     def server(self) -> Server:
         """It, as clients see it."""
-        authority = volumes.path_on_host(self.manifests.volumes["certificates"].name) / "current" / "ca.crt"
+        authority = self.folder("certificates") / "current" / "ca.crt"
         chosen = self.manifests.settings
         return Server(chosen.local_address, chosen.domain, str(authority))
 
@@ -121,7 +125,9 @@ class PodUnderTest:
 
     def folder(self, content: str) -> Path:
         """Return where a volume (web, mail, accounts, …) is on this host."""
-        return volumes.path_on_host(self.manifests.volumes[content].name)
+        if content not in self._folders:
+            self._folders[content] = volumes.path_on_host(self.manifests.volumes[content].name)
+        return self._folders[content]
 
     def new_account(self, name: str = "", cost: int = CHEAPEST) -> Account:
         """Add an account that only the caller knows, and return it when it is in use.
@@ -130,10 +136,10 @@ class PodUnderTest:
         """
         account = Account(f"{name or token()}@{self.manifests.settings.domain}", random_password())
         hashed = bcrypt.hashpw(account.password.encode(), bcrypt.gensalt(cost)).decode().replace("$2b$", "$2y$", 1)
-        there = accounts.Accounts(self._volume("accounts"))
+        there = accounts.Accounts(Folder.at(self.folder("accounts")))
         with there._changing() as hashes:  # noqa: SLF001  # a test's own cost is no feature
             hashes[account.address] = hashed
-        homes.ensure(self._volume("web"), [account.address])
+        homes.ensure(Folder.at(self.folder("web")), [account.address])
         self.wait_until_known(account)
         return account
 
@@ -147,25 +153,31 @@ class PodUnderTest:
         """Make an empty repository."""
         Repositories(self.manifests).add(name, "", public=public)
 
-    def _volume(self, content: str) -> Folder:
-        return volumes.folder(self.manifests.volumes[content].name)
-
     def wait_until_known(self, account: Account) -> None:
-        """Return when an account that was added is in use: Dovecot finds it, as for `doveadm user`."""
-        asks = Path(f"/proc/{first_process(self.container('mail'))}/root/run/dovecot/auth-userdb")
+        """Return when an account that was added is in use.
+
+        Dovecot finds it, as for `doveadm user`, and it is in Postfix's table, which is made anew after each change.
+        """
 
         def known() -> None:
             with socket.socket(socket.AF_UNIX) as client:
                 client.settimeout(2)
-                client.connect(str(asks))
+                try:
+                    client.connect(f"/proc/{self._mail}/root/run/dovecot/auth-userdb")
+                except OSError:
+                    self._mail = first_process(self.container("mail"))
+                    raise
                 # https://github.com/dovecot/core/blob/2.4.1/src/lib-auth-client/auth-master.c
                 client.sendall(f"VERSION\t1\t0\nUSER\t1\t{account.address}\tservice=doveadm\n".encode())
-                answers = client.makefile("rb")
-                while not (answer := answers.readline()).startswith((b"USER\t", b"NOTFOUND\t", b"FAIL\t")):
-                    if not answer:
-                        raise NotYet("Dovecot ended the connection")
+                with client.makefile("rb") as answers:
+                    while not (answer := answers.readline()).startswith((b"USER\t", b"NOTFOUND\t", b"FAIL\t")):
+                        if not answer:
+                            raise NotYet("Dovecot ended the connection")
             if not answer.startswith(b"USER\t"):
                 raise NotYet("Dovecot does not know it")
+            table = Path(f"/proc/{self._mail}/root/run/postfix/mailboxes.lmdb")
+            if account.address.encode() not in table.read_bytes():
+                raise NotYet("it is not in Postfix's table")
 
         wait_until(known, 2, f"{account.address} to be in use")
 
