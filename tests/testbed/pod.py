@@ -13,7 +13,6 @@ from pathlib import Path
 import bcrypt
 import dns.message
 import dns.query
-from rich.console import Console
 
 from podserve import accounts, homes, images, network, pod, settings, volumes
 from podserve.accounts import random_password
@@ -238,7 +237,7 @@ def prepare_test_pod(purpose: str = "", **given: str) -> Iterator[PodUnderTest]:
     names = Path(scratch.name) / "names.zone"
     write_names(names, {})
     try:
-        images.build(console=Console(quiet=True))
+        images.build()
         network.ensure(chosen)
         upstreams += [start_upstream(f"{name}-upstream-{number}", name, names) for number in (1, 2)]
         chosen = settings.load({**vars(chosen), "forwarders": " ".join(u.address for u in upstreams)}, defaults(), {})

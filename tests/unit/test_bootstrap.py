@@ -97,7 +97,7 @@ def test_a_checkout_that_others_can_change_is_not_run(checkout: Path, opened: st
     (checkout / name).chmod(mode)
     refused = as_root(checkout)
     assert (refused.code, refused.stdout) == (1, "")
-    assert "can be changed by others than root and you" in refused.stderr
+    assert "users other than root and you can change" in refused.stderr
     assert f"chown -R 0: '{checkout}' && chmod -R go-w '{checkout}'" in refused.stderr
 
 

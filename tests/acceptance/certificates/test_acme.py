@@ -12,8 +12,8 @@ import pytest
 
 from podserve import endpoints
 from podserve.certificates import store
-from podserve.certificates.clients import client_context, looking_context
-from podserve.certificates.pairs import Certificate
+from podserve.certificates.clients import client_context, unverified_context
+from podserve.certificates.keypair import Certificate
 from podserve.commands import Result, podman
 from podserve.errors import Problem
 from podserve.folder import Folder
@@ -51,7 +51,7 @@ def current(test_pod: PodUnderTest) -> Certificate:
 
 def served(test_pod: PodUnderTest) -> set[str]:
     """Return the fingerprints of what the six ports serve."""
-    context = looking_context(test_pod.manifests.settings.domain)
+    context = unverified_context(test_pod.manifests.settings.domain)
     answers = endpoints.attempt_all(test_pod.manifests, context, endpoints.TLS)
     assert all(answer.ok for answer in answers), answers
     return {answer.fingerprint for answer in answers}
