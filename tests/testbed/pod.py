@@ -1,6 +1,7 @@
 """A pod of the tests' own, beside any other: own name, network, volumes, loopback address and upstream DNS servers."""
 
 import json
+import logging
 import os
 import socket
 import tempfile
@@ -237,7 +238,7 @@ def prepare_test_pod(purpose: str = "", **given: str) -> Iterator[PodUnderTest]:
     names = Path(scratch.name) / "names.zone"
     write_names(names, {})
     try:
-        images.build()
+        images.build(show=logging.getLogger(__name__).info)
         network.ensure(chosen)
         upstreams += [start_upstream(f"{name}-upstream-{number}", name, names) for number in (1, 2)]
         chosen = settings.load({**vars(chosen), "forwarders": " ".join(u.address for u in upstreams)}, defaults(), {})
