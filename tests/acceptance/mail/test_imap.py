@@ -82,7 +82,6 @@ def test_a_waiting_client_is_told_of_new_mail(client: IMAPClient, server: Server
     client.idle_done()
 
 
-@pytest.mark.alone
 def test_who_has_waited_for_a_while_is_told_at_once(client: IMAPClient, server: Server, alice: Account) -> None:
     client.select_folder("INBOX")
     client.idle()

@@ -5,7 +5,7 @@ import json
 import statistics
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 
@@ -160,24 +160,53 @@ CROWDS = {
 """Silent connections to mail: port, number of the address they are from, how many."""
 
 
+WEB = [(443, 6), (80, 6), (443, 8)]
+"""Crowds that begin a request and say no more: port, and how many addresses with 50 connections each."""
+
+
 @pytest.fixture(scope="module")
-def siege(test_pod: PodUnderTest, outsider: Vantage, alice: Account, addresses: list[str]) -> "Siege":
-    """All CROWDS at once, and how an ordinary client fared meanwhile."""
-    server = test_pod.server
-    crowds = [(port, addresses[source], many) for each in CROWDS.values() for port, source, many in each]
-    visitor = json.dumps(
-        [addresses[-1], test_pod.address, server.domain, server.authority, alice.address, alice.password]
-    )
-    return _endure(
-        test_pod, "mail",
-        partial(outsider.python, inspect.getsource(crowd), test_pod.address, json.dumps(crowds), str(HOLD), timeout=60),
-        partial(outsider.python, VISIT, visitor),
-    )  # fmt: skip
+def sieges(test_pod: PodUnderTest, outsider: Vantage, alice: Account, addresses: list[str]) -> "Sieges":
+    """The attacks of this module, two at a time on different services or places, since each takes HOLD s of waiting."""
+    server, place = test_pod.server, (test_pod.address, test_pod.server.domain, test_pod.server.authority)
+    name = token()
+    test_pod.add_repository(name, public=True)
+
+    def crowds(held: list[tuple[int, str, int]]) -> Callable[[], str]:
+        words = test_pod.address, json.dumps(held), str(HOLD)
+        return partial(outsider.python, inspect.getsource(crowd), *words, timeout=60)
+
+    def mail() -> Siege:
+        held = [(port, addresses[source], many) for each in CROWDS.values() for port, source, many in each]
+        visitor = json.dumps([addresses[-1], *place, alice.address, alice.password])
+        return _endure(test_pod, "mail", crowds(held), partial(outsider.python, VISIT, visitor))
+
+    def web(port: int, sources: int) -> Siege:
+        # Where strangers have all places that strangers get, those of the host's own clients are left.
+        full = sources * 50 > PLACES
+        visitor = json.dumps(["0.0.0.0" if full else addresses[-1], *place])
+        visit = partial(_here if full else outsider.python, VISIT_WEB, visitor)
+        return _endure(test_pod, "apache", crowds([(port, source, 50) for source in addresses[:sources]]), visit)
+
+    def uploads() -> Siege:
+        path = f"/git/{name}.git/git-upload-pack"
+        what = json.dumps([addresses[7], test_pod.address, server.domain, path, HOLD])
+        visitor = json.dumps([addresses[-1], *place])
+        return _endure(
+            test_pod, "apache", partial(outsider.python, UPLOADS, what), partial(outsider.python, VISIT_WEB, visitor)
+        )
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.submit(mail), pool.submit(web, *WEB[0])
+        wait([first, second])
+        third, fourth = pool.submit(web, *WEB[1]), pool.submit(uploads)
+        wait([third, fourth])
+        return Sieges(first, {WEB[0]: second, WEB[1]: third, WEB[2]: pool.submit(web, *WEB[2])}, fourth)
 
 
 @pytest.mark.alone
 @pytest.mark.parametrize("name", CROWDS)
-def test_silent_strangers_restart_nothing_and_keep_nobody_waiting(siege: "Siege", name: str) -> None:
+def test_silent_strangers_restart_nothing_and_keep_nobody_waiting(sieges: "Sieges", name: str) -> None:
+    siege = sieges.mail.result()
     siege.require_well()
     of = [each for each, crowds in CROWDS.items() for _ in crowds]
     there = sum(many for each, many in zip(of, siege.held, strict=True) if each == name)
@@ -185,36 +214,18 @@ def test_silent_strangers_restart_nothing_and_keep_nobody_waiting(siege: "Siege"
 
 
 @pytest.mark.alone
-@pytest.mark.parametrize(("port", "sources"), [(443, 6), (80, 6), (443, 8)])
-def test_strangers_who_begin_a_request_keep_no_web_client_waiting(
-    test_pod: PodUnderTest, outsider: Vantage, addresses: list[str], port: int, sources: int
-) -> None:
-    held = json.dumps([(port, source, 50) for source in addresses[:sources]])
-    # Where strangers have all places that strangers get, those of the host's own clients are left.
-    full = sources * 50 > PLACES
-    visitor = json.dumps(
-        ["0.0.0.0" if full else addresses[-1], test_pod.address, test_pod.server.domain, test_pod.server.authority]
-    )
-    there = _endured(
-        test_pod, "apache",
-        partial(outsider.python, inspect.getsource(crowd), test_pod.address, held, str(HOLD), timeout=60),
-        partial(_here if full else outsider.python, VISIT_WEB, visitor),
-    )  # fmt: skip
-    assert there >= sources * 50 / 3, "they were there"
+@pytest.mark.parametrize(("port", "sources"), WEB)
+def test_strangers_who_begin_a_request_keep_no_web_client_waiting(sieges: "Sieges", port: int, sources: int) -> None:
+    siege = sieges.web[port, sources].result()
+    siege.require_well()
+    assert sum(siege.held) >= sources * 50 / 3, "they were there"
 
 
 @pytest.mark.alone
-def test_requests_without_an_end_keep_no_web_client_waiting(
-    test_pod: PodUnderTest, outsider: Vantage, addresses: list[str]
-) -> None:
-    name = token()
-    test_pod.invoke("repos.add", name, "--public")
-    path = f"/git/{name}.git/git-upload-pack"
-    what = json.dumps([addresses[0], test_pod.address, test_pod.server.domain, path, HOLD])
-    visitor = json.dumps([addresses[-1], test_pod.address, test_pod.server.domain, test_pod.server.authority])
-    assert _endured(
-        test_pod, "apache", partial(outsider.python, UPLOADS, what), partial(outsider.python, VISIT_WEB, visitor)
-    )
+def test_requests_without_an_end_keep_no_web_client_waiting(sieges: "Sieges") -> None:
+    siege = sieges.uploads.result()
+    siege.require_well()
+    assert sum(siege.held)
 
 
 def _here(script: str, *arguments: str) -> str:
@@ -257,11 +268,13 @@ def _endure(test_pod: PodUnderTest, service: str, attack: Callable[[], str], vis
     return Siege(json.loads(strangers.result()), started(test_pod, service) != since, probed, took)
 
 
-def _endured(test_pod: PodUnderTest, service: str, attack: Callable[[], str], visit: Callable[[], str]) -> int:
-    """Return how many connections an attack had, when the service was well and an ordinary client served meanwhile."""
-    siege = _endure(test_pod, service, attack, visit)
-    siege.require_well()
-    return sum(siege.held)
+@dataclass(frozen=True)
+class Sieges:
+    """How each attack ended, or what it raised."""
+
+    mail: Future[Siege]
+    web: dict[tuple[int, int], Future[Siege]]
+    uploads: Future[Siege]
 
 
 @pytest.mark.alone
