@@ -126,8 +126,9 @@ class Distribution:
         if self.collection is None:
             first, *others = self._collections
             for other in others:
-                found, expected = self._collections[other], self._collections[first]
-                if differs := report_collection_diff(expected, found, first.gateway.id, other.gateway.id):
+                expected, found = self._collections[first], self._collections[other]
+                if expected != found:
+                    differs = report_collection_diff(expected, found, first.gateway.id, other.gateway.id)
                     failed = pytest.CollectReport(other.gateway.id, "failed", differs, [])
                     self.config.hook.pytest_collectreport(report=failed)
                     return

@@ -169,10 +169,10 @@ def test_a_directory_that_is_down_is_told_and_up_serves_on(test_pod: PodUnderTes
 
 
 def test_what_is_due_is_renewed_though_half_of_the_nonces_are_rejected(test_pod: PodUnderTest, made: Directory) -> None:
-    made.start({"PEBBLE_WFE_NONCEREJECT": "50"}, lifetime=20)
+    made.start({"PEBBLE_WFE_NONCEREJECT": "50"}, lifetime=12)
     invoke(test_pod, made, "certs.issue")
     before = current(test_pod)
-    assert before.ends - before.starts < dt.timedelta(seconds=21)
+    assert before.ends - before.starts < dt.timedelta(seconds=13)
 
     def due() -> None:
         if not before.due:
