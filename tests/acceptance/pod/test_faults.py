@@ -34,6 +34,7 @@ def scene(test_pod: PodUnderTest) -> Scene:
     return Scene.of(test_pod)
 
 
+@pytest.mark.timeout(300)
 def test_no_mail_is_lost_and_all_is_back_whichever_process_is_killed(
     test_pod: PodUnderTest, scene: Scene, bob: Account
 ) -> None:
