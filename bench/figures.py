@@ -49,11 +49,7 @@ class Figure:
 
     @property
     def ratio(self) -> float | None:
-<<<<<<< HEAD
         """Median ratio of a run to the alternative's run of its round; None without an alternative or if one is 0."""
-=======
-        """The median ratio of a run to the alternative's in its round; None without an alternative or if it is 0."""
->>>>>>> work-parts
         if not self.beside or 0 in self.beside:
             return None
         return statistics.median(own / other for own, other in zip(self.runs, self.beside, strict=True))
