@@ -147,10 +147,10 @@ def lines(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> Gener
         try:
             if process.stdout:
                 yield from (line.rstrip("\n") for line in process.stdout)
-        finally:
-            if process.poll() is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGTERM)
+        except BaseException:  # the generator is closed, too
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+            raise
     _log(argv, process.returncode, begun)
     if process.returncode:
         raise Problem(f"{' '.join(argv)} ended with exit code {process.returncode}; its last lines say why")

@@ -164,7 +164,7 @@ def main(words: list[str]) -> int:
         show(BOOTSTRAP, "nox", "-s", "hosts", "--", "B", "--short")
         podman("volume", "rm", "podserve-hosts-packages-trixie")  # kept for a next run, of which there is none
     except (Problem, Interrupted, NotYet) as error:
-        print(error, file=sys.stderr)
+        print(str(error) or "interrupted: the pod is removed", file=sys.stderr)
         return 1
     return 0
 

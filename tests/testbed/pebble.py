@@ -47,10 +47,13 @@ class Directory:
             "INVOKE_ACME_ROOT": str(self.folder / "roots.pem"),
         }
 
-    def start(self, hardships: Mapping[str, str] | None = None, *, lifetime: int = 90 * 86400) -> None:
+    def start(
+        self, hardships: Mapping[str, str] | None = None, *, lifetime: int = 90 * 86400, address: str = ""
+    ) -> None:
         """Start the directory with these options. A restart for other options gives it a new root and no accounts.
 
-        Its certificates last `lifetime` seconds. `hardships` are environment variables of Pebble that make it difficult
+        Its certificates last `lifetime` seconds. It finds the pod's names at `address`, by default the pod's own.
+        `hardships` are environment variables of Pebble that make it difficult
         (https://github.com/letsencrypt/pebble#readme).
         """
         wanted = (hardships, lifetime)
@@ -58,7 +61,7 @@ class Directory:
             self.stop()
             self._start(hardships or {}, lifetime)
             self.running = wanted
-        self.lead_names_to(self.test_pod.address)
+        self.lead_names_to(address or self.test_pod.address)
         root = wait_until(self._root, 10, "Pebble to answer")
         (self.folder / "roots.pem").write_text((self.folder / "ca.crt").read_text() + root)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from invoke import Config
 
-from podserve import errors, host, invocation
+from podserve import commands, errors, host, invocation
 from podserve.errors import Interrupted, Problem
 from tests.unit.helpers import FakePodman
 
@@ -92,7 +92,10 @@ def _terminal() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_terminal")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_task_that_is_told_to_end_says_so(fake_podman: FakePodman, number: signal.Signals) -> None:
+def test_a_task_that_is_told_to_end_says_so(
+    fake_podman: FakePodman, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    monkeypatch.setattr(commands, "GRACE", 0.2)
     # Its input ends when it is waited for.
     script = f"#!/bin/sh\ncat > /dev/null\nkill -{number.value} $PPID\nexec sleep 60\n"
     (fake_podman.folder / "podman").write_text(script)
