@@ -1,10 +1,12 @@
 """Running other programs: what they say is kept, and what goes wrong is told."""
 
+import contextlib
 import logging
 import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -107,6 +109,19 @@ def test_a_command_that_takes_too_long_is_ended() -> None:
 
 def test_each_line_comes_with_standard_error_in_order() -> None:
     assert list(lines(["sh", "-c", "echo one; echo two >&2; printf three"])) == ["one", "two", "three"]
+
+
+def test_a_command_that_goes_on_after_its_last_line_is_not_ended(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    coming = lines(["sh", "-c", 'echo one; exec >&- 2>&-; read -r word <"$0"', str(pipe)])
+    assert next(coming) == "one"
+    with ThreadPoolExecutor(1) as pool:
+        rest = pool.submit(list, coming)
+        with contextlib.suppress(TimeoutError):
+            rest.result(0.3)
+        pipe.write_text("word\n")
+        assert rest.result(10) == []
 
 
 def test_lines_come_while_the_command_runs(tmp_path: Path) -> None:
