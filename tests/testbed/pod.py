@@ -41,6 +41,8 @@ class PodUnderTest:
     postmaster: Account
     upstreams: tuple[Upstream, ...]
     names: Path
+    cost: int = CHEAPEST
+    """bcrypt's cost of new accounts."""
     _folders: dict[str, Path] = field(default_factory=dict)
     _mail: str = ""
     """The number of mail's first process, when it was asked for last."""
@@ -129,13 +131,17 @@ class PodUnderTest:
             self._folders[content] = volumes.path_on_host(self.manifests.volumes[content].name)
         return self._folders[content]
 
-    def new_account(self, name: str = "", cost: int = CHEAPEST) -> Account:
+    def new_account(self, name: str = "", cost: int = 0) -> Account:
         """Add an account that only the caller knows, and return it when it is in use.
 
-        Its hash has bcrypt's lowest cost, unless the time of a login is measured: podserve.accounts.ROUNDS is real.
+        bcrypt's `cost` is the pod's, unless the time of this account's logins counts (podserve.accounts.ROUNDS).
         """
         account = Account(f"{name or token()}@{self.manifests.settings.domain}", random_password())
-        hashed = bcrypt.hashpw(account.password.encode(), bcrypt.gensalt(cost)).decode().replace("$2b$", "$2y$", 1)
+        hashed = (
+            bcrypt.hashpw(account.password.encode(), bcrypt.gensalt(cost or self.cost))
+            .decode()
+            .replace("$2b$", "$2y$", 1)
+        )
         there = accounts.Accounts(Folder.at(self.folder("accounts")))
         with there._changing() as hashes:  # noqa: SLF001  # a test's own cost is no feature
             hashes[account.address] = hashed
@@ -255,9 +261,9 @@ def prepare_test_pod(purpose: str = "", **given: str) -> Iterator[PodUnderTest]:
 
 
 @contextmanager
-def play_test_pod(purpose: str = "", **given: str) -> Iterator[PodUnderTest]:
-    """Yield a running pod of one's own, as `prepare_test_pod` has it."""
+def play_test_pod(purpose: str = "", cost: int = CHEAPEST, **given: str) -> Iterator[PodUnderTest]:
+    """Yield a running pod of one's own, as `prepare_test_pod` has it; its new accounts have this cost of bcrypt."""
     with prepare_test_pod(purpose, **given) as prepared:
         made = pod.up(prepared.manifests.settings)
         assert made.password, "the pod is new"
-        yield replace(prepared, postmaster=Account(made.address, made.password))
+        yield replace(prepared, cost=cost, postmaster=Account(made.address, made.password))
