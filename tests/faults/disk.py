@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from podserve.accounts import ROUNDS
 from podserve.commands import podman
 from podserve.configuration import load
 from podserve.manifests import defaults
@@ -38,7 +39,7 @@ def _small_pod() -> Iterator[PodUnderTest]:
         options = "type=tmpfs", "device=tmpfs", f"o=nr_blocks={SIZE * 256},mode=0755"
         podman("volume", "create", *(f"--opt={option}" for option in options), name)
     try:
-        with play_test_pod(PURPOSE) as test_pod:
+        with play_test_pod(PURPOSE, cost=ROUNDS) as test_pod:
             yield test_pod
     finally:
         for name in small:

@@ -44,6 +44,8 @@ class PodUnderTest:
     postmaster: Account
     upstreams: tuple[Upstream, ...]
     names: Path
+    cost: int = CHEAPEST
+    """bcrypt's cost of new accounts."""
     _folders: dict[str, Path] = field(default_factory=dict)
     _mail: str = ""
     """The number of mail's first process, when it was asked for last."""
@@ -144,13 +146,14 @@ class PodUnderTest:
             self._folders[content] = volumes.path_on_host(self.pod.volumes[content].name)
         return self._folders[content]
 
-    def new_account(self, name: str = "", cost: int = CHEAPEST) -> Account:
+    def new_account(self, name: str = "", cost: int = 0) -> Account:
         """Add an account that only the caller knows, and return it when it is in use.
 
-        Its hash has bcrypt's lowest cost, unless the time of a login is measured: podserve.accounts.ROUNDS is real.
+        bcrypt's `cost` is the pod's, unless the time of this account's logins counts (podserve.accounts.ROUNDS).
         """
         account = Account(f"{name or token()}@{self.settings.domain}", random_password())
-        hashed = bcrypt.hashpw(account.password.encode(), bcrypt.gensalt(cost)).decode().replace("$2b$", "$2y$", 1)
+        salt = bcrypt.gensalt(cost or self.cost)
+        hashed = bcrypt.hashpw(account.password.encode(), salt).decode().replace("$2b$", "$2y$", 1)
         there = accounts.Accounts(Folder.at(self.folder("accounts")))
         with there._changing() as hashes:  # noqa: SLF001  # a test's own cost is no feature
             hashes[account.address] = hashed
@@ -271,10 +274,11 @@ def prepare_test_pod(purpose: str = "", **given: str) -> Iterator[PodUnderTest]:
 
 
 @contextmanager
-def play_test_pod(purpose: str = "", **given: str) -> Iterator[PodUnderTest]:
-    """Yield a running pod of one's own, as `prepare_test_pod` has it."""
+def play_test_pod(purpose: str = "", cost: int = CHEAPEST, **given: str) -> Iterator[PodUnderTest]:
+    """Yield a running pod of one's own, as `prepare_test_pod` has it; its new accounts have this cost of bcrypt."""
     with prepare_test_pod(purpose, **given) as prepared:
         with state.locked(prepared.pod):
             started = lifecycle.up(prepared.pod)
         assert started.password, "the pod is new"
-        yield replace(prepared, postmaster=replace(prepared.postmaster, password=started.password))
+        postmaster = replace(prepared.postmaster, password=started.password)
+        yield replace(prepared, cost=cost, postmaster=postmaster)
