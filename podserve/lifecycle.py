@@ -1,4 +1,4 @@
-"""The life of the pod: it is played, replaced, restarted, taken down, made a service.
+"""The life of the pod: played, replaced, restarted, removed, made a service.
 
 The caller holds the pod's lock (`state.locked`).
 """
@@ -23,7 +23,7 @@ STOP_TIMEOUT = 10
 """Seconds between SIGTERM and SIGKILL: Podman's own default."""
 EARLIER_PAGE = "index.shtml"
 """The landing page of 0.1.0, which Apache copied onto the web volume."""
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def _runs_as_set(pod: Pod, found: Inspected) -> bool:
     """Return whether all of the pod runs, from these very documents; and as a service, if it is installed as one."""
     if systemd.installed(pod) and systemd.state(pod) != systemd.ACTIVE:
         return False
-    return found.state == "Running" and found.digest == pod.manifests.digest
+    return found.runs and found.digest == pod.manifests.digest
 
 
 def _remove(pod: Pod) -> None:
@@ -51,7 +51,7 @@ def _remove(pod: Pod) -> None:
 
 
 def _play(pod: Pod, *, replacing: bool) -> None:
-    """Play the pod, in place of the one that exists or not, from documents that are written for that."""
+    """Write the pod's documents and play them; with `replacing`, remove the pod that exists first."""
     config, document = pod.manifests.write(state.played_folder(pod))
     if systemd.installed(pod):
         systemd.write_units(pod)
@@ -64,7 +64,7 @@ def _play(pod: Pod, *, replacing: bool) -> None:
 
 
 def _unparsed(web: Folder) -> list[str]:
-    """Warn of a page that earlier versions filled in; one that nobody had changed was removed at the start."""
+    """Return a warning for a landing page of an earlier version, whose directives Apache no longer runs."""
     if not (web.has_folder("site") and web.enter("site").look(EARLIER_PAGE)):
         return []
     said = f"site/{EARLIER_PAGE} is not the site's page any more, since nothing is filled in for <!--#directives-->. "
@@ -94,7 +94,7 @@ def up(pod: Pod) -> Started:
         wait_until_answering(pod)
     else:
         _replace(pod, built, found)
-    # The account comes last, so that its password is not made by an `up` that fails and cannot show it.
+    # The account is created last: an `up` that fails would not show its password.
     people = accounts.Accounts(volumes.folder(pod.volumes["accounts"].name))
     password = people.ensure(pod.settings.postmaster_address)
     web = volumes.folder(pod.volumes["web"].name)
@@ -106,7 +106,7 @@ def up(pod: Pod) -> Started:
 
 
 def _replace(pod: Pod, built: list[str], found: Inspected) -> None:
-    """Play the pod in place of the one there may be. What fails is undone: the pod before it is played again."""
+    """Play the pod, in place of the one that exists, if any. If that fails, play the last applied pod again."""
     there = found.state != ""
     before = state.applied(pod) if there else None
     begun = state.read_back(pod, state.played_folder(pod))  # by an `up` that was killed
@@ -120,13 +120,13 @@ def _replace(pod: Pod, built: list[str], found: Inspected) -> None:
         wait_until_answering(pod)
     except (Problem, Interrupted, KeyboardInterrupt):
         if before:
-            _log.warning("%s did not come up: the pod that ran before is played again", pod.name)
+            _logger.warning("%s did not come up: the pod that ran before is played again", pod.name)
             _play(before, replacing=running.exists(pod))
             wait_until_answering(before)
         elif running.exists(pod):
             _remove(pod)
         raise
-    # By id, so that what is played again is what ran, whatever has been built since.
+    # With the images by id, a later rollback plays what ran, whatever has been built since.
     pinned = pod.manifests.pinned(built)
     for folder in (state.played_folder(pod), state.applied_folder(pod)):
         pinned.write(folder)
@@ -154,7 +154,7 @@ def uninstall(pod: Pod) -> list[Path]:
 
 
 def down(pod: Pod, *, with_volumes: bool = False) -> list[str]:
-    """Remove the pod and its network, and with `with_volumes` all it keeps; return the names of what was removed."""
+    """Remove the pod and its network, and with `with_volumes` its volumes; return the names of what was removed."""
     removed = []
     if with_volumes and systemd.installed(pod):
         raise Problem(f"{pod.name} is a service of this machine, which needs its volumes: invoke uninstall first")
@@ -164,7 +164,7 @@ def down(pod: Pod, *, with_volumes: bool = False) -> list[str]:
     volumes.remove_volumes(pod.manifests.scratch)
     if network.remove_network(pod):
         removed.append(f"network {pod.name}")
-    if not systemd.installed(pod):  # which plays what is in there at the next start of the machine
+    if not systemd.installed(pod):  # the service plays these documents at the next start of the machine
         state.forget_documents(pod)
     if with_volumes:
         removed += [f"volume {name}" for name in volumes.remove_volumes(v.name for v in pod.volumes.values())]

@@ -23,6 +23,11 @@ class Inspected:
     digest: str = ""
 
     @property
+    def runs(self) -> bool:
+        """Whether all its containers run."""
+        return self.state == "Running"
+
+    @property
     def holds_ports(self) -> bool:
         """Whether it holds its ports."""
         return self.state in {"Running", "Degraded", "Paused"}

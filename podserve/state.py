@@ -21,7 +21,7 @@ from podserve.manifests import defaults, read_documents
 from podserve.pod import Pod
 from podserve.settings import SETTINGS, Settings
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 def _lock_file(pod: Pod) -> Path:
@@ -51,7 +51,7 @@ def locked(pod: Pod) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _log.warning("another task is at work on %s: waiting for it to end", pod.name)
+            _logger.warning("another task is at work on %s: waiting for it to end", pod.name)
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

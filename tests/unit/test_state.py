@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from podserve import state
+from podserve.commands import ROOT
 from podserve.errors import Problem
 from podserve.pod import Pod
 from podserve.settings import SETTINGS
@@ -107,3 +108,8 @@ def test_what_cannot_be_read_is_as_if_it_were_not_there(tmp_path: Path, file: st
 def test_the_documents_hold_what_services_read_and_where_the_pod_is(tmp_path: Path) -> None:
     services = {name for name, declared in SETTINGS.items() if declared.services}
     assert set(pod_with(tmp_path).manifests.texts) == {*services, "pod", "bind"}
+
+
+def test_no_module_but_the_tasks_takes_the_lock() -> None:
+    users = [file.name for file in (ROOT / "podserve").rglob("*.py") if "state.locked(" in file.read_text()]
+    assert users == []
