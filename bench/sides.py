@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from podserve import endpoints, volumes
 from podserve.commands import podman
+from podserve.manifests import Port
 from podserve.waiting import NotYet, wait_until
 from tests.testbed.network import enter
 from tests.testbed.pod import PodUnderTest
@@ -55,7 +56,7 @@ def pod_of(test_pod: PodUnderTest) -> Side:
     """Return the pod, as clients on this host see it."""
     network = Path(f"/proc/{os.getpid()}/ns/net")
     return Side(
-        "pod", test_pod.server, network, test_pod.folder("web"), test_pod.folder("mail"), test_pod.manifests.containers
+        "pod", test_pod.server, network, test_pod.folder("web"), test_pod.folder("mail"), test_pod.pod.containers
     )
 
 
@@ -68,11 +69,11 @@ def _control_group(side: str) -> str:
 
 def _start(test_pod: PodUnderTest, side: str, service: str, *options: str) -> str:
     """Start one of the twin's containers, in the network of the container `side`, and return its name."""
-    name, spec = f"{side}-{service}", test_pod.manifests.pod["spec"]
+    name, spec = f"{side}-{service}", test_pod.pod.manifests.pod["spec"]
     claims = {v["name"]: v["persistentVolumeClaim"]["claimName"] for v in spec["volumes"]
               if "persistentVolumeClaim" in v}  # fmt: skip
     (container,) = (container for container in spec["containers"] if container["name"] == service)
-    words = [f"--env={setting}={value}" for setting, value in test_pod.manifests.config["data"].items()]
+    words = [f"--env={setting}={value}" for setting, value in test_pod.pod.manifests.config["data"].items()]
     for mount in container["volumeMounts"]:
         path, claim = mount["mountPath"], claims.get(mount["name"])
         if mount.get("readOnly"):
@@ -91,7 +92,7 @@ def native_twin(test_pod: PodUnderTest, name: str = "native", *services: str, **
     `mounts` lays a file of this host over apache's /etc/apache2/podserve/NAME.conf.
     """
     side = f"{test_pod.name}-{name}"
-    domain, mail_host = test_pod.server.domain, test_pod.manifests.settings.mail_host
+    domain, mail_host = test_pod.server.domain, test_pod.settings.mail_host
     try:
         podman("run", "--detach", "--name", side, "--network", test_pod.name, "--hostname", domain,
                "--add-host", f"{domain}:127.0.0.1", "--add-host", f"{mail_host}:127.0.0.1", "--dns", "127.0.0.1",
@@ -101,7 +102,7 @@ def native_twin(test_pod: PodUnderTest, name: str = "native", *services: str, **
         over = [w for n, p in mounts.items() for w in ("--volume", f"{p}:/etc/apache2/podserve/{n}.conf:ro")]
         containers = {
             service: _start(test_pod, side, service, group, *(over if service == "apache" else ()))
-            for service in services or test_pod.manifests.containers
+            for service in services or test_pod.pod.containers
         }
         kinds = (("web", "apache"), ("mail", "mail"))
         folders = {kind: volumes.path_on_host(f"{side}-{kind}") for kind, service in kinds if service in containers}
@@ -112,9 +113,9 @@ def native_twin(test_pod: PodUnderTest, name: str = "native", *services: str, **
         made.call(partial(_answers, test_pod, set(containers)))
         yield made
     finally:
-        for container in (*(f"{side}-{service}" for service in test_pod.manifests.containers), side):
+        for container in (*(f"{side}-{service}" for service in test_pod.pod.containers), side):
             podman("rm", "--force", "--time", "0", "--volumes", container, check=False)
-        volumes.remove([f"{side}-web", f"{side}-mail"])
+        volumes.remove_volumes([f"{side}-web", f"{side}-mail"])
         # Podman leaves a control group that it was given; systemd removes its own.
         for place in Path("/sys/fs/cgroup").glob(f"**/libpod_parent/{side}"):
             for left in (*place.glob("*/"), place):
@@ -124,13 +125,12 @@ def native_twin(test_pod: PodUnderTest, name: str = "native", *services: str, **
 
 def _answers(test_pod: PodUnderTest, services: set[str], side: Side) -> None:
     """Wait until each port of these services answers on this side."""
-    context = side.server.context()
-    for port in test_pod.manifests.ports.values():
+    for port in test_pod.pod.ports.values():
         if port.container in services:
 
-            def check(name: str = port.name, number: int = port.number) -> None:
+            def check(port: Port = port) -> None:
                 try:
-                    endpoints.EXCHANGES[name](side.server.host, number, context)
+                    side.server.exchange(port)
                 except endpoints.FAILURES as error:
                     raise NotYet(str(error)) from error
 

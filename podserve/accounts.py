@@ -12,7 +12,7 @@ import bcrypt
 
 from podserve.errors import Problem
 from podserve.folder import Folder
-from podserve.settings import LOCAL_PART, is_domain
+from podserve.values import LOCAL_PART, is_domain
 
 FILE = "passwd"
 """Its name on the volume."""
@@ -114,6 +114,14 @@ class Accounts:
             if account in hashes:
                 raise Problem(f"{account} exists already. A new password: invoke users.passwd {account}")
             hashes[account] = hashed
+
+    def ensure(self, account: str) -> str:
+        """Add an account with a new password, which is returned; return an empty text where the account exists."""
+        if account in self.hashes():
+            return ""
+        password = random_password()
+        self.add(account, password)
+        return password
 
     def set_password(self, account: str, password: str) -> None:
         """Give an account another password. Raises Problem when it does not exist, or for a password of no use."""

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 from ipaddress import ip_address
 from typing import Literal
 
-from podserve import commands, host, network, pod, ports, volumes
+from podserve import commands, host, network, ports, running, volumes
 from podserve.certificates import store
 from podserve.errors import Problem
-from podserve.manifests import Manifests
+from podserve.pod import Pod
 
 GIB = 2**30
 SPACE = GIB
@@ -40,11 +40,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Patient:
-    """What the checks look at: the pod's documents, what Podman tells of itself, and of the pod."""
+    """What the checks look at: the pod, and what Podman says of itself and of the pod."""
 
-    manifests: Manifests
-    podman: host.Podman
-    pod: pod.Seen
+    pod: Pod
+    podman: host.PodmanInfo
+    inspected: running.Inspected
 
 
 Check = Callable[[Patient], Iterable[Finding]]
@@ -71,7 +71,7 @@ def _source_addresses(patient: Patient) -> Iterable[Finding]:
             said += "makes an open relay and an open resolver"
             yield Finding("source addresses", "problem", said, "sudo apt-get install passt")
         else:
-            yield Finding("source addresses", "ok", f"kept: {network.mode(patient.manifests.settings)}, rootless")
+            yield Finding("source addresses", "ok", f"kept: {network.mode(patient.pod)}, rootless")
     elif patient.podman.backend != "netavark":
         said = f"Podman's network backend is {patient.podman.backend}: expected netavark, which keeps client addresses"
         save = "save what Podman's volumes hold (invoke backup: this pod's): the last of these deletes every one"
@@ -101,7 +101,7 @@ def _user_ids(_: Patient) -> Iterable[Finding]:
 def _first_port(patient: Patient) -> Iterable[Finding]:
     if not host.rootless():
         return
-    first, needed = host.first_port(), min(port.number for port in patient.manifests.ports.values())
+    first, needed = host.first_port(), min(port.number for port in patient.pod.ports.values())
     if first > needed:
         said = f"users other than root may serve on ports from {first} on: expected {needed}"
         setting = f"net.ipv4.ip_unprivileged_port_start={needed}"
@@ -112,18 +112,18 @@ def _first_port(patient: Patient) -> Iterable[Finding]:
 
 
 def _ports(patient: Patient) -> Iterable[Finding]:
-    obstacles = ports.taken(patient.manifests, patient.pod.infra if patient.pod.runs else "")
-    yield from (Finding("ports", "problem", obstacle.said, obstacle.fix) for obstacle in obstacles)
-    if not obstacles:
-        held = f", or held by {patient.manifests.settings.pod} itself" if patient.pod.runs else ""
-        yield Finding("ports", "ok", f"all free on {patient.manifests.settings.bind}{held}")
+    found = ports.obstacles(patient.pod, patient.inspected.infra if patient.inspected.holds_ports else "")
+    yield from (Finding("ports", "problem", obstacle.said, obstacle.fix) for obstacle in found)
+    if not found:
+        held = f", or held by {patient.pod.name} itself" if patient.inspected.holds_ports else ""
+        yield Finding("ports", "ok", f"all free on {patient.pod.settings.bind}{held}")
 
 
 def _space(patient: Patient) -> Iterable[Finding]:
     folder = patient.podman.storage
-    free, claimed = host.free_space(folder), sum(volume.bytes for volume in patient.manifests.volumes.values())
+    free, claimed = host.free_space(folder), sum(volume.bytes for volume in patient.pod.volumes.values())
     said = f"{free / GIB:.1f} GiB free for {folder}"
-    needed = SPACE_OF_A_POD if patient.pod.state else SPACE
+    needed = SPACE_OF_A_POD if patient.inspected.state else SPACE
     if free < needed:
         yield Finding("disk", "problem", f"{said}: expected {needed / GIB:.1f}", f"podman system prune; df -h {folder}")
     elif free < claimed:
@@ -169,7 +169,7 @@ def _memory(_: Patient) -> Iterable[Finding]:
 
 def _clock(patient: Patient) -> Iterable[Finding]:
     newest = (commands.ROOT / "pyproject.toml").stat().st_mtime
-    name = patient.manifests.volumes["certificates"].name
+    name = patient.pod.volumes["certificates"].name
     made = store.current(volumes.folder(name)) if name in volumes.existing() else None
     now = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
     fix = "timedatectl set-ntp true" if host.has_systemd() else "date -s '…'; apt-get install chrony"
@@ -190,7 +190,7 @@ def _health(_: Patient) -> Iterable[Finding]:
 
 def _name(patient: Patient) -> Iterable[Finding]:
     """Look up the names that clients are given: the domain, and where browsers are sent."""
-    settings, mine = patient.manifests.settings, host.addresses()
+    settings, mine = patient.pod.settings, host.addresses()
     for name in dict.fromkeys((settings.domain, settings.files_host)):
         there = host.looked_up(name)
         if not there:
@@ -212,10 +212,10 @@ BEFORE_UP: tuple[Check, ...] = (_version, _source_addresses, _user_ids, _first_p
 CHECKS: tuple[Check, ...] = (*BEFORE_UP, _runtime, _cgroups, _memory, _clock, _health, _name)
 
 
-def examine(manifests: Manifests, checks: Iterable[Check] = CHECKS) -> list[Finding]:
+def examine(pod: Pod, checks: Iterable[Check] = CHECKS) -> list[Finding]:
     """Return what the checks find; after a problem with Podman itself only that. Raises Problem if Podman hangs."""
-    told = host.podman()
-    patient = Patient(manifests, told, pod.seen(manifests.settings) if told.version >= host.OLDEST else pod.Seen())
+    info = host.podman_info()
+    patient = Patient(pod, info, running.inspected(pod) if info.version >= host.OLDEST else running.Inspected())
     found: list[Finding] = []
     for check in checks:
         found += check(patient)
@@ -224,17 +224,17 @@ def examine(manifests: Manifests, checks: Iterable[Check] = CHECKS) -> list[Find
     return found
 
 
-def diagnose(manifests: Manifests) -> list[Finding]:
+def diagnose(pod: Pod) -> list[Finding]:
     """Return what all checks find; where Podman is missing, fails or hangs, that, in a line with the command."""
     try:
-        return examine(manifests)
+        return examine(pod)
     except Problem as error:
         return [Finding("podman", "problem", error.text)]
 
 
-def require(manifests: Manifests) -> None:
+def require(pod: Pod) -> None:
     """Raise Problem, with a line for each obstacle and its remedy, where the pod cannot be brought up on this host."""
-    problems = [finding for finding in examine(manifests, BEFORE_UP) if finding.state == "problem"]
+    problems = [finding for finding in examine(pod, BEFORE_UP) if finding.state == "problem"]
     if problems:
         lines = [f"  {finding.said}. Mend it: {finding.fix}" for finding in problems]
         raise Problem("the pod cannot be started:\n" + "\n".join(lines))

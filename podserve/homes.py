@@ -8,7 +8,7 @@ WWW_DATA = 33
 """The user and group that Apache serves as: Debian's fixed number (base-passwd)."""
 
 
-def ensure(web: Folder, accounts: Iterable[str]) -> None:
+def ensure_homes(web: Folder, accounts: Iterable[str]) -> None:
     """Make the folder of each account, by its address, that has none yet. `web` is the web volume's folder.
 
     Raises Problem where something else is in its place.

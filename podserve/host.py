@@ -37,15 +37,14 @@ def written(version: tuple[int, ...]) -> str:
 
 
 @dataclass(frozen=True)
-class Podman:
-    """What Podman tells of itself: version, network backend, OCI runtime, cgroups (v1 or v2), where its storage is.
+class PodmanInfo:
+    """What Podman says of itself: version, network backend, cgroups (v1 or v2), the folder of its storage.
 
     And the controllers of those cgroups that it may use.
     """
 
     version: tuple[int, ...]
     backend: str
-    runtime: str
     cgroups: str
     storage: Path
     controllers: tuple[str, ...] = ()
@@ -61,15 +60,15 @@ class Podman:
         return "memory" in self.controllers
 
 
-def podman() -> Podman:
+def podman_info() -> PodmanInfo:
     """Ask Podman. Raises Problem when it is missing, fails, or does not answer within PATIENCE seconds."""
     try:
         env = {**os.environ, **_WITHOUT_PACKAGES}
         told = json.loads(run(["podman", "info", "--format", "json"], timeout=PATIENCE, env=env).stdout)
         version = tuple(int(number) for number in re.findall(r"\d+", told["version"]["Version"])[:3])
         host, storage = told["host"], Path(told["store"]["graphRoot"])
-        return Podman(
-            version, host.get("networkBackend", "cni"), host["ociRuntime"]["name"], host["cgroupVersion"], storage,
+        return PodmanInfo(
+            version, host.get("networkBackend", "cni"), host["cgroupVersion"], storage,
             tuple(host.get("cgroupControllers") or ()),
         )  # fmt: skip
     except (ValueError, KeyError) as error:
@@ -99,7 +98,7 @@ def enter() -> None:
     anew there. Raises Problem where Podman does not answer: what a process becomes nobody limits in time.
     """
     if os.geteuid() != 0:
-        podman()
+        podman_info()
         # Who interrupts it while Python begins is heard when it has begun.
         held = ",".join(number.name.removeprefix("SIG") for number in INTERRUPTIONS)
         become("podman", "unshare", "env", f"--block-signal={held}", sys.executable, "-P", "-m", "invoke",

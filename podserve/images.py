@@ -61,7 +61,7 @@ def _show(progress: Progress, bars: dict[str, TaskID], line: str) -> None:
         progress.update(bars[image], description=text[:60])
 
 
-def renew(names: Mapping[str, str], console: Console) -> None:
+def build_keeping_previous(names: Mapping[str, str], console: Console) -> None:
     """Build what is out of date; where that changes any of these images, keep those before as `:previous`.
 
     `names` are containers' names by those of their images: what runs is what was before, whatever has been built since.

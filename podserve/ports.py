@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from podserve.commands import podman, run
-from podserve.manifests import Manifests, Port
+from podserve.manifests import Port
+from podserve.pod import Pod
+from podserve.values import ANY_ADDRESS, Address
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class Obstacle:
     fix: str
 
 
-EVERY = "0.0.0.0", "*", "[::]"  # noqa: S104
+EVERY = str(ANY_ADDRESS), "*", "[::]"
 """Every address, as ss writes it."""
 ROOTLESS = {"pasta", "pasta.avx2", "passt", "passt.avx2", "slirp4netns", "rootlessport"}
 """What holds the ports of rootless Podman's pods; none tells of which pod."""
@@ -27,20 +29,20 @@ SOME_POD = "?"
 """No container's id."""
 
 
-def taken(manifests: Manifests, infra: str = "") -> list[Obstacle]:
+def obstacles(pod: Pod, infra: str = "") -> list[Obstacle]:
     """Return an obstacle for each port of the table that something else on this host than the pod itself holds.
 
     `infra` is the id of the container with the pod's ports, where it runs.
     """
-    bind, found = manifests.settings.bind, []
+    bind, found = pod.settings.bind, []
     listening = functools.cache(_listening)
-    for port in manifests.ports.values():
-        family = socket.AF_INET6 if ":" in bind else socket.AF_INET
+    for port in pod.ports.values():
+        family = socket.AF_INET6 if bind.version == 6 else socket.AF_INET  # noqa: PLR2004
         kind = socket.SOCK_DGRAM if port.protocol == "UDP" else socket.SOCK_STREAM
         with socket.socket(family, kind) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(port.protocol == "TCP"))
             try:
-                probe.bind((bind, port.number))
+                probe.bind((str(bind), port.number))
             except PermissionError:  # a low port, which is looked at for itself (doctor)
                 continue
             except OSError as error:
@@ -51,7 +53,7 @@ def taken(manifests: Manifests, infra: str = "") -> list[Obstacle]:
     return list(dict.fromkeys(found))  # an address that is none of this host's is said once
 
 
-def _obstacle(bind: str, port: Port, error: OSError) -> Obstacle:
+def _obstacle(bind: Address, port: Port, error: OSError) -> Obstacle:
     name = f"port {port.number}/{port.protocol}"
     if error.errno == errno.EADDRNOTAVAIL:
         return Obstacle(f"bind is {bind}, which is no address of this host", "ip -brief address, and set bind")
@@ -64,14 +66,14 @@ def _listening() -> list[tuple[str, str, str, str, str]]:
     return re.findall(r'^(\S+) .*?(\S+):(\d+) .*\(\("([^"]+)",pid=(\d+)', found, re.MULTILINE)
 
 
-def _in_use(bind: str, port: Port, infra: str, listening: list[tuple[str, str, str, str, str]]) -> list[Obstacle]:
+def _in_use(bind: Address, port: Port, infra: str, listening: list[tuple[str, str, str, str, str]]) -> list[Obstacle]:
     """Return the obstacle that a port's holder is, who is named with how to make it let go; none for the pod itself."""
     said, protocol = f"port {port.number}/{port.protocol} is taken on {bind}", port.protocol.lower()
     holders = [
         (program, process)
         for kind, address, number, program, process in listening
         if (kind, number) == (protocol, str(port.number))
-        and (bind in EVERY or address.partition("%")[0] in {bind, f"[{bind}]", *EVERY})
+        and (bind == ANY_ADDRESS or address.partition("%")[0] in {str(bind), f"[{bind}]", *EVERY})
     ]
     if not holders:
         return [Obstacle(said, f"sudo ss -l{protocol[0]}np 'sport = :{port.number}' tells by whom; or set bind")]

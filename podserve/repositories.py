@@ -8,7 +8,7 @@ from podserve import volumes
 from podserve.commands import Result, podman
 from podserve.errors import Problem
 from podserve.folder import Folder, closing, open_file
-from podserve.manifests import Manifests
+from podserve.pod import Pod
 
 PUBLIC_MARK = "git-daemon-export-ok"
 """https://git-scm.com/docs/git-http-backend: what makes a repository one that may be served to anybody."""
@@ -39,10 +39,10 @@ def name_of(name: str) -> str:
 class Repositories:
     """The repositories of a pod that runs; git works on them in its Apache container, as the user that serves them."""
 
-    def __init__(self, manifests: Manifests) -> None:
-        """Take the pod's documents."""
-        self._container = manifests.containers["apache"]
-        self._volume = manifests.volumes["web"].name
+    def __init__(self, pod: Pod) -> None:
+        """Take the pod."""
+        self._container = pod.containers["apache"]
+        self._volume = pod.volumes["web"].name
 
     def _run(self, *argv: str, stdin: str = "") -> Result:
         done = podman("exec", "-i", "--user", "www-data", self._container, *argv, stdin=stdin, check=False)

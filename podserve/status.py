@@ -5,13 +5,15 @@ from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
-from podserve import endpoints, host, pod, systemd, volumes
+from podserve import endpoints, host, running, systemd, volumes
+from podserve.answering import others_certificate
 from podserve.backup import keeping
 from podserve.certificates import store
-from podserve.certificates.clients import looking_context
+from podserve.certificates.clients import unverified_context
 from podserve.certificates.pairs import IMPORTED, Certificate
 from podserve.commands import podman
-from podserve.manifests import Manifests, Volume
+from podserve.manifests import Volume
+from podserve.pod import Pod
 
 
 @dataclass(frozen=True)
@@ -60,13 +62,13 @@ class Status:
     @property
     def problems(self) -> list[str]:
         """What is not well, a line each; empty when all is."""
-        running = [c for c in self.containers if c.state == "running"]
+        up = [c for c in self.containers if c.state == "running"]
         down = f"the service is {self.service}: journalctl -u {self.pod}; invoke up starts it"
-        other = pod.others_certificate(self.endpoints, self.certificate)
+        other = others_certificate(self.endpoints, self.certificate)
         return [
             *([down] if self.service not in {"", systemd.ACTIVE} else []),
-            *(f"container {c.name} is {c.state}: invoke up starts it" for c in self.containers if c not in running),
-            *(f"container {c.name} fails its health check" for c in running if not c.healthy),
+            *(f"container {c.name} is {c.state}: invoke up starts it" for c in self.containers if c not in up),
+            *(f"container {c.name} fails its health check" for c in up if not c.healthy),
             *(f"{answer.port} does not answer: {answer.error}" for answer in self.endpoints if not answer.ok),
             *(f"{port} serves another certificate than the volume holds: invoke restart" for port in other),
             *self._ending(),
@@ -130,27 +132,26 @@ def _use(volume: Volume) -> Use:
     return Use(volume.name, folder.used(), volume.bytes, folder.free())
 
 
-def look(manifests: Manifests) -> Status:
+def look(pod: Pod) -> Status:
     """Look at the pod and try each of its endpoints. Raises Problem when there is no such pod."""
-    settings = manifests.settings
-    if not pod.exists(settings):
-        raise pod.missing(settings)
-    context = looking_context(settings.domain)
+    if not running.exists(pod):
+        raise running.missing(pod)
+    context = unverified_context(pod.settings.domain)
     with ThreadPoolExecutor() as pool:
-        seen = pool.submit(containers, manifests.containers.values())
-        queue = pool.submit(_queue, manifests.containers["mail"])
-        answers = pool.submit(endpoints.attempt_all, manifests, context, list(manifests.ports))
-        certificate = store.current(store.folder(manifests))
-        uses = pool.map(_use, manifests.volumes.values())
+        seen = pool.submit(containers, pod.containers.values())
+        queue = pool.submit(_queue, pod.containers["mail"])
+        answers = pool.submit(endpoints.attempt_all, pod, context, list(pod.ports))
+        certificate = store.current(store.certificates_folder(pod))
+        uses = pool.map(_use, pod.volumes.values())
         return Status(
-            settings.pod,
-            settings.domain,
+            pod.name,
+            pod.settings.domain,
             seen.result(),
             answers.result(),
             certificate,
             queue.result(),
             list(uses),
             host.has_systemd(),
-            systemd.state(settings) if systemd.installed(settings) else "",
-            keeping.failed(settings),
+            systemd.state(pod) if systemd.installed(pod) else "",
+            keeping.failed(pod),
         )

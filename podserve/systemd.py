@@ -10,8 +10,9 @@ from pathlib import Path
 from podserve import host, network
 from podserve.commands import ROOT, Result, environment, run
 from podserve.errors import Problem
-from podserve.manifests import LOG_OPTION, Manifests
-from podserve.settings import Settings
+from podserve.manifests import LOG_OPTION
+from podserve.pod import Pod
+from podserve.state import played_folder
 
 ACTIVE = "active"
 """What systemd calls a service that runs."""
@@ -93,26 +94,26 @@ def _folder(kind: str) -> Path:
     return home / kind.replace("systemd/system", "systemd/user")
 
 
-def _files(settings: Settings) -> list[Path]:
-    quadlet, units, pod = _folder("containers/systemd"), _folder("systemd/system"), settings.pod
-    return [quadlet / f"{pod}.kube", quadlet / f"{pod}.network", units / f"{pod}-renew.service",
-            units / f"{pod}-renew.timer"]  # fmt: skip
+def _files(pod: Pod) -> list[Path]:
+    quadlet, units, name = _folder("containers/systemd"), _folder("systemd/system"), pod.name
+    return [quadlet / f"{name}.kube", quadlet / f"{name}.network", units / f"{name}-renew.service",
+            units / f"{name}-renew.timer"]  # fmt: skip
 
 
-def installed(settings: Settings) -> bool:
+def installed(pod: Pod) -> bool:
     """Return whether the pod is a service of this machine."""
-    return _files(settings)[0].exists()
+    return _files(pod)[0].exists()
 
 
-def require_systemd(settings: Settings) -> None:
+def require_systemd(pod: Pod) -> None:
     """Raise Problem, with what to do instead, on a host without systemd or with a Podman that has no Quadlet."""
-    told = host.podman()
-    if host.has_systemd() and told.version >= host.QUADLET:
+    info = host.podman_info()
+    if host.has_systemd() and info.version >= host.QUADLET:
         return
-    lacks = f"Podman is {told.named}, and Quadlet came with 4.4" if host.has_systemd() else "this host has no systemd"
+    lacks = f"Podman is {info.named}, and Quadlet came with 4.4" if host.has_systemd() else "this host has no systemd"
     here = f"cd {ROOT} && ./bootstrap invoke"
     raise Problem(
-        f"{settings.pod} cannot be made a service: {lacks}. Have cron start it and renew its certificates instead "
+        f"{pod.name} cannot be made a service: {lacks}. Have cron start it and renew its certificates instead "
         f"(crontab -e):\n  @reboot {here} up\n  @daily {here} certs.renew"
     )
 
@@ -130,46 +131,52 @@ def _variables(given: dict[str, str]) -> str:
     return "\n".join(f'Environment="{name}={value}"' for name, value in escaped.items())
 
 
-def _texts(manifests: Manifests, folder: Path) -> dict[Path, str]:
-    """Return what is to stand in the unit files of a pod whose documents are in a folder."""
-    settings = manifests.settings
+def _texts(pod: Pod) -> dict[Path, str]:
+    """Return the content of the unit files of a pod, which play the documents in its folder `played`."""
+    settings = pod.settings
     engine = {name: value for name, value in environment().items() if name == "CONTAINERS_CONF"}
     chosen = {f"INVOKE_{name}": value for name, value in settings.environment().items()}
-    words = {"pod": settings.pod, "domain": settings.domain, "folder": folder, "root": ROOT, "timeout": START_TIMEOUT,
-             "target": "default.target" if host.rootless() else "multi-user.target"}  # fmt: skip
+    words = {
+        "pod": pod.name,
+        "domain": settings.domain,
+        "folder": played_folder(pod),
+        "root": ROOT,
+        "timeout": START_TIMEOUT,
+        "target": "default.target" if host.rootless() else "multi-user.target",
+    }
     # A bridge has a unit of its own; what rootless pods have is made with them.
     words["network_online"] = "" if host.rootless() else NETWORK_ONLINE
     # A user may not read the journal everywhere: there Podman decides, and a file has a bound.
     words["log"] = f"PodmanArgs=--log-opt {LOG_OPTION}" if host.rootless() else "LogDriver=journald"
     words["ipv6"] = str(host.has_ipv6()).lower()
-    words["network"] = network.mode(settings) if host.rootless() else f"{settings.pod}.network"
+    words["network"] = network.mode(pod) if host.rootless() else f"{pod.name}.network"
     texts = POD, "" if host.rootless() else NETWORK, RENEWAL, TIMER
     variables = {POD: _variables(engine), RENEWAL: _variables({**engine, **chosen})}
     ends = {POD: NO_WAITING} if host.rootless() else {}
     return {
         file: text.format(environment=variables.get(text, ""), **words) + ends.get(text, "")
-        for file, text in zip(_files(settings), texts, strict=True)
+        for file, text in zip(_files(pod), texts, strict=True)
         if text
     }
 
 
-def write(manifests: Manifests, folder: Path) -> None:
-    """Write the units of a pod whose documents are in a folder, and have systemd read them."""
-    for file, text in _texts(manifests, folder).items():
+def write_units(pod: Pod) -> None:
+    """Write the units of a pod, and let systemd read them."""
+    for file, text in _texts(pod).items():
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
     _systemctl("daemon-reload")
 
 
-def refresh(manifests: Manifests, folder: Path) -> None:
-    """Write the units again where they say another thing: the timer renews by settings that play nothing anew."""
-    if any(not file.exists() or file.read_text() != text for file, text in _texts(manifests, folder).items()):
-        write(manifests, folder)
+def refresh_units(pod: Pod) -> None:
+    """Write the units again where they differ: the timer's settings may change when the pod's documents do not."""
+    if any(not file.exists() or file.read_text() != text for file, text in _texts(pod).items()):
+        write_units(pod)
 
 
-def enable(settings: Settings) -> None:
+def enable(pod: Pod) -> None:
     """Have the timer start now, and at each start of the machine. Quadlet has enabled the pod's own unit."""
-    _systemctl("enable", "--now", f"{settings.pod}-renew.timer")
+    _systemctl("enable", "--now", f"{pod.name}-renew.timer")
     if host.rootless() and not lingers():
         user = _user()
         tried = run(["loginctl", "enable-linger", user], check=False, timeout=10)
@@ -187,20 +194,20 @@ def lingers() -> bool:
     return Path(f"/var/lib/systemd/linger/{_user()}").exists()
 
 
-def remove(settings: Settings) -> list[str]:
-    """Take the units back, stopped; return the files that were removed."""
-    _systemctl("disable", "--now", f"{settings.pod}-renew.timer", check=False)
-    stop(settings)
-    there = [file for file in _files(settings) if file.exists()]
+def remove_units(pod: Pod) -> list[Path]:
+    """Stop the units and remove them; return the files that were removed."""
+    _systemctl("disable", "--now", f"{pod.name}-renew.timer", check=False)
+    stop(pod)
+    there = [file for file in _files(pod) if file.exists()]
     for file in there:
         file.unlink()
     _systemctl("daemon-reload")
-    return [str(file) for file in there]
+    return there
 
 
-def start(settings: Settings) -> None:
+def start(pod: Pod) -> None:
     """Start the service anew; return when the pod is played. Raises Problem with what the journal says otherwise."""
-    unit = f"{settings.pod}.service"
+    unit = f"{pod.name}.service"
     # After failures in a row systemd would not try again.
     _systemctl("reset-failed", unit, check=False)
     if not _systemctl("restart", unit, check=False).ok:
@@ -209,29 +216,29 @@ def start(settings: Settings) -> None:
         raise Problem(f"systemd could not start {unit}; its last lines:\n{said.stdout.rstrip()}")
 
 
-def stop(settings: Settings) -> None:
+def stop(pod: Pod) -> None:
     """Stop the service, which removes the pod, and the network's unit, so that it makes the network again."""
-    _systemctl("stop", f"{settings.pod}.service", f"{settings.pod}-network.service", check=False)
+    _systemctl("stop", f"{pod.name}.service", f"{pod.name}-network.service", check=False)
 
 
-def state(settings: Settings) -> str:
+def state(pod: Pod) -> str:
     """Return what systemd says of the service, such as active or failed."""
-    return _systemctl("is-active", f"{settings.pod}.service", check=False).stdout.strip()
+    return _systemctl("is-active", f"{pod.name}.service", check=False).stdout.strip()
 
 
-def told(settings: Settings) -> str:
-    """Return that for a person, with the command that shows why."""
-    return f"{state(settings)} ({status_command(settings)} tells more)"
+def state_and_command(pod: Pod) -> str:
+    """Return the state of the service, with the command that shows why."""
+    return f"{state(pod)} ({status_command(pod)} tells more)"
 
 
-def status_command(settings: Settings) -> str:
+def status_command(pod: Pod) -> str:
     """Return what a person types to see the service."""
-    return f"systemctl {'--user ' if host.rootless() else ''}status {settings.pod}"
+    return f"systemctl {'--user ' if host.rootless() else ''}status {pod.name}"
 
 
-def journalled(settings: Settings) -> bool:
+def journalled(pod: Pod) -> bool:
     """Return whether the journal has what the containers log."""
-    return installed(settings) and not host.rootless()
+    return installed(pod) and not host.rootless()
 
 
 def journal(containers: list[str], *, follow: bool) -> list[str]:

@@ -7,7 +7,8 @@ from podserve import network
 from podserve.commands import podman
 from podserve.errors import Problem
 from podserve.folder import Folder
-from podserve.manifests import Manifests, as_yaml
+from podserve.manifests import as_yaml
+from podserve.pod import Pod
 
 _found: dict[str, Path] = {}
 """Where volumes were found, by name: Podman, which takes a while to start, is asked once for all."""
@@ -21,17 +22,16 @@ def existing() -> set[str]:
     return set(there)
 
 
-def ensure(manifests: Manifests) -> bool:
-    """Make the claims of the pod that do not exist yet; return whether any was made."""
+def ensure_volumes(pod: Pod) -> None:
+    """Make the claims of the pod that do not exist yet."""
     there = existing()
-    missing = [claim for claim in manifests.claims if claim["metadata"]["name"] not in there]
+    missing = [claim for claim in pod.manifests.claims if claim["metadata"]["name"] not in there]
     if missing:
         # The network is named because Podman makes one of its own otherwise, for claims alone, too.
-        podman("kube", "play", "--network", network.mode(manifests.settings), "-", stdin=as_yaml(missing))
-    return bool(missing)
+        podman("kube", "play", "--network", network.mode(pod), "-", stdin=as_yaml(missing))
 
 
-def remove(names: Iterable[str]) -> list[str]:
+def remove_volumes(names: Iterable[str]) -> list[str]:
     """Remove these volumes, with all they hold, and return the names of those that existed."""
     there = existing()
     found = [name for name in names if name in there]

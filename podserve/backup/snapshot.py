@@ -6,11 +6,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from podserve import pod, volumes
+from podserve import running, volumes
 from podserve.commands import podman
 from podserve.errors import Problem, uninterrupted
 from podserve.folder import LONGEST, Descent, Folder, Place, become_like, copy
-from podserve.manifests import Manifests
+from podserve.pod import Pod
 from podserve.waiting import NotYet, wait_until
 
 FREEZING = 60
@@ -22,10 +22,10 @@ _REPLACED = {"dav", "home", "site"}
 
 
 @contextmanager
-def scratch(manifests: Manifests, purpose: str) -> Iterator[Folder]:
+def scratch(pod: Pod, purpose: str) -> Iterator[Folder]:
     """Yield the folder of an empty volume, removed afterwards: on the file system that the pod's volumes are on."""
-    name = f"{manifests.settings.pod}-{purpose}"
-    volumes.remove([name])
+    name = f"{pod.name}-{purpose}"
+    volumes.remove_volumes([name])
     podman("volume", "create", name)
     folder = volumes.folder(name)
     folder.clear()  # Podman forgets a volume before it removes the files, which may have been interrupted
@@ -34,7 +34,7 @@ def scratch(manifests: Manifests, purpose: str) -> Iterator[Folder]:
     finally:
         try:
             folder.clear()
-            volumes.remove([name])
+            volumes.remove_volumes([name])
         except Problem as problem:  # what was done with it is done, and the next one begins by removing it
             print(f"volume {name} is left over: {problem.text}", file=sys.stderr)
 
@@ -59,18 +59,17 @@ def freeze(name: str) -> None:
 
 
 @contextmanager
-def _still(manifests: Manifests) -> Iterator[None]:
+def _still(pod: Pod) -> Iterator[None]:
     """Let no process of the pod run meanwhile: clients wait, and nothing is half-written by two programs."""
-    name = manifests.settings.pod
-    if not pod.exists(manifests.settings):
+    if not running.exists(pod):
         yield
         return
     try:
-        freeze(name)
+        freeze(pod.name)
         yield
     finally:
         with uninterrupted():
-            podman("pod", "unpause", name)
+            podman("pod", "unpause", pod.name)
 
 
 def _are_written_in_place(content: str, parts: tuple[str, ...]) -> bool:
@@ -138,12 +137,12 @@ def hold(content: str, volume: Folder, folder: Folder) -> list[str]:
 
 
 @contextmanager
-def taken(manifests: Manifests) -> Iterator[tuple[Folder, list[str]]]:
+def taken(pod: Pod) -> Iterator[tuple[Folder, list[str]]]:
     """Yield a folder with one for each volume (web, mail, …), as all were in the same moment; and what is left out."""
-    there = {content: volumes.folder(volume.name) for content, volume in manifests.volumes.items()}
-    with scratch(manifests, "backup") as folder:
+    there = {content: volumes.folder(volume.name) for content, volume in pod.volumes.items()}
+    with scratch(pod, "backup") as folder:
         left_out = []
-        with _still(manifests):
+        with _still(pod):
             for content, volume in there.items():
                 held = hold(content, volume, folder.ensure(content, 0o755, 0))
                 left_out += [f"{content}/{path}" for path in held]

@@ -1,39 +1,39 @@
 """A pair from an ACME directory (RFC 8555), by lego in a container on the pod's own network."""
 
 import re
-from pathlib import Path
 
 from podserve import volumes
 from podserve.certificates import container
 from podserve.certificates.pairs import LARGEST, Pair, certificates, pem, private_key, read_certificates
 from podserve.commands import podman
 from podserve.errors import Problem
-from podserve.manifests import Manifests
+from podserve.pod import Pod
+from podserve.values import CertificateSource
 
 _FOLDER = "acme"
 """On the authority's volume: the account with its key, and for a moment what was obtained."""
 
 
-def origin(directory: str) -> str:
+def directory_origin(directory: str) -> str:
     """Return the origin of what an ACME directory issues."""
-    return f"acme {directory}"
+    return f"{CertificateSource.ACME.value} {directory}"
 
 
-def obtain(manifests: Manifests, names: tuple[str, ...]) -> Pair:
+def obtain(pod: Pod, names: tuple[str, ...]) -> Pair:
     """Return a new pair for `names` from the directory of the settings, which looks at port 80 of each of them.
 
     lego joins the pod, whose BIND resolves for it. Raises Problem, with lego's reason, when no pod runs
     or the directory issues none.
     """
-    settings = manifests.settings
-    if not podman("pod", "exists", settings.pod, check=False).ok:
-        raise Problem(f"there is no pod {settings.pod}, which the directory would look at. Start it: invoke up")
-    roots = read_certificates(Path(settings.acme_root).expanduser()) if settings.acme_root else ()
-    authority, web = (manifests.volumes[content].name for content in ("authority", "web"))
+    settings = pod.settings
+    if not podman("pod", "exists", pod.name, check=False).ok:
+        raise Problem(f"there is no pod {pod.name}, which the directory would look at. Start it: invoke up")
+    roots = read_certificates(settings.acme_root.expanduser()) if settings.acme_root else ()
+    authority, web = (pod.volumes[content].name for content in ("authority", "web"))
     mounts = {"/data/state/authority": authority, "/data/web/acme": volumes.mountable(web, "acme")}
-    asked = container.run(
-        "obtain", settings.acme_directory, settings.acme_email, settings.key_type, *names,
-        mounts=mounts, pod=settings.pod, stdin=pem(roots).decode("ascii"),
+    asked = container.run_once(
+        "obtain", settings.acme_directory, settings.acme_email, settings.key_type.value, *names,
+        mounts=mounts, pod=pod.name, stdin=pem(roots).decode("ascii"),
     )  # fmt: skip
     if not asked.ok:
         raise Problem(
@@ -45,7 +45,7 @@ def obtain(manifests: Manifests, names: tuple[str, ...]) -> Pair:
     try:
         chain = certificates(there.read(crt, LARGEST) or b"", f"{there}/{crt}")
         secret = private_key(there.read(key, LARGEST) or b"", f"{there}/{key}")
-        return Pair(origin(settings.acme_directory), chain, secret, tuple(roots))
+        return Pair(directory_origin(settings.acme_directory), chain, secret, tuple(roots))
     finally:
         # The key has one place, which is on the other volume.
         for name in there.names():

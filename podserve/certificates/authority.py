@@ -11,9 +11,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from podserve.certificates.pairs import LARGEST, Key, Pair, Secret, pem
 from podserve.errors import Problem
 from podserve.folder import Folder
+from podserve.values import CertificateSource, KeyType
 
-ORIGIN = "authority"
-"""The origin of what it issues."""
 AUTHORITY_LIFETIME = dt.timedelta(days=3650)
 LIFETIME = dt.timedelta(days=397)
 """The longest that browsers take (CA/Browser Forum Baseline Requirements, section 6.3.2: 398 days)."""
@@ -22,8 +21,8 @@ _FILE = "ca.pem"
 """Its key and its certificate, in one file, so that one never lies there without the other."""
 
 
-def issue(folder: Folder, names: tuple[str, ...], key_type: str) -> Pair:
-    """Return a new pair for `names`, with a key of that type (`ec256`, `rsa2048`, …).
+def issue_for(folder: Folder, names: tuple[str, ...], key_type: KeyType) -> Pair:
+    """Return a new pair for `names`, with a key of that type.
 
     `folder` is the authority's volume. Raises Problem where what lies there cannot be read.
     """
@@ -40,14 +39,19 @@ def issue(folder: Folder, names: tuple[str, ...], key_type: str) -> Pair:
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
         .sign(issuer_key, hashes.SHA256())
     )
-    return Pair(ORIGIN, (certificate,), Secret(key), (issuer,))
+    return Pair(CertificateSource.AUTHORITY.value, (certificate,), Secret(key), (issuer,))
 
 
-def _new_key(key_type: str) -> Key:
-    """Return a new key of a type by lego's name: `ec` or `rsa`, and its bits."""
-    if key_type.startswith("rsa"):
-        return rsa.generate_private_key(65537, int(key_type.removeprefix("rsa")))
-    return ec.generate_private_key({"ec256": ec.SECP256R1(), "ec384": ec.SECP384R1()}[key_type])
+def _new_key(key_type: KeyType) -> Key:
+    match key_type:
+        case KeyType.EC256:
+            return ec.generate_private_key(ec.SECP256R1())
+        case KeyType.EC384:
+            return ec.generate_private_key(ec.SECP384R1())
+        case KeyType.RSA2048:
+            return rsa.generate_private_key(65537, 2048)
+        case KeyType.RSA4096:
+            return rsa.generate_private_key(65537, 4096)
 
 
 def _builder(subject: x509.Name, issuer: x509.Name, key: Key, lifetime: dt.timedelta) -> x509.CertificateBuilder:

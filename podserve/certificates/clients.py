@@ -30,7 +30,7 @@ def client_context(name: str, authority: Path | str | None) -> ssl.SSLContext:
     return context
 
 
-def looking_context(name: str) -> ssl.SSLContext:
+def unverified_context(name: str) -> ssl.SSLContext:
     """Return the context of a client that asks for `name` and takes any certificate, so that it can be looked at."""
     context = _NamedContext(ssl.PROTOCOL_TLS_CLIENT)
     context.name = name

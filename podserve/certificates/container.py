@@ -9,7 +9,7 @@ LONGEST = 300
 """Seconds after which Podman ends it: lego gives up on one challenge after 60."""
 
 
-def run(*argv: str, mounts: Mapping[str, str], pod: str = "", stdin: str = "") -> Result:
+def run_once(*argv: str, mounts: Mapping[str, str], pod: str = "", stdin: str = "") -> Result:
     """Run a command in it, and return what it printed; the container is gone then.
 
     `mounts` are volumes, or folders of this host, by where they are to be. It joins `pod`, or has no network. Secrets

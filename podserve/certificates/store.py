@@ -10,16 +10,16 @@ from podserve.certificates import container
 from podserve.certificates.pairs import IMPORTED, LARGEST, Certificate, Pair, describe, legible
 from podserve.errors import Problem
 from podserve.folder import Folder
-from podserve.manifests import Manifests
+from podserve.pod import Pod
 
 MOUNT = "/data/state/certificates"
 """Where each container has the volume."""
 _CURRENT = "current"
 
 
-def folder(manifests: Manifests) -> Folder:
+def certificates_folder(pod: Pod) -> Folder:
     """Return the volume's folder. Raises Problem when there is no such volume."""
-    return volumes.folder(manifests.volumes["certificates"].name)
+    return volumes.folder(pod.volumes["certificates"].name)
 
 
 def _pair(folder: Folder) -> Folder | None:
@@ -47,12 +47,12 @@ def root(folder: Folder) -> str:
     return ((pair and pair.read("ca.crt", LARGEST)) or b"").decode("ascii", errors="replace")
 
 
-def take(manifests: Manifests, pair: Pair) -> Certificate:
+def take(pod: Pod, pair: Pair) -> Certificate:
     """Put a pair, which has been judged, on the volume: in use from then on. Raises Problem when it cannot be put."""
-    name = manifests.volumes["certificates"].name
+    name = pod.volumes["certificates"].name
     # A tar archive of PEM files is ASCII.
     archive = pair.archive().decode("ascii")
-    put = container.run("take-pair", MOUNT, pair.certificate.serial, mounts={MOUNT: name}, stdin=archive)
+    put = container.run_once("take-pair", MOUNT, pair.certificate.serial, mounts={MOUNT: name}, stdin=archive)
     if not put.ok:
         raise Problem(f"the pair could not be put on the volume {name}; what was there stays: {put.stderr.strip()}")
     return pair.certificate

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from podserve.commands import podman
-from podserve.manifests import Manifests, defaults
-from podserve.settings import load
+from podserve.configuration import load
+from podserve.manifests import defaults
+from podserve.pod import Pod
 from podserve.waiting import NotYet, wait_until
 from tests.faults.line import RETRY
 from tests.testbed.mail import STRANGER, arrived, queued, wait_until_left
@@ -30,8 +31,8 @@ OLD = "what was there before, all of it\n" * 1000
 @contextmanager
 def _small_pod() -> Iterator[PodUnderTest]:
     """Yield a pod whose mail and web volumes have SIZE, in memory."""
-    chosen = load({"pod": f"podserve-test-{os.getpid()}{PURPOSE}"}, defaults(), {})
-    small = [Manifests(chosen).volumes[content].name for content in ("mail", "web")]
+    own = Pod.of(load({"pod": f"podserve-test-{os.getpid()}{PURPOSE}"}, defaults(), {}))
+    small = [own.volumes[content].name for content in ("mail", "web")]
     for name in small:
         # In blocks of 4 KiB: Podman 4.3.1 takes a size for a quota.
         options = "type=tmpfs", "device=tmpfs", f"o=nr_blocks={SIZE * 256},mode=0755"
@@ -75,7 +76,7 @@ def _codes(test_pod: PodUnderTest, count: int) -> list[int]:
 def _told(test_pod: PodUnderTest, volume: str) -> bool:
     """Return whether `status` says that nothing is left of a volume, and that this is not well."""
     said = test_pod.invoke("status", check=False)
-    nothing_left = rf"\b0 MiB are free for [^:]*{re.escape(test_pod.manifests.volumes[volume].name)}"
+    nothing_left = rf"\b0 MiB are free for [^:]*{re.escape(test_pod.pod.volumes[volume].name)}"
     return said.code == 1 and re.search(nothing_left, " ".join(said.stdout.split())) is not None
 
 

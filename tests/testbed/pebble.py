@@ -12,6 +12,7 @@ from podserve.certificates import authority, pairs
 from podserve.commands import podman
 from podserve.errors import Problem
 from podserve.folder import Folder
+from podserve.values import KeyType
 from podserve.waiting import NotYet, wait_until
 from tests.testbed.pod import PodUnderTest
 
@@ -41,7 +42,7 @@ class Directory:
         return {
             "INVOKE_CERTIFICATE_SOURCE": "acme",
             "INVOKE_ACME_DIRECTORY": f"https://{NAME}:{PORT}/dir",
-            "INVOKE_ACME_EMAIL": f"postmaster@{self.test_pod.manifests.settings.domain}",
+            "INVOKE_ACME_EMAIL": f"postmaster@{self.test_pod.settings.domain}",
             "INVOKE_ACME_ROOT": str(self.folder / "roots.pem"),
         }
 
@@ -82,7 +83,7 @@ class Directory:
 
     def lead_names_to(self, address: str) -> None:
         """Have the pod's names lead to an address, as far as Pebble sees."""
-        chosen = self.test_pod.manifests.settings
+        chosen = self.test_pod.settings
         names = dict.fromkeys((chosen.domain, chosen.mail_host, f"www.{chosen.domain}"), address)
         self.test_pod.name_addresses({NAME: self.test_pod.address_of(self.container), **names})
 
@@ -108,7 +109,7 @@ def directory(test_pod: PodUnderTest, folder: Path) -> Iterator[Directory]:
     """Yield a directory that keeps its files in that folder; it does not run yet."""
     if not podman("image", "exists", IMAGE, check=False).ok:
         raise Problem(f"there is no image {IMAGE}: python -m tests.testbed.pebble builds it, as nox does")
-    pair = authority.issue(Folder.at(folder), (NAME,), "ec256")
+    pair = authority.issue_for(Folder.at(folder), (NAME,), KeyType.EC256)
     (folder / "tls.crt").write_bytes(pairs.pem(pair.chain))
     (folder / "tls.key").write_bytes(pair.key.pem)
     (folder / "ca.crt").write_bytes(pairs.pem(pair.roots))

@@ -8,18 +8,21 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import dns.message
 import dns.query
 
-from podserve import accounts, homes, network, pod, settings, volumes
+from podserve import accounts, homes, network, volumes
 from podserve.accounts import random_password
 from podserve.commands import Result, podman, run
+from podserve.configuration import load
 from podserve.errors import uninterrupted
 from podserve.folder import Folder
-from podserve.manifests import Manifests, defaults
+from podserve.manifests import defaults
+from podserve.pod import STATE, Pod
+from podserve.settings import Settings
 from podserve.waiting import NotYet, wait_until
 from tests.testbed.forwarders import Upstream, start_upstream, write_names
 from tests.testbed.server import Account, Server, token
@@ -30,29 +33,33 @@ from tests.testbed.vantage import Vantage, address_on, first_process
 class PodUnderTest:
     """The pod that the tests play, seen from inside."""
 
-    manifests: Manifests
+    pod: Pod
     postmaster: Account
     upstreams: tuple[Upstream, ...]
     first_up: Result
     names: Path
-    accounts: list[Account] = field(default_factory=list)
+
+    @property
+    def settings(self) -> Settings:
+        """Its settings."""
+        return self.pod.settings
 
     @property
     def name(self) -> str:
         """Its name."""
-        return self.manifests.settings.pod
+        return self.pod.name
 
     @property
     def environment(self) -> dict[str, str]:
         """The environment that makes Invoke's tasks mean this pod."""
-        return _environment(self.manifests.settings)
+        return _environment(self.settings)
 
     @property
     def server(self) -> Server:
         """It, as clients see it."""
-        authority = volumes.path_on_host(self.manifests.volumes["certificates"].name) / "current" / "ca.crt"
-        chosen = self.manifests.settings
-        return Server(chosen.local_address, chosen.domain, str(authority))
+        authority = volumes.path_on_host(self.pod.volumes["certificates"].name) / "current" / "ca.crt"
+        chosen = self.settings
+        return Server(str(chosen.local_address), chosen.domain, str(authority))
 
     @property
     def address(self) -> str:
@@ -94,9 +101,16 @@ class PodUnderTest:
         env = {**self.environment, **environment}
         return run([sys.executable, "-m", "invoke", *argv], stdin=stdin, check=check, timeout=300, env=env)
 
+    def exchange(self, port: str) -> None:
+        """Have the exchange of an endpoint, by its port's name, with the postmaster's login where it takes one.
+
+        Raises one of endpoints.FAILURES.
+        """
+        self.server.exchange(self.pod.ports[port], self.postmaster)
+
     def container(self, service: str) -> str:
         """Return Podman's name for a service's container (apache, mail, dns)."""
-        return self.manifests.containers[service]
+        return self.pod.containers[service]
 
     def processes(self, service: str) -> list[Path]:
         """Return the processes of a service's container, as folders of this host's /proc."""
@@ -115,7 +129,7 @@ class PodUnderTest:
 
     def folder(self, content: str) -> Path:
         """Return where a volume (web, mail, accounts, …) is on this host."""
-        return volumes.path_on_host(self.manifests.volumes[content].name)
+        return volumes.path_on_host(self.pod.volumes[content].name)
 
     def new_account(self, name: str = "") -> Account:
         """Add an account that only the caller knows, and return it when it is in use."""
@@ -125,20 +139,19 @@ class PodUnderTest:
 
     def add_account(self, name: str = "") -> Account:
         """Add an account, with `users.add`."""
-        account = Account(f"{name or token()}@{self.manifests.settings.domain}", random_password())
+        account = Account(f"{name or token()}@{self.settings.domain}", random_password())
         self.invoke("users.add", account.address, "--password-stdin", stdin=f"{account.password}\n")
-        self.accounts.append(account)
         return account
 
     def _volume(self, content: str) -> Folder:
-        return volumes.folder(self.manifests.volumes[content].name)
+        return volumes.folder(self.pod.volumes[content].name)
 
     def add_hash(self, account: Account, hashed: str) -> None:
         """Add an account whose password was hashed by the test, and its home."""
         there = accounts.Accounts(self._volume("accounts"))
         with there._changing() as hashes:  # noqa: SLF001  # a test's own cost is no feature
             hashes[account.address] = hashed
-        homes.ensure(self._volume("web"), [account.address])
+        homes.ensure_homes(self._volume("web"), [account.address])
 
     def wait_until_known(self, account: Account) -> None:
         """Return when an account that was added is in use."""
@@ -152,7 +165,7 @@ class PodUnderTest:
     def logs(self, since: float = 0.0) -> str:
         """Return what each container has logged since a time (s since the epoch)."""
         texts = []
-        for name in self.manifests.containers.values():
+        for name in self.pod.containers.values():
             log = podman("logs", "--since", str(int(since)), name, check=False)
             texts.append(f"==> {name} <==\n{log.stdout}{log.stderr}")
         return "\n".join(texts)
@@ -170,7 +183,7 @@ class PodUnderTest:
         return wait_until(check, timeout, f"{text!r} in the log of {service}")
 
 
-def _environment(chosen: settings.Settings) -> dict[str, str]:
+def _environment(chosen: Settings) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("INVOKE_")}
     return {**inherited, **{f"INVOKE_{name}": value for name, value in chosen.environment().items()}}
 
@@ -197,28 +210,29 @@ def play_test_pod(purpose: str = "", **given: str) -> Iterator[PodUnderTest]:
     `purpose` ends its name, where a run has more than one. `given` are settings that differ from the defaults.
     """
     name = f"podserve-test-{os.getpid()}{purpose}"
-    chosen = settings.load({**given, "pod": name}, defaults(), {})
-    ports = sorted({port.number for port in Manifests(chosen).ports.values()})
-    chosen = settings.load({**given, "pod": name, "bind": free_address(ports)}, defaults(), {})
+    ports = sorted({port.number for port in Pod.of(load({"pod": name}, defaults(), {})).ports.values()})
+    given = {**given, "pod": name, "bind": free_address(ports)}
+    pod = Pod.of(load(given, defaults(), {}))
     upstreams: list[Upstream] = []
     scratch = tempfile.TemporaryDirectory()
     names = Path(scratch.name) / "names.zone"
     write_names(names, {})
     try:
-        run([sys.executable, "-m", "invoke", "build"], env=_environment(chosen), timeout=900)
-        network.ensure(chosen)
+        run([sys.executable, "-m", "invoke", "build"], env=_environment(pod.settings), timeout=900)
+        network.ensure_network(pod)
         upstreams += [start_upstream(f"{name}-upstream-{number}", name, names) for number in (1, 2)]
-        chosen = settings.load({**vars(chosen), "forwarders": " ".join(u.address for u in upstreams)}, defaults(), {})
-        first_up = run([sys.executable, "-m", "invoke", "up"], env=_environment(chosen), timeout=300)
+        pod = Pod.of(load({**given, "forwarders": " ".join(u.address for u in upstreams)}, defaults(), {}))
+        first_up = run([sys.executable, "-m", "invoke", "up"], env=_environment(pod.settings), timeout=300)
         password = re.search(r"with the password (\S+)", first_up.stdout)
         assert password, first_up
-        postmaster = Account(chosen.postmaster_address, password[1])
-        yield PodUnderTest(Manifests(chosen), postmaster, tuple(upstreams), first_up, names)
+        postmaster = Account(pod.settings.postmaster_address, password[1])
+        yield PodUnderTest(pod, postmaster, tuple(upstreams), first_up, names)
     finally:
         with uninterrupted():
             scratch.cleanup()
             if upstreams:
                 podman("rm", "--force", "--time", "0", *(u.container for u in upstreams), check=False)
-            run([sys.executable, "-m", "invoke", "down", "--volumes", "--yes"], env=_environment(chosen), check=False)
-            for lock in pod.STATE.glob(f"{name}*.lock"):
+            down = [sys.executable, "-m", "invoke", "down", "--volumes", "--yes"]
+            run(down, env=_environment(pod.settings), check=False)
+            for lock in STATE.glob(f"{name}*.lock"):
                 lock.unlink()

@@ -20,7 +20,7 @@ import dns.rcode
 import httpx
 
 from podserve import endpoints
-from podserve.certificates.clients import looking_context
+from podserve.certificates.clients import unverified_context
 from podserve.errors import Problem
 from podserve.waiting import NotYet, wait_until
 from tests.testbed.concurrency import meanwhile
@@ -73,7 +73,7 @@ class Scene:
         """Set it up."""
         repository = token()
         test_pod.invoke("repos.add", repository)
-        containers = {service: Container.of(test_pod, service) for service in test_pod.manifests.containers}
+        containers = {service: Container.of(test_pod, service) for service in test_pod.pod.containers}
         return cls(test_pod, test_pod.new_account(), repository, containers)
 
     def page(self) -> None:
@@ -233,12 +233,12 @@ class Others:
 
     def watched(self) -> AbstractContextManager[None]:
         """Try them one after another, until the body is done."""
-        context = looking_context(self.test_pod.server.domain)
+        context = unverified_context(self.test_pod.server.domain)
 
         def watch(over: threading.Event) -> None:
             while not over.is_set():
                 for port in self.ports:
-                    answer = endpoints.attempt(self.test_pod.manifests, context, port)
+                    answer = endpoints.attempt(self.test_pod.pod, context, port)
                     self.tries += 1
                     if not answer.ok:
                         self.failures.append(f"{port}: {answer.error}")
@@ -284,7 +284,7 @@ def outcome(name: str, times: list[float], others: Others, median: float, worst:
 
 def kill_kind(scene: Scene, kind: Kind, count: int, chance: random.Random) -> Outcome:
     """Kill processes of a kind, each while clients are at work, and time until a whole exchange works again."""
-    others = Others(scene.test_pod, [port for port in scene.test_pod.manifests.ports if port not in kind.ports])
+    others = Others(scene.test_pod, [port for port in scene.test_pod.pod.ports if port not in kind.ports])
     times = []
     for _ in range(count):
         with scene.clients(kind.service):
@@ -298,7 +298,7 @@ def kill_kind(scene: Scene, kind: Kind, count: int, chance: random.Random) -> Ou
 
 def kill_in_a_row(scene: Scene, service: str, program: str, exchange: Callable[[Scene], None], count: int) -> Outcome:
     """Kill a container again and again, as a whole and by its process 1 in turn, each time as soon as it is back."""
-    ports = scene.test_pod.manifests.ports
+    ports = scene.test_pod.pod.ports
     others = Others(scene.test_pod, [name for name, port in ports.items() if port.container != service])
     times = []
     with others.watched():
