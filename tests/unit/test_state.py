@@ -107,3 +107,14 @@ def test_what_cannot_be_read_is_as_if_it_were_not_there(tmp_path: Path, file: st
 def test_the_documents_hold_what_services_read_and_where_the_pod_is(tmp_path: Path) -> None:
     services = {name for name, declared in SETTINGS.items() if declared.services}
     assert set(pod_with(tmp_path).manifests.texts) == {*services, "pod", "bind"}
+
+
+def test_what_a_pod_goes_back_to_outlives_it_but_not_its_volumes(tmp_path: Path) -> None:
+    pod = pod_with(tmp_path)
+    for folder in (state.played_folder(pod), state.applied_folder(pod), state.previous_folder(pod)):
+        pod.manifests.write(folder)
+    state.forget_documents(pod, with_previous=False)
+    assert (state.applied(pod), state.previous(pod)) == (None, pod)
+    state.forget_documents(pod, with_previous=True)
+    assert state.previous(pod) is None
+    assert list(tmp_path.iterdir()) == []

@@ -9,6 +9,7 @@ from pathlib import Path
 from podserve import volumes
 from podserve.certificates import authority, pairs
 from podserve.folder import Folder
+from podserve.values import KeyType
 from podserve.waiting import NotYet, wait_until
 from tests.acceptance.kept import clients
 from tests.testbed.git import Git
@@ -119,10 +120,10 @@ def _certificates(test_pod: PodUnderTest, folder: Path) -> clients.Seen:
     """Have an authority that holds for long, a certificate of it, and after it an imported one; return their roots."""
     authority.AUTHORITY_LIFETIME = authority.LIFETIME = FOREVER
     authority._CLOCKS_APART = dt.timedelta(days=3650)  # noqa: SLF001  # a host whose clock is late runs the test, too
-    brought = authority.issue(Folder.at(folder), (f"mail.{DOMAIN}", DOMAIN), "ec256")
-    its_own = volumes.folder(test_pod.manifests.volumes["authority"].name)
+    brought = authority.issue_for(Folder.at(folder), (f"mail.{DOMAIN}", DOMAIN), KeyType.EC256)
+    its_own = volumes.folder(test_pod.pod.volumes["authority"].name)
     its_own.clear()
-    root = pairs.pem(authority.issue(its_own, (DOMAIN,), "ec256").roots).decode()
+    root = pairs.pem(authority.issue_for(its_own, (DOMAIN,), KeyType.EC256).roots).decode()
     test_pod.invoke("certs.issue")
     (folder / "tls.crt").write_bytes(pairs.pem([*brought.chain, *brought.roots]))
     (folder / "tls.key").write_bytes(brought.key.pem)
