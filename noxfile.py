@@ -13,6 +13,9 @@ nox.needs_version = ">=2024.4.15"
 nox.options.default_venv_backend = "none"
 nox.options.error_on_external_run = False
 nox.options.sessions = ["lint", "types", "unit", "acceptance"]
+# A session means the checkout, not the pod that its caller set up by variables.
+for variable in [name for name in os.environ if name.startswith("INVOKE_")]:
+    del os.environ[variable]
 
 PYTHON = ["tasks.py", "noxfile.py", "podserve", "tests", "bench"]
 REMOVAL = 60.0
@@ -46,9 +49,10 @@ def _module(session: nox.Session, *words: str) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style of everything that is written: Python, shell, YAML, Containerfiles, Kubernetes objects."""
+    """Style of Python, shell, YAML, Containerfiles and Kubernetes objects, and which module may import which."""
     session.run("ruff", "check", *PYTHON)
     session.run("ruff", "format", "--check", *PYTHON)
+    session.run("lint-imports", "--no-cache", "--no-logo")
     session.run("shellcheck", *SHELL, *_scripts())
     session.run("yamllint", "--strict", ".")
     images = ("base", "apache", "mail", "dns", "certificates")
@@ -67,6 +71,8 @@ def types(session: nox.Session) -> None:
 @nox.session
 def unit(session: nox.Session) -> None:
     """What can be judged without a container: settings, documents, the accounts file, certificates, tasks."""
+    if os.geteuid() != 0:
+        session.error("these tests need root, for a network namespace of their own and for files of other users")
     session.run("pytest", *_chosen(session, "tests/unit"))
 
 

@@ -1,14 +1,11 @@
 """PodServe's tasks: they build, run and look after the pod. `nox` proves it."""
 
-import getpass
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from invoke import Collection, Context, Exit, task
-from rich.console import Console
-from rich.filesize import decimal
 
 from podserve import (
     accounts,
@@ -19,8 +16,10 @@ from podserve import (
     homes,
     host,
     images,
+    invocation,
     lifecycle,
     manifests,
+    prompts,
     report,
     repositories,
     rotation,
@@ -29,18 +28,18 @@ from podserve import (
     systemd,
     volumes,
 )
-from podserve.backup import archive, keeping
+from podserve.backup import keeping, reading
 from podserve.certificates import renewal, store
 from podserve.commands import become
 from podserve.pod import Pod
 
-errors.explain_errors()
+invocation.explain_errors()
 
 
 def _pod(c: Context) -> Pod:
     """Return the pod with the settings of this call. Raises Problem for wrong settings."""
     errors.explain_interruptions()
-    errors.require_configuration_file(c.config)
+    invocation.require_configuration_file(c.config)
     given = {name: c.config[name] for name in map(str, c.config)}
     return Pod.of(configuration.load(given, manifests.defaults()))
 
@@ -63,17 +62,18 @@ def _locked(c: Context) -> Iterator[Pod]:
         yield pod
 
 
-def _prepare(pod: Pod, console: Console, *, keep: bool = False) -> None:
+def _prepare(pod: Pod, *, keep: bool = False) -> None:
     """Check the host and build what is out of date; then re-execute this process where volumes can be reached.
 
     After that the task begins again, and this does nothing. With `keep`, the images before stay as `:previous`.
     """
     if not host.entered():
         doctor.require(pod)
-        if keep:
-            images.build_keeping_previous(dict(zip(pod.images, pod.containers.values(), strict=True)), console)
-        else:
-            images.build(console=console)
+        with report.building(report.standard_output()) as show:
+            if keep:
+                images.build_keeping_previous(dict(zip(pod.images, pod.containers.values(), strict=True)), show)
+            else:
+                images.build(show=show)
         host.enter()
 
 
@@ -84,7 +84,7 @@ def show_doctor(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
     if json:
         print(doctor.as_json(found))
     else:
-        report.diagnosis(found, Console())
+        report.diagnosis(found, report.standard_output())
     if not doctor.sound(found):
         raise Exit(code=1)
 
@@ -101,18 +101,20 @@ def build(c: Context, image: list[str], base: str = "", no_cache: bool = False) 
     """Build the images whose files have changed."""
     _pod(c)
     host.podman_info()  # raises Problem where Podman hangs; a build has no timeout
-    if images.build(image, base, no_cache=no_cache) and sys.stdout.isatty():
+    with report.building(report.standard_output()) as show:
+        built = images.build(image, base, no_cache=no_cache, show=show)
+    if built and sys.stdout.isatty():
         print("images: built")
 
 
 @task
 def up(c: Context) -> None:
     """Build what is out of date, play the pod, and return when every endpoint answers."""
-    pod, console = _pod(c), Console()
+    pod = _pod(c)
     with state.locked(pod):
-        _prepare(pod, console)
+        _prepare(pod)
         outcome = lifecycle.up(pod)
-    report.started(pod, outcome, console)
+    report.started(pod, outcome, report.standard_output())
 
 
 @task(help={"volumes": "remove the volumes too, with all mail, files and accounts", "yes": "do not ask"})
@@ -120,7 +122,7 @@ def down(c: Context, volumes: bool = False, yes: bool = False) -> None:  # noqa:
     """Remove the pod and its network; the volumes stay."""
     pod = _pod_reexecuted(c)
     if volumes and not yes:
-        _confirm(f"Remove all mail, files, accounts and certificates of {pod.name}?", pod.name)
+        prompts.confirm(f"Remove all mail, files, accounts and certificates of {pod.name}?", pod.name)
     with state.locked(pod):
         removed = lifecycle.down(pod, with_volumes=volumes)
         if volumes:
@@ -131,15 +133,15 @@ def down(c: Context, volumes: bool = False, yes: bool = False) -> None:  # noqa:
 @task(help={"back": "to the pod before the last upgrade; the next `up` builds and plays this checkout's again"})
 def upgrade(c: Context, back: bool = False) -> None:  # noqa: FBT001,FBT002
     """Build, keep the documents and images before, and replace the containers; the volumes stay."""
-    pod, console = _pod(c), Console()
+    pod = _pod(c)
     with state.locked(pod):
         if back:
             host.enter()
             outcome = lifecycle.back(pod)
         else:
-            _prepare(pod, console, keep=True)
+            _prepare(pod, keep=True)
             outcome = lifecycle.up(pod, upgrading=True)
-    report.started(pod, outcome, console)
+    report.started(pod, outcome, report.standard_output())
 
 
 @task(
@@ -151,47 +153,47 @@ def upgrade(c: Context, back: bool = False) -> None:  # noqa: FBT001,FBT002
 def backup(c: Context, to: str = "", verify: str = "") -> None:
     """Write all that the pod keeps into one archive, while it serves and mail keeps arriving."""
     if verify:
-        with report.bytes_read("verify", Console(stderr=True)) as (progress, total):
+        with report.bytes_read("verify", report.standard_error()) as (progress, total):
             total(keeping.length(Path(verify)))
-            header, extent = archive.verify(Path(verify), progress)
-        print(f"{verify} is whole: {decimal(extent.size)} of {header.settings['domain']}, made {header.made}")
+            header, extent = reading.verify_archive(Path(verify), progress)
+        print(f"{verify} is whole: {report.readable(extent.size)} of {header.settings['domain']}, made {header.made}")
         return
-    with _locked(c) as pod, report.bytes_read("backup", Console(stderr=True)) as (progress, total):
+    with _locked(c) as pod, report.bytes_read("backup", report.standard_error()) as (progress, total):
         name = to or keeping.file_name(pod)
         left_out = keeping.backup(pod, name, progress, total)
-    report.warn([f"left out: {line}" for line in left_out], Console(stderr=True))
+    report.warn([f"left out: {line}" for line in left_out], report.standard_error())
     if name != keeping.STANDARD_OUTPUT:
-        print(f"{name}: {decimal(keeping.length(Path(name)))}. It holds private keys and all mail: keep it so")
+        print(f"{name}: {report.readable(keeping.length(Path(name)))}. It holds private keys and all mail: keep it so")
 
 
 @task(help={"file": "an archive that invoke backup made", "yes": "replace all that the pod keeps now"})
 def restore(c: Context, file: str, yes: bool = False) -> None:  # noqa: FBT001,FBT002
     """Put back what an archive holds, after all of it was verified, and bring the pod up."""
-    pod, console = _pod(c), Console()
+    pod = _pod(c)
     with state.locked(pod):
         # Before images are built, which takes minutes.
-        with report.bytes_read("verify", Console(stderr=True)) as (progress, total):
+        with report.bytes_read("verify", report.standard_error()) as (progress, total):
             total(keeping.length(Path(file)))
             header, needed = keeping.verify_for(pod, Path(file), progress)
-        _prepare(pod, console)
-        report.warn(keeping.differences(pod, header), Console(stderr=True))
-        with report.bytes_read("restore", Console(stderr=True)) as (progress, total):
+        _prepare(pod)
+        report.warn(keeping.differences(pod, header), report.standard_error())
+        with report.bytes_read("restore", report.standard_error()) as (progress, total):
             total(keeping.length(Path(file)))
             keeping.restore(pod, Path(file), needed, progress, replace=yes)
         outcome = lifecycle.up(pod)
-    report.started(pod, outcome, console)
+    report.started(pod, outcome, report.standard_output())
     print(f"\nRestored as it was at {header.made}")
 
 
 @task
 def install(c: Context) -> None:
     """Make the pod a service of this machine, with a timer for its certificates, and bring it up."""
-    pod, console = _pod(c), Console()
+    pod = _pod(c)
     with state.locked(pod):
         systemd.require_systemd(pod)
-        _prepare(pod, console)
+        _prepare(pod)
         outcome = lifecycle.install(pod)
-    report.started(pod, outcome, console)
+    report.started(pod, outcome, report.standard_output())
     print(f"\nIt starts with this machine ({systemd.status_command(pod)}); invoke uninstall undoes it")
 
 
@@ -221,7 +223,7 @@ def show_status(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
     if json:
         print(seen.json())
     else:
-        report.status(pod, seen, Console())
+        report.status(pod, seen, report.standard_output())
     if seen.problems:
         raise Exit(code=1)
 
@@ -250,26 +252,6 @@ def _accounts(pod: Pod) -> accounts.Accounts:
     return accounts.Accounts(volumes.folder(pod.volumes["accounts"].name))
 
 
-def _password(account: str, from_stdin: bool) -> str:  # noqa: FBT001
-    """Return a new password: the first line of standard input, or what is typed twice at a prompt."""
-    if from_stdin:
-        return sys.stdin.readline().rstrip("\r\n")
-    if not sys.stdin.isatty():
-        raise errors.Problem("there is no terminal to ask for a password: give one with --password-stdin")
-    first = getpass.getpass(f"Password for {account}: ")
-    if getpass.getpass("The same again: ") != first:
-        raise errors.Problem("the two passwords differ: nothing was changed")
-    return first
-
-
-def _confirm(question: str, answer: str) -> None:
-    """Go on only when the answer is typed. Raises Problem without a terminal, or for anything else typed."""
-    if not sys.stdin.isatty():
-        raise errors.Problem("there is no terminal to ask: give --yes to go on without")
-    if input(f"{question} Type {answer} to go on: ").strip() != answer:
-        raise errors.Problem("nothing was removed")
-
-
 NEW_PASSWORD = {"name": "alice, or alice@DOMAIN", "password-stdin": "read the password from standard input"}
 
 
@@ -277,7 +259,7 @@ NEW_PASSWORD = {"name": "alice, or alice@DOMAIN", "password-stdin": "read the pa
 def users_add(c: Context, name: str, password_stdin: bool = False) -> None:  # noqa: FBT001,FBT002
     """Add an account, for mail, files and git; the password is asked for."""
     pod, there, account = _account(c, name)
-    there.add(account, _password(account, password_stdin))
+    there.add(account, prompts.new_password(account, from_stdin=password_stdin))
     homes.ensure_homes(volumes.folder(pod.volumes["web"].name), [account])
     print(f"{account} can log in")
 
@@ -292,7 +274,7 @@ def users_list(c: Context) -> None:
 def users_passwd(c: Context, name: str, password_stdin: bool = False) -> None:  # noqa: FBT001,FBT002
     """Give an account another password."""
     _, there, account = _account(c, name)
-    there.set_password(account, _password(account, password_stdin))
+    there.set_password(account, prompts.new_password(account, from_stdin=password_stdin))
     print(f"{account} has a new password")
 
 
@@ -320,7 +302,7 @@ def repos_add(c: Context, name: str, public: bool = False, description: str = ""
 @task(name="list")
 def repos_list(c: Context) -> None:
     """List the repositories: which are public, and what they are."""
-    report.repositories(repositories.Repositories(_pod_reexecuted(c)).all(), Console())
+    report.repositories(repositories.Repositories(_pod_reexecuted(c)).all(), report.standard_output())
 
 
 REPOSITORY = {"name": "of the repository, without .git"}
@@ -346,7 +328,7 @@ def repos_remove(c: Context, name: str, yes: bool = False) -> None:  # noqa: FBT
     there = repositories.Repositories(_pod_reexecuted(c))
     there.expect(name)
     if not yes:
-        _confirm(f"Remove the repository {name} with all its history?", name)
+        prompts.confirm(f"Remove the repository {name} with all its history?", name)
     there.remove(name)
     print(f"{name} is removed")
 
@@ -355,9 +337,9 @@ def _swap(c: Context, change: Callable[[Pod], renewal.Renewal]) -> None:
     """Change the pod's certificate, and show the one in use when every port serves it."""
     with _locked(c) as pod:
         outcome = rotation.swap(pod, change)
-    report.renewed(outcome, Console())
+    report.renewed(outcome, report.standard_output())
     # Where cron mails it, which is to hear of nothing else.
-    report.warn(outcome.warnings, Console(stderr=True))
+    report.warn(outcome.warnings, report.standard_error())
 
 
 @task(name="show")
@@ -367,7 +349,7 @@ def certs_show(c: Context) -> None:
     there = store.current(store.certificates_folder(pod))
     if not there:
         raise errors.Problem("there is no certificate yet: invoke up makes one")
-    report.certificate(there, answering.tls_answers(pod), Console())
+    report.certificate(there, answering.tls_answers(pod), report.standard_output())
 
 
 @task(name="issue")

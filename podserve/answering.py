@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from podserve import endpoints, running
 from podserve.certificates import store
 from podserve.certificates.clients import unverified_context
-from podserve.certificates.pairs import Certificate
+from podserve.certificates.keypair import Certificate
 from podserve.commands import podman
 from podserve.pod import Pod
 from podserve.waiting import NotYet, wait_until

@@ -54,39 +54,41 @@ class Settings:
 
     pod: Annotated[str, Setting(
         matching(POD_NAME), "a name of lower-case letters, digits and hyphens, 42 at most",
-        "The pod's name. A pod with another name has a network and volumes of its own.",
+        "The name of the pod. A pod of another name has its own network and volumes.",
     )]  # fmt: skip
     bind: Annotated[Address, Setting(
         host_address, "an IP address of this host, such as 192.0.2.10, or 0.0.0.0 for all",
-        "The address of this host to serve on. 0.0.0.0 means all of them. With one address, the ports of the others "
-        "stay free for other programs, such as systemd-resolved on 127.0.0.53:53.",
+        "The address of this host to serve on. 0.0.0.0 means all addresses. With a single address, other programs "
+        "keep the ports of the other addresses: for example, systemd-resolved keeps 127.0.0.53:53.",
         default=str(ANY_ADDRESS),
     )]  # fmt: skip
     domain: Annotated[str, Setting(
         matching(DOMAIN_NAME, longest=_HOST_NAME),
         f"a domain name in lower case, such as example.org, of {_HOST_NAME} characters at most",
-        "The domain that is served: its website, and mail to NAME@DOMAIN.",
+        "The domain that the pod serves: its web site, and mail to NAME@DOMAIN.",
         services=True,
     )]  # fmt: skip
     mail_host: Annotated[str, Setting(
         matching(DOMAIN_NAME), "a host name in lower case, such as mail.example.org",
-        "The name of the mail service, in the MX record and in mail clients.",
+        "The name of the mail service, as in the MX record and in mail clients.",
         services=True, derived="mail.{domain}",
     )]  # fmt: skip
     files_host: Annotated[str, Setting(
         matching(DOMAIN_NAME), "a host name in lower case, such as mail.example.org",
-        "The name at which browsers see /webdav/ and /git/. Another name than the domain makes them another origin, so "
-        "that no page of the site acts with its visitor's login. Browsers are redirected there; programs may use "
-        "either name. Its DNS record must lead here.",
+        "The name at which browsers see /webdav/ and /git/. It should differ from domain: then the two have different "
+        "origins, and no page of the site can act with its visitor's login. The pod redirects browsers there; "
+        "programs may use either name. Its DNS record must lead here.",
         services=True, derived="{mail_host}",
     )]  # fmt: skip
     postmaster: Annotated[str, Setting(
         matching(LOCAL_PART), "the part of an account before the @, such as alice",
-        "The account that gets mail to postmaster@ and abuse@. invoke up makes it where it is missing.",
+        "The account that receives mail to postmaster@ and abuse@. invoke up creates it if it is missing.",
         services=True,
     )]  # fmt: skip
     message_size_limit: Annotated[int, Setting(
-        byte_count(10), "a number of bytes from 100000 to 9999999999", "The largest message, in bytes.", services=True,
+        byte_count(10), "a number of bytes from 100000 to 9999999999",
+        "The largest message, in bytes.",
+        services=True,
     )]  # fmt: skip
     push_size_limit: Annotated[int, Setting(
         byte_count(12), "a number of bytes from 100000 to 999999999999",
@@ -95,42 +97,51 @@ class Settings:
     )]  # fmt: skip
     forwarders: Annotated[tuple[Address, ...], Setting(
         words(host_address), "IP addresses separated by spaces",
-        "The resolvers that DNS queries go on to: IP addresses, separated by spaces.",
+        "The resolvers to which the pod forwards DNS queries: IP addresses, separated by spaces.",
         services=True,
     )]  # fmt: skip
     dnssec: Annotated[bool, Setting(
-        yes_or_no, '"yes" or "no", in quotes', 'Whether DNS answers are validated: "yes" or "no", in quotes.',
+        yes_or_no, '"yes" or "no", in quotes',
+        'Whether the pod validates DNS answers by DNSSEC: "yes" or "no", in quotes.',
         services=True,
     )]  # fmt: skip
     certificate_source: Annotated[CertificateSource, Setting(
         CertificateSource, "authority, acme or import",
-        "Where the certificate is from: authority (the pod's own, which clients import), acme (Let's Encrypt or "
-        "another directory, whose terms you accept; port 80 of every name must lead here) or import (invoke "
-        "certs.import).",
+        "The source of the certificate: authority (the pod's own, whose CA certificate clients import), acme (Let's "
+        "Encrypt or another directory; port 80 of every name must lead here; this setting accepts the directory's "
+        "terms), or import (invoke certs.import CERT KEY).",
         default=CertificateSource.AUTHORITY.value,
     )]  # fmt: skip
     certificate_names: Annotated[tuple[str, ...], Setting(
         words(matching(DOMAIN_NAME), may_be_empty=True), "host names in lower case, separated by spaces, or none",
-        "The names of the certificate besides the domain, mail_host and files_host, separated by spaces.",
+        "Names in the certificate besides domain, mail_host and files_host: host names, separated by spaces.",
     )]  # fmt: skip
     acme_directory: Annotated[str, Setting(
-        matching(HTTPS_ADDRESS), "the https:// address of an ACME directory, such as https://acme-v02.api.letsencrypt.org/directory",
-        "The ACME directory.", default="https://acme-v02.api.letsencrypt.org/directory",
+        matching(HTTPS_ADDRESS),
+        "the https:// address of an ACME directory, such as https://acme-v02.api.letsencrypt.org/directory",
+        "The ACME directory.",
+        default="https://acme-v02.api.letsencrypt.org/directory",
     )]  # fmt: skip
     acme_email: Annotated[str, Setting(
         matching(EMAIL_ADDRESS, may_be_empty=True),
         "an address for the ACME account, such as you@example.org; certificate_source: acme needs one",
-        "The address for the account at the ACME directory. certificate_source: acme needs one.",
+        "The e-mail address of the ACME account. The source acme needs one.",
     )]  # fmt: skip
     acme_root: Annotated[Path | None, Setting(
         path_or_none, "the path of a PEM file, or nothing",
-        "A PEM file with the root of a private ACME directory. Without one, what this host trusts is trusted.",
+        "A PEM file with the root certificate of a private ACME directory. Without it, the root certificates of this "
+        "host verify the directory.",
     )]  # fmt: skip
     key_type: Annotated[KeyType, Setting(
         KeyType, f"one of {', '.join(key.value for key in KeyType)}",
-        "The key of the next certificate: ec256, ec384 (ECDSA P-256, P-384), rsa2048 or rsa4096.",
+        "The key type of the next certificate: ec256 or ec384 (ECDSA P-256, P-384), rsa2048 or rsa4096.",
         default=KeyType.EC256.value,
     )]  # fmt: skip
+
+    @classmethod
+    def of_texts(cls, texts: Mapping[str, str]) -> "Settings":
+        """Return the settings with these texts, by name. Raises ValueError or LookupError where one is wrong."""
+        return cls(**{name: declared.parse(texts[name]) for name, declared in SETTINGS.items()})
 
     def texts(self) -> dict[str, str]:
         """Return each setting's text, by name."""
@@ -161,8 +172,3 @@ SETTINGS: Mapping[str, Setting] = {
     for name, hint in get_type_hints(Settings, include_extras=True).items()
 }
 """Every declaration, by the setting's name."""
-
-
-def parse(texts: Mapping[str, str]) -> Settings:
-    """Return the settings with these texts, by name. Raises ValueError, KeyError or TypeError where one is wrong."""
-    return Settings(**{name: declared.parse(texts[name]) for name, declared in SETTINGS.items()})

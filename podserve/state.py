@@ -20,7 +20,7 @@ from typing import TextIO
 from podserve.errors import Problem
 from podserve.manifests import defaults, read_documents
 from podserve.pod import Pod
-from podserve.settings import SETTINGS, parse
+from podserve.settings import SETTINGS, Settings
 
 _log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ def read_back(pod: Pod, folder: Path) -> Pod | None:
         # Documents of an earlier version lack the settings that came later. Files were served at the domain alone.
         earlier = {name: text for name, text in defaults().items() if SETTINGS[name].services}
         texts = {**pod.settings.texts(), **earlier, "files_host": found["domain"], **found}
-        before = Pod.of(parse(texts), pod.state)
+        before = Pod.of(Settings.of_texts(texts), pod.state)
     except (ValueError, LookupError, TypeError, AttributeError):
         return None
     return before.playing(replace(manifests, claims=before.manifests.claims))

@@ -10,7 +10,7 @@ from podserve.answering import others_certificate
 from podserve.backup import keeping
 from podserve.certificates import store
 from podserve.certificates.clients import unverified_context
-from podserve.certificates.pairs import IMPORTED, Certificate
+from podserve.certificates.keypair import IMPORTED, Certificate
 from podserve.commands import podman
 from podserve.manifests import Volume
 from podserve.pod import Pod

@@ -10,6 +10,7 @@ from pathlib import Path
 from podserve import host, network
 from podserve.commands import ROOT, Result, environment, run
 from podserve.errors import Problem
+from podserve.folder import Folder
 from podserve.manifests import LOG_OPTION
 from podserve.pod import Pod
 from podserve.state import played_folder
@@ -164,7 +165,8 @@ def write_units(pod: Pod) -> None:
     """Write the units of a pod, and let systemd read them."""
     for file, text in _texts(pod).items():
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
+        with Folder.at(file.parent).replacing(file.name, 0o644) as opened:
+            opened.write(text.encode())
     _systemctl("daemon-reload")
 
 

@@ -4,8 +4,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from podserve import volumes
-from podserve.certificates import acme, authority, pairs, store
-from podserve.certificates.pairs import IMPORTED, Certificate, Pair
+from podserve.certificates import acme, authority, store
+from podserve.certificates.judging import require_good
+from podserve.certificates.keypair import IMPORTED, Certificate, KeyPair
+from podserve.certificates.pem import read_key_pair
 from podserve.errors import Problem
 from podserve.pod import Pod
 from podserve.settings import Settings
@@ -27,7 +29,7 @@ def wanted_origin(settings: Settings) -> str:
     return acme.directory_origin(settings.acme_directory) if source is CertificateSource.ACME else source.value
 
 
-def _from_authority(pod: Pod) -> Pair:
+def _from_authority(pod: Pod) -> KeyPair:
     folder = volumes.folder(pod.volumes["authority"].name)
     return authority.issue_for(folder, pod.settings.certified_names, pod.settings.key_type)
 
@@ -37,8 +39,8 @@ def provide(pod: Pod) -> Certificate:
     return store.current(store.certificates_folder(pod)) or _take(pod, _from_authority(pod)).certificate
 
 
-def _take(pod: Pod, pair: Pair) -> Renewal:
-    warnings = pairs.require_good(pair, pod.settings.certified_names)
+def _take(pod: Pod, pair: KeyPair) -> Renewal:
+    warnings = require_good(pair, pod.settings.certified_names)
     return Renewal(store.take(pod, pair), changed=True, warnings=warnings)
 
 
@@ -91,5 +93,5 @@ def _imported(there: Certificate, settings: Settings, *, force: bool) -> Renewal
 
 
 def bring(pod: Pod, certificate: Path, key: Path) -> Renewal:
-    """Take a pair that was made elsewhere into use. A Problem says what is wrong with it, and changes nothing."""
-    return _take(pod, pairs.read(certificate, key, IMPORTED))
+    """Import a key pair and serve it. Raises Problem, which says what is wrong with the files; then nothing changes."""
+    return _take(pod, read_key_pair(certificate, key, IMPORTED))

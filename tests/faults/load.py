@@ -22,7 +22,7 @@ SECTION = "load"
 CLIENTS = 200
 PORTS = "https", "imaps", "smtp", "dns-udp", "dns-tcp"
 PEAK = 700.0
-"""MB (PSS of all containers) that the pod may take with so many clients (stated in README.md)."""
+"""MB (PSS of all containers) that the pod may take with so many clients (stated in docs/operation.md)."""
 AFTER = 60.0
 """MB more than before that it may keep."""
 CALM = 30.0

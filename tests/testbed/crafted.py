@@ -9,7 +9,7 @@ from pathlib import Path
 
 import zstandard
 
-from podserve.backup.archive import FORMAT
+from podserve.backup.layout import FORMAT
 
 Member = tuple[tarfile.TarInfo, bytes]
 CONTENTS = ("accounts", "authority", "certificates", "mail", "web")

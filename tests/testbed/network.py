@@ -1,6 +1,8 @@
 """Network namespaces."""
 
 import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from podserve.commands import run
@@ -21,3 +23,14 @@ def leave_the_network() -> None:
     if _libc.unshare(_CLONE_NEWNET):
         raise OSError(ctypes.get_errno(), "unshare")
     run(["ip", "link", "set", "lo", "up"])
+
+
+@contextmanager
+def own_network() -> Iterator[None]:
+    """Run the block in a network namespace of its own, with loopback alone, where every port is free."""
+    with Path("/proc/thread-self/ns/net").open() as before:
+        leave_the_network()
+        try:
+            yield
+        finally:
+            enter(Path(f"/proc/self/fd/{before.fileno()}"))

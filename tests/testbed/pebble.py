@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from podserve.certificates import authority, pairs
+from podserve.certificates import authority
+from podserve.certificates.keypair import to_pem
 from podserve.commands import podman
 from podserve.errors import Problem
 from podserve.folder import Folder
@@ -110,9 +111,9 @@ def directory(test_pod: PodUnderTest, folder: Path) -> Iterator[Directory]:
     if not podman("image", "exists", IMAGE, check=False).ok:
         raise Problem(f"there is no image {IMAGE}: python -m tests.testbed.pebble builds it, as nox does")
     pair = authority.issue_for(Folder.at(folder), (NAME,), KeyType.EC256)
-    (folder / "tls.crt").write_bytes(pairs.pem(pair.chain))
+    (folder / "tls.crt").write_bytes(to_pem(pair.chain))
     (folder / "tls.key").write_bytes(pair.key.pem)
-    (folder / "ca.crt").write_bytes(pairs.pem(pair.roots))
+    (folder / "ca.crt").write_bytes(to_pem(pair.roots))
     made = Directory(test_pod, folder)
     try:
         yield made

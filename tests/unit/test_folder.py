@@ -11,8 +11,10 @@ import pytest
 
 from podserve import volumes
 from podserve.commands import ROOT
+from podserve.descriptors import new_file
 from podserve.errors import Problem, printable
-from podserve.folder import Descent, Folder, new_file
+from podserve.folder import Folder
+from podserve.walk import Descent
 
 
 @pytest.fixture
@@ -137,7 +139,7 @@ def test_a_folder_that_is_swapped_while_it_is_made_gives_nothing_away(volume: Pa
 def test_what_comes_from_a_volume_is_shown_without_what_a_terminal_obeys() -> None:
     assert printable("Grüße, 日本\n\t[x]") == "Grüße, 日本\n\t[x]"
     assert printable("\x1b[2J\x07\r\udcff\N{RIGHT-TO-LEFT OVERRIDE}") == r"\x1b[2J\x07\r\udcff\u202e"
-    assert Problem("\x1b]0;x\x07").message == r"podserve: \x1b]0;x\x07"
+    assert Problem("\x1b]0;x\x07").text == r"\x1b]0;x\x07"
 
 
 def test_a_folder_is_mounted_where_nobody_but_root_can_replace_it(

@@ -1,6 +1,7 @@
 """The settings: what each may be, and how those that may not be are refused."""
 
 import re
+from pathlib import Path
 
 import pytest
 import yaml
@@ -8,7 +9,8 @@ import yaml
 from podserve.commands import ROOT
 from podserve.configuration import load
 from podserve.errors import Problem
-from podserve.manifests import defaults
+from podserve.manifests import KUBE, defaults
+from podserve.settings import SETTINGS, Setting
 from podserve.values import CertificateSource
 from tests.unit.helpers import chosen
 
@@ -71,7 +73,7 @@ def complaints(given: dict[str, object], environment: dict[str, str] | None = No
     """Return the lines with which these settings are refused, the first (where they come from) left out."""
     with pytest.raises(Problem) as refused:
         load(given, defaults(), environment or {})
-    return [line.strip() for line in str(refused.value.message).splitlines()[1:]]
+    return [line.strip() for line in refused.value.text.splitlines()[1:]]
 
 
 @pytest.mark.parametrize(("name", "text"), GOOD)
@@ -206,3 +208,34 @@ def test_invoke_yaml_shows_each_setting_with_its_default() -> None:
     shown = yaml.safe_load("\n".join(line[1:] for line in lines if re.match(r"#[a-z_]+: \S", line)))
     set_here = yaml.safe_load("\n".join(lines)) or {}
     assert {**shown, **{name: defaults()[name] for name in set_here}} == defaults()
+
+
+def comments(file: Path, name: str) -> dict[str, str]:
+    """Return the comment above each key of a YAML file whose line matches `name`, on one line."""
+    found = re.findall(rf"((?:^ *# .*\n)+)^{name}: ", file.read_text(), re.MULTILINE)
+    return {key.lower(): " ".join(re.sub(r"^ *# ", "", above, flags=re.MULTILINE).split()) for above, key in found}
+
+
+def derived(declared: Setting) -> str:
+    """Return the default of a setting that follows from others, as documentation names it: `mail.DOMAIN`."""
+    return re.sub(r"\{(\w+)\}", lambda found: found[1].upper(), declared.derived)
+
+
+def test_the_comments_of_invoke_yaml_are_the_help_of_the_declarations() -> None:
+    helps = {name: declared.help + (f" Default: {derived(declared)}." if declared.derived else "")
+             for name, declared in SETTINGS.items()}  # fmt: skip
+    assert comments(ROOT / "invoke.yaml", "#?([a-z_]+)") == helps
+
+
+def test_the_comments_of_the_configmap_are_the_help_of_the_declarations() -> None:
+    services = {name: declared.help for name, declared in SETTINGS.items() if declared.services}
+    assert comments(KUBE / "config.yaml", " +([A-Z_]+)") == services
+
+
+def test_the_table_in_the_readme_has_each_setting_with_its_default_and_its_help() -> None:
+    section = (ROOT / "README.md").read_text().partition("\n## Settings\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `([a-z_]+)` \| (.*?) ?\| (.*) \|$", section.replace("| |", "|  |"), re.MULTILINE)
+    shown = {name: (default.strip("` "), text.replace("`", "")) for name, default, text in rows}
+    assert shown == {
+        name: (derived(declared) or defaults()[name], declared.help) for name, declared in SETTINGS.items()
+    }

@@ -13,7 +13,7 @@ import pytest
 from podserve import endpoints
 from podserve.certificates import store
 from podserve.certificates.clients import client_context, unverified_context
-from podserve.certificates.pairs import Certificate
+from podserve.certificates.keypair import Certificate
 from podserve.commands import Result, podman
 from podserve.errors import Problem
 from podserve.folder import Folder

@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PrivateFormat
 from cryptography.x509.oid import ExtensionOID
 
 from podserve import endpoints
-from podserve.certificates import authority, pairs, store
+from podserve.certificates import authority, store
 from podserve.certificates.clients import unverified_context
-from podserve.certificates.pairs import Pair
+from podserve.certificates.keypair import Certificate, KeyPair, to_pem
 from podserve.commands import podman
 from podserve.folder import Folder
 from podserve.values import KeyType
@@ -34,14 +34,14 @@ class Brought:
         self.folder = folder
         self.cert, self.key = folder / "cert.pem", folder / "key.pem"
         self.pair = self.another(*names)
-        self.cert.write_bytes(pairs.pem([*self.pair.chain, *self.pair.roots]))
+        self.cert.write_bytes(to_pem([*self.pair.chain, *self.pair.roots]))
         self.key.write_bytes(self.pair.key.pem)
 
-    def another(self, *names: str) -> Pair:
+    def another(self, *names: str) -> KeyPair:
         """Return another pair of the same authority."""
         return authority.issue_for(Folder.at(self.folder), names, KeyType.EC256)
 
-    def elsewhere(self) -> Pair:
+    def elsewhere(self) -> KeyPair:
         """Return a pair of another authority, of the same name."""
         folder = self.folder / "elsewhere"
         folder.mkdir()
@@ -69,7 +69,7 @@ def answers(test_pod: PodUnderTest) -> dict[str, str]:
     return {answer.port: answer.fingerprint for answer in seen}
 
 
-def current(test_pod: PodUnderTest) -> pairs.Certificate:
+def current(test_pod: PodUnderTest) -> Certificate:
     """Return the certificate of the volume."""
     there = store.current(Folder.at(test_pod.folder("certificates")))
     assert there
@@ -103,7 +103,7 @@ def test_an_imported_pair_is_served_everywhere_and_up_does_not_replace_it(
     imported = test_pod.invoke("certs.import", str(brought.cert), str(brought.key))
     assert "no root that this host knows verifies the certificate" in " ".join(imported.stderr.split())
     assert set(answers(test_pod).values()) == {brought.pair.certificate.fingerprint}
-    assert test_pod.invoke("certs.ca").stdout == pairs.pem(brought.pair.roots).decode()
+    assert test_pod.invoke("certs.ca").stdout == to_pem(brought.pair.roots).decode()
     assert "nothing was changed" in test_pod.invoke("up").stdout
     assert "nothing was changed" in test_pod.invoke("certs.renew").stdout
     refused = test_pod.invoke("certs.renew", "--force", check=False)
@@ -116,7 +116,7 @@ def test_an_imported_pair_is_served_everywhere_and_up_does_not_replace_it(
 
 @pytest.mark.usefixtures("own_again")
 def test_no_authority_is_offered_where_a_pair_came_without_one(test_pod: PodUnderTest, brought: Brought) -> None:
-    brought.cert.write_bytes(pairs.pem(brought.pair.chain))
+    brought.cert.write_bytes(to_pem(brought.pair.chain))
     test_pod.invoke("certs.import", str(brought.cert), str(brought.key))
     context = unverified_context(test_pod.server.domain)
     with httpx.Client(base_url=f"https://{test_pod.server.host}", verify=context) as client:
@@ -149,7 +149,7 @@ def _again(brought: Brought, *, ended: bool = False, names: x509.ExtensionType |
     signer = serialization.load_pem_private_key((brought.folder / "ca.pem").read_bytes(), None)
     assert isinstance(signer, ec.EllipticCurvePrivateKey)
     signed = made.add_extension(names or alternative, critical=False).sign(signer, hashes.SHA256())
-    brought.cert.write_bytes(pairs.pem([signed]))
+    brought.cert.write_bytes(to_pem([signed]))
 
 
 BAD: dict[str, tuple[Callable[[Brought], object], str]] = {
@@ -163,7 +163,7 @@ BAD: dict[str, tuple[Callable[[Brought], object], str]] = {
     "another's key": (lambda b: b.key.write_bytes(b.another("example.org").key.pem), "is not that of the certificate"),
     "an encrypted key": (_encrypt, "is encrypted"),
     "an authority": (
-        lambda b: b.cert.write_bytes(pairs.pem([*b.pair.roots, *b.pair.chain])),
+        lambda b: b.cert.write_bytes(to_pem([*b.pair.roots, *b.pair.chain])),
         "the chain is not in order",
     ),
     "other names": (
@@ -172,10 +172,10 @@ BAD: dict[str, tuple[Callable[[Brought], object], str]] = {
     ),
     "expired": (lambda b: _again(b, ended=True), "has expired"),
     "a chain with a gap": (
-        lambda b: b.cert.write_bytes(pairs.pem([*b.pair.chain, *b.elsewhere().roots])),
+        lambda b: b.cert.write_bytes(to_pem([*b.pair.chain, *b.elsewhere().roots])),
         "was not issued by the one after it",
     ),
-    "names of nonsense": (lambda b: _again(b, names=NONSENSE), "is no certificate that can be read"),
+    "names of nonsense": (lambda b: _again(b, names=NONSENSE), "cannot be read as a certificate"),
     "neither": (lambda b: b.cert.write_text("Dear sir,\n"), "no certificate in PEM"),
 }
 

@@ -16,7 +16,7 @@ from imapclient.exceptions import IMAPClientError
 from podserve import endpoints
 from podserve.certificates import authority, store
 from podserve.certificates.clients import unverified_context
-from podserve.certificates.pairs import Certificate
+from podserve.certificates.keypair import Certificate
 from podserve.folder import Folder
 from podserve.values import KeyType
 from podserve.waiting import NotYet, wait_until

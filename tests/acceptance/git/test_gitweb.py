@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -696,7 +697,10 @@ def test_one_process_answers_many_requests_errors_among_them(
     assert _gitweb_processes(test_pod) <= first
 
 
-@pytest.mark.parametrize("command", ["pkill -KILL perl-fcgi-pm", "pkill -USR1 -o apache2"])
+@pytest.mark.parametrize(
+    "command",
+    ["pkill -KILL perl-fcgi-pm", "pkill -TERM perl-fcgi-pm", "pkill -TERM perl-fcgi", "pkill -USR1 -o apache2"],
+)
 def test_nobody_is_turned_away_while_gitwebs_processes_are_replaced(
     test_pod: PodUnderTest, public: Repository, command: str
 ) -> None:
@@ -710,6 +714,42 @@ def test_nobody_is_turned_away_while_gitwebs_processes_are_replaced(
         assert set(pool.map(read, range(120))) == {200}
 
     _wait_for_all(test_pod)
+
+
+@pytest.mark.parametrize("victim", ["perl-fcgi", "perl-fcgi-pm"])
+def test_a_request_that_begins_while_gitweb_is_ended_is_answered(
+    test_pod: PodUnderTest, public: Repository, victim: str
+) -> None:
+    def accepted() -> None:
+        """Return when a process has the connection beside the socket that all of them wait on."""
+        counts = [sum(link.readlink().name.startswith("socket:") for link in (Path(process) / "fd").iterdir())
+                  for process in _gitweb_processes(test_pod)]  # fmt: skip
+        if max(counts) == min(counts):
+            raise NotYet(str(counts))
+
+    _wait_for_all(test_pod)
+    apache = first_process(test_pod.container("apache"))
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(10)
+        client.connect(f"/proc/{apache}/root/run/apache2/gitweb")
+        wait_until(accepted, 1.5, "a process to accept the connection (after 2 s without a request it is closed)")
+        test_pod.exec("apache", "pkill", "-TERM", "-x", victim)
+        client.sendall(_request(f"/{public.name}"))
+        with client.makefile("rb") as answer:
+            assert b"Status: 200 OK" in answer.read()
+    _wait_for_all(test_pod)
+
+
+def _request(path: str) -> bytes:
+    """Return a request as Apache makes it of GET /git/`path` (https://fastcgi-archives.github.io/FastCGI_Specification.html)."""
+    given = {"REQUEST_METHOD": "GET", "REQUEST_URI": f"/git{path}", "SCRIPT_NAME": "/git", "PATH_INFO": path}
+
+    def record(kind: int, content: bytes) -> bytes:
+        return struct.pack("!BBHHBx", 1, kind, 1, len(content), 0) + content
+
+    words = b"".join(bytes([len(name), len(word)]) + name.encode() + word.encode() for name, word in given.items())
+    begin, parameters, stdin, responder = 1, 4, 5, struct.pack("!HB5x", 1, 0)
+    return record(begin, responder) + record(parameters, words) + record(parameters, b"") + record(stdin, b"")
 
 
 def _wait_for_all(test_pod: PodUnderTest) -> None:

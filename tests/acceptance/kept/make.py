@@ -7,7 +7,8 @@ import tempfile
 from pathlib import Path
 
 from podserve import volumes
-from podserve.certificates import authority, pairs
+from podserve.certificates import authority
+from podserve.certificates.keypair import to_pem
 from podserve.folder import Folder
 from podserve.values import KeyType
 from podserve.waiting import NotYet, wait_until
@@ -123,12 +124,12 @@ def _certificates(test_pod: PodUnderTest, folder: Path) -> clients.Seen:
     brought = authority.issue_for(Folder.at(folder), (f"mail.{DOMAIN}", DOMAIN), KeyType.EC256)
     its_own = volumes.folder(test_pod.pod.volumes["authority"].name)
     its_own.clear()
-    root = pairs.pem(authority.issue_for(its_own, (DOMAIN,), KeyType.EC256).roots).decode()
+    root = to_pem(authority.issue_for(its_own, (DOMAIN,), KeyType.EC256).roots).decode()
     test_pod.invoke("certs.issue")
-    (folder / "tls.crt").write_bytes(pairs.pem([*brought.chain, *brought.roots]))
+    (folder / "tls.crt").write_bytes(to_pem([*brought.chain, *brought.roots]))
     (folder / "tls.key").write_bytes(brought.key.pem)
     test_pod.invoke("certs.import", str(folder / "tls.crt"), str(folder / "tls.key"))
-    return {"authority": root, "imported": pairs.pem(brought.roots).decode(),
+    return {"authority": root, "imported": to_pem(brought.roots).decode(),
             "fingerprint": brought.certificate.fingerprint}  # fmt: skip
 
 

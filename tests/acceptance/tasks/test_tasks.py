@@ -134,7 +134,7 @@ def test_an_up_that_fails_half_way_leaves_what_was_there_before(test_pod: PodUnd
     assert failed.code == 1
     assert "Traceback" not in failed.stderr
     assert f"{test_pod.container('dns')} has exited" in failed.stderr
-    assert "the pod that ran before is played again" in failed.stdout
+    assert "the pod that ran before is played again" in failed.stderr
     assert json.loads(test_pod.invoke("status", "--json").stdout)["ok"]
     assert "nothing was changed" in test_pod.invoke("up").stdout
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from podserve import images
 from podserve.commands import ROOT, Result, podman, run
@@ -37,7 +36,7 @@ def test_an_upgrade_keeps_the_image_before_and_the_way_back_exchanges_them(
 ) -> None:
     previous = name.replace("latest", "previous")
     monkeypatch.setattr(images, "build", lambda **_: podman("tag", NEW, name))
-    images.build_keeping_previous({name: "no-such-container"}, Console())
+    images.build_keeping_previous({name: "no-such-container"}, print)
     assert (identifier(name), identifier(previous)) == (identifier(NEW), identifier(OLD))
     images.exchange({name: identifier(previous)})
     assert (identifier(name), identifier(previous)) == (identifier(OLD), identifier(NEW))
@@ -48,13 +47,13 @@ def test_an_upgrade_keeps_what_runs_though_another_was_built_since(
 ) -> None:
     running = podman("container", "inspect", "--format", "{{.Image}}", test_pod.container("mail")).stdout.strip()
     monkeypatch.setattr(images, "build", lambda **_: podman("tag", NEW, name))
-    images.build_keeping_previous({name: test_pod.container("mail")}, Console())
+    images.build_keeping_previous({name: test_pod.container("mail")}, print)
     assert identifier(name.replace("latest", "previous")) == running
 
 
 def test_an_upgrade_that_changes_nothing_keeps_what_was_kept(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "build", lambda **_: None)
-    images.build_keeping_previous({name: "no-such-container"}, Console())
+    images.build_keeping_previous({name: "no-such-container"}, print)
     assert images.exist([name])
     assert not images.exist([name.replace("latest", "previous")])
 
