@@ -130,17 +130,17 @@ def down(c: Context, volumes: bool = False, yes: bool = False) -> None:  # noqa:
     print("removed: " + ", ".join(removed) if removed else f"there is no pod {pod.name}: nothing to remove")
 
 
-@task(help={"back": "to the images before the last upgrade; the next `up` builds this checkout's again"})
+@task(help={"back": "to the pod before the last upgrade; the next `up` builds and plays this checkout's again"})
 def upgrade(c: Context, back: bool = False) -> None:  # noqa: FBT001,FBT002
-    """Build, keep the images before as :previous, and replace the containers; the volumes stay."""
+    """Build, keep the documents and images before, and replace the containers; the volumes stay."""
     pod = _pod(c)
     with state.locked(pod):
         if back:
             host.enter()
-            images.exchange(pod.images)
+            outcome = lifecycle.back(pod)
         else:
             _prepare(pod, keep=True)
-        outcome = lifecycle.up(pod)
+            outcome = lifecycle.up(pod, upgrading=True)
     report.started(pod, outcome, report.standard_output())
 
 

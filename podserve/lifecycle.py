@@ -12,7 +12,7 @@ from podserve import accounts, endpoints, homes, host, images, network, running,
 from podserve.answering import wait_until_answering
 from podserve.certificates import renewal
 from podserve.commands import podman
-from podserve.errors import Interrupted, Problem
+from podserve.errors import Interrupted, Problem, uninterrupted
 from podserve.folder import Folder
 from podserve.manifests import LOG_OPTION
 from podserve.pod import Pod
@@ -71,11 +71,12 @@ def _unparsed(web: Folder) -> list[str]:
     return [said + "Write them out, and name it index.html"]
 
 
-def up(pod: Pod) -> Started:
+def up(pod: Pod, *, upgrading: bool = False) -> Started:
     """Play the pod unless it runs already as its settings and images say, and return when every endpoint answers.
 
-    Whatever is missing (network, volumes, certificate, the postmaster's account) is made. Raises Problem; the pod
-    that was there before then runs again.
+    Whatever is missing (network, volumes, certificate, the postmaster's account) is made. Documents that were played
+    before, which have a digest, are played as they are. With `upgrading`, the documents that are replaced are kept for
+    `back`. Raises Problem; the pod that was there before then runs again.
     """
     with ThreadPoolExecutor() as pool:  # Podman takes longer to start than to answer
         identifiers = pool.submit(images.identifiers, pod.images)
@@ -86,7 +87,11 @@ def up(pod: Pod) -> Started:
     renewal.provide(pod)
     built, found = identifiers.result(), inspected.result()
     most = host.memory() // 2 if engine.result().bounds_memory else 0
-    pod = pod.playing(pod.manifests.with_memory_bound(most).stamped(*built))
+    if not pod.manifests.digest:
+        pod = pod.playing(pod.manifests.with_memory_bound(most).stamped(*built))
+    before = state.applied(pod) if upgrading else None
+    if before and before.manifests.digest != pod.manifests.digest:
+        before.manifests.write(state.previous_folder(pod))
     runs = _runs_as_set(pod, found)
     if runs:
         if systemd.installed(pod):
@@ -103,6 +108,27 @@ def up(pod: Pod) -> Started:
     if problem := endpoints.forwarding_problem(pod):
         warnings.append(f"{problem}. The pod serves without; mail for others waits in the queue until they do")
     return Started(not runs, password, warnings)
+
+
+def back(pod: Pod) -> Started:
+    """Play the documents and the images that the last upgrade replaced; the next call plays those that this replaces.
+
+    This checkout's documents may not fit the images of another version. Raises Problem where nothing is kept.
+    """
+    before, now = state.previous(pod), state.applied(pod)
+    if not before or not images.exist(before.images):
+        raise Problem(
+            "there is nothing to go back to: invoke upgrade keeps the documents and images that it replaces, and "
+            "those are not there. Check out the version that you want, then: invoke up"
+        )
+    started = up(before)
+    kept = dict(zip(before.containers, before.images, strict=True))
+    names = dict(zip(pod.containers, pod.images, strict=True))
+    with uninterrupted():
+        images.exchange({name: kept[service] for service, name in names.items() if service in kept})
+        if now:
+            now.manifests.write(state.previous_folder(pod))
+    return started
 
 
 def _replace(pod: Pod, built: list[str], found: Inspected) -> None:
@@ -165,7 +191,7 @@ def down(pod: Pod, *, with_volumes: bool = False) -> list[str]:
     if network.remove_network(pod):
         removed.append(f"network {pod.name}")
     if not systemd.installed(pod):  # the service plays these documents at the next start of the machine
-        state.forget_documents(pod)
+        state.forget_documents(pod, with_previous=with_volumes)
     if with_volumes:
         removed += [f"volume {name}" for name in volumes.remove_volumes(v.name for v in pod.volumes.values())]
     return removed

@@ -5,6 +5,7 @@
 | `NAME.lock` | the lock of tasks that change the pod |
 | `NAME/played/` | the documents that were given to Podman or systemd last |
 | `NAME/applied/` | those of the last pod that answered on every port, with the images by id |
+| `NAME/previous/` | what `applied` held before the last upgrade |
 """
 
 import fcntl
@@ -78,9 +79,17 @@ def applied_folder(pod: Pod) -> Path:
     return pod.state / pod.name / "applied"
 
 
-def forget_documents(pod: Pod) -> None:
-    """Forget what was played."""
-    shutil.rmtree(pod.state / pod.name, ignore_errors=True)
+def previous_folder(pod: Pod) -> Path:
+    """Return the folder of the documents that the last upgrade replaced."""
+    return pod.state / pod.name / "previous"
+
+
+def forget_documents(pod: Pod, *, with_previous: bool) -> None:
+    """Forget what was played; only `with_previous` what `upgrade --back` plays."""
+    for folder in (played_folder(pod), applied_folder(pod)):
+        shutil.rmtree(folder, ignore_errors=True)
+    if with_previous:
+        shutil.rmtree(pod.state / pod.name, ignore_errors=True)
 
 
 def read_back(pod: Pod, folder: Path) -> Pod | None:
@@ -103,3 +112,8 @@ def read_back(pod: Pod, folder: Path) -> Pod | None:
 def applied(pod: Pod) -> Pod | None:
     """Return the last pod that answered on every port, or None where there is none."""
     return read_back(pod, applied_folder(pod))
+
+
+def previous(pod: Pod) -> Pod | None:
+    """Return the pod that the last upgrade replaced, or None where there is none."""
+    return read_back(pod, previous_folder(pod))

@@ -102,3 +102,13 @@ def test_a_pod_has_bounds_of_memory_where_the_host_can_give_them(
     played = state.applied(pod)
     assert played
     assert bounds(played) == expected
+
+
+def test_the_way_back_says_where_nothing_was_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pod = pod_with(tmp_path)
+    with pytest.raises(Problem, match="there is nothing to go back to"):
+        lifecycle.back(pod)
+    pod.manifests.write(state.previous_folder(pod))  # its images have been removed since
+    monkeypatch.setattr(images, "exist", lambda _: False)
+    with pytest.raises(Problem, match="there is nothing to go back to"):
+        lifecycle.back(pod)

@@ -113,3 +113,14 @@ def test_the_documents_hold_what_services_read_and_where_the_pod_is(tmp_path: Pa
 def test_no_module_but_the_tasks_takes_the_lock() -> None:
     users = [file.name for file in (ROOT / "podserve").rglob("*.py") if "state.locked(" in file.read_text()]
     assert users == []
+
+
+def test_what_a_pod_goes_back_to_outlives_it_but_not_its_volumes(tmp_path: Path) -> None:
+    pod = pod_with(tmp_path)
+    for folder in (state.played_folder(pod), state.applied_folder(pod), state.previous_folder(pod)):
+        pod.manifests.write(folder)
+    state.forget_documents(pod, with_previous=False)
+    assert (state.applied(pod), state.previous(pod)) == (None, pod)
+    state.forget_documents(pod, with_previous=True)
+    assert state.previous(pod) is None
+    assert list(tmp_path.iterdir()) == []
