@@ -53,7 +53,7 @@ def lint(session: nox.Session) -> None:
     session.run("yamllint", "--strict", ".")
     images = ("base", "apache", "mail", "dns", "certificates")
     session.run("hadolint", *(f"docker/{image}/Containerfile" for image in images),
-                "tests/acceptance/directory/Containerfile")  # fmt: skip
+                "tests/testbed/directory/Containerfile")  # fmt: skip
     for file in ("volumes", "config", "podserve"):
         session.run("kubernetes-validate", "--strict", f"kube/{file}.yaml")
 
@@ -79,7 +79,7 @@ def acceptance(session: nox.Session) -> None:
     if os.geteuid() != 0:
         session.error("a network namespace of its own needs root; a server that runs can be tried by anybody: --target")
     session.run("invoke", "build")
-    _module(session, "tests.acceptance.pebble")
+    _module(session, "tests.testbed.pebble")
     # A network namespace of its own: every port is free there whatever this host serves, and no way leads out of it.
     # Whoever ends nox ends it too.
     enter = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec setpriv --pdeathsig TERM "$@"', "sh"]

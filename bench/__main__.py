@@ -9,10 +9,11 @@ from rich.console import Console
 
 from bench import dns, git, growth, https, images, imap, memory, play, report, smtp, webdav
 from bench.figures import Figure
-from bench.sides import leave_the_network, native_twin, pod_of
+from bench.sides import native_twin, pod_of
 from podserve.commands import ROOT
 from podserve.errors import Problem
-from tests.acceptance.own_pod import OwnPod, own_pod
+from tests.testbed.network import leave_the_network
+from tests.testbed.pod import PodUnderTest, play_test_pod
 
 OUTSIDE = {"build": images.build, "images": images.measure}
 """The sections that need no pod."""
@@ -35,22 +36,22 @@ def _figures(chosen: Collection[str]) -> Iterator[Figure]:
     if set(chosen) <= set(OUTSIDE):
         return
     leave_the_network()
-    with own_pod() as own:
+    with play_test_pod() as test_pod:
         for section, measured_alone in ALONE.items():
             if section in chosen:
-                yield from measured_alone(own)
+                yield from measured_alone(test_pod)
         if set(chosen) & set(COMPARED):
-            yield from _compared(chosen, own)
+            yield from _compared(chosen, test_pod)
         for section, grown in GROWTH.items():
             if section in chosen:
-                yield from grown(own)
+                yield from grown(test_pod)
 
 
-def _compared(chosen: Collection[str], own: OwnPod) -> Iterator[Figure]:
-    with native_twin(own) as native:
+def _compared(chosen: Collection[str], test_pod: PodUnderTest) -> Iterator[Figure]:
+    with native_twin(test_pod) as native:
         for section, measured in COMPARED.items():
             if section in chosen:
-                yield from measured(own, pod_of(own), native)
+                yield from measured(test_pod, pod_of(test_pod), native)
 
 
 def main() -> None:

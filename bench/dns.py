@@ -6,14 +6,14 @@ from bench import load
 from bench.figures import Figure, at_least
 from bench.running import in_turn
 from bench.sides import Side
-from tests.acceptance.own_pod import OwnPod
+from tests.testbed.pod import PodUnderTest
 
 SECTION = "dns"
 _NEW = 3000
 """Names that are asked for once, which every round makes anew."""
 
 
-def measure(_own: OwnPod, pod: Side, native: Side) -> Iterator[Figure]:
+def measure(_own: PodUnderTest, pod: Side, native: Side) -> Iterator[Figure]:
     """Ask both."""
 
     def cached(side: Side) -> float:

@@ -12,8 +12,8 @@ from bench.running import in_turn, seconds
 from bench.sides import Side, native_twin
 from podserve.commands import ROOT
 from podserve.errors import Problem
-from tests.acceptance.git import Git, serve
-from tests.acceptance.own_pod import OwnPod
+from tests.testbed.git import Git, serve
+from tests.testbed.pod import PodUnderTest
 
 SECTION = "git"
 _SIZE = 32_000_000
@@ -46,7 +46,7 @@ def _clone(side: Side, folder: Path) -> float:
     return _SIZE / 1e6 / taken
 
 
-def measure(own: OwnPod, pod: Side, native: Side) -> Iterator[Figure]:
+def measure(test_pod: PodUnderTest, pod: Side, native: Side) -> Iterator[Figure]:
     """Look at pages and clone, on both; the pages of GitWeb as plain CGI too."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -54,7 +54,7 @@ def measure(own: OwnPod, pod: Side, native: Side) -> Iterator[Figure]:
         Git(pod.server).commit(folder / "work", "Say", {"large.bin": content, "file.txt": b"Hello.\n"})
         configuration = folder / "git.conf"
         configuration.write_text(plain_cgi(CONFIGURATION.read_text()))
-        with native_twin(own, "plain-cgi", "apache", git=configuration) as cgi:
+        with native_twin(test_pod, "plain-cgi", "apache", git=configuration) as cgi:
             for side in (pod, native, cgi):
                 _serve(side, folder / "work")
             for page, path in (("list", "/git/"), ("summary", "/git/bench.git")):

@@ -17,9 +17,9 @@ from podserve.backup import snapshot
 from podserve.errors import Problem
 from podserve.folder import Folder
 from podserve.waiting import NotYet, wait_until
-from tests.acceptance.git import Git, give, serve
-from tests.acceptance.own_pod import OwnPod
-from tests.acceptance.server import Account
+from tests.testbed.git import Git, give, serve
+from tests.testbed.pod import PodUnderTest
+from tests.testbed.server import Account
 
 SECTION = "growth"
 ACCOUNTS = 10, 1_000, 5_000
@@ -58,14 +58,14 @@ def _log_in(side: Side, account: Account) -> float:
     return seconds(act)
 
 
-def _write_accounts(own: OwnPod, account: Account, count: int) -> float:
+def _write_accounts(test_pod: PodUnderTest, account: Account, count: int) -> float:
     """Make accounts, all with that account's password, until there are `count`; return when Postfix knew the last.
 
     One by one each would cost its hash; so the file is written whole, as podserve.accounts does it.
     """
-    folder = own.folder("accounts")
+    folder = test_pod.folder("accounts")
     hashes = Accounts(Folder.at(folder)).hashes()
-    domain = own.server.domain
+    domain = test_pod.server.domain
     made = {f"{uuid.uuid4().hex[:16]}@{domain}": hashes[account.address] for _ in range(count - len(hashes))}
     file, new = folder / "passwd", folder / "passwd.new"
     shutil.copy2(file, new)
@@ -74,7 +74,7 @@ def _write_accounts(own: OwnPod, account: Account, count: int) -> float:
     last = max(made)
 
     def known() -> None:
-        if not own.exec("mail", "postmap", "-q", last, "lmdb:/run/postfix/mailboxes", check=False).ok:
+        if not test_pod.exec("mail", "postmap", "-q", last, "lmdb:/run/postfix/mailboxes", check=False).ok:
             raise NotYet("Postfix does not know it")
 
     def change() -> None:
@@ -89,11 +89,11 @@ def _repeated(act: Callable[[], float]) -> list[float]:
     return [act() for _ in range(ROUNDS)]
 
 
-def accounts(own: OwnPod, pod: Side, account: Account) -> Iterator[Figure]:
+def accounts(test_pod: PodUnderTest, pod: Side, account: Account) -> Iterator[Figure]:
     """Log in and deliver with few and with many accounts: it is to be the same."""
     logins, deliveries = [], []
     for count in ACCOUNTS:
-        _write_accounts(own, account, count)
+        _write_accounts(test_pod, account, count)
         logins.append(_repeated(lambda: _log_in(pod, account)))
         deliveries.append(_repeated(lambda: _deliver_one(pod, account)))
     yield from _figures("login, accounts", "s", ACCOUNTS, logins, flat=True)
@@ -135,13 +135,15 @@ def _open_anew(side: Side, account: Account, messages: int) -> float:
     return _open(side, account, messages)
 
 
-def _link(own: OwnPod) -> float:
+def _link(test_pod: PodUnderTest) -> float:
     """Return the seconds for which a backup has the pod stand still to hold on to its mail."""
-    with snapshot.scratch(own.manifests, "bench") as folder:
-        return seconds(lambda: snapshot.hold("mail", Folder.at(own.folder("mail")), folder.ensure("mail", 0o755, 0)))
+    with snapshot.scratch(test_pod.manifests, "bench") as folder:
+        return seconds(
+            lambda: snapshot.hold("mail", Folder.at(test_pod.folder("mail")), folder.ensure("mail", 0o755, 0))
+        )
 
 
-def mailbox(own: OwnPod, pod: Side, account: Account) -> Iterator[Figure]:
+def mailbox(test_pod: PodUnderTest, pod: Side, account: Account) -> Iterator[Figure]:
     """Open a mailbox, deliver to it and back it up while it grows."""
     _deliver_one(pod, account)  # which makes it
     firsts, opens, deliveries, pauses = [], [], [], []
@@ -150,7 +152,7 @@ def mailbox(own: OwnPod, pod: Side, account: Account) -> Iterator[Figure]:
         firsts.append(_repeated(partial(_open_anew, pod, account, count)))
         opens.append(_repeated(partial(_open, pod, account, count)))
         deliveries.append(_repeated(lambda: _deliver_one(pod, account)))
-        pauses.append(_repeated(lambda: _link(own)))
+        pauses.append(_repeated(lambda: _link(test_pod)))
     yield from _figures("mailbox opened without its index, messages", "s", MESSAGES, firsts)
     yield from _figures("mailbox opened, messages", "s", MESSAGES, opens)
     yield from _figures("delivery to a mailbox, messages", "s", MESSAGES, deliveries)
@@ -184,9 +186,9 @@ def repositories(pod: Side) -> Iterator[Figure]:
     yield from _figures("GitWeb's summary, repositories", "s", REPOSITORIES, summaries, flat=True)
 
 
-def measure(own: OwnPod) -> Iterator[Figure]:
+def measure(test_pod: PodUnderTest) -> Iterator[Figure]:
     """Let all three grow."""
-    pod = pod_of(own)
+    pod = pod_of(test_pod)
     yield from repositories(pod)
-    yield from mailbox(own, pod, own.new_account())
-    yield from accounts(own, pod, own.new_account())
+    yield from mailbox(test_pod, pod, test_pod.new_account())
+    yield from accounts(test_pod, pod, test_pod.new_account())

@@ -9,7 +9,7 @@ from bench import load
 from bench.figures import Figure, at_least
 from bench.running import in_turn
 from bench.sides import Side
-from tests.acceptance.own_pod import OwnPod
+from tests.testbed.pod import PodUnderTest
 
 SECTION = "https"
 _SMALL = "/podserve/icon.svg"
@@ -17,7 +17,7 @@ _LARGE = 32_000_000
 """Bytes of the large file."""
 
 
-def measure(_own: OwnPod, pod: Side, native: Side) -> Iterator[Figure]:
+def measure(_own: PodUnderTest, pod: Side, native: Side) -> Iterator[Figure]:
     """Ask both for files, over connections that stay and over new ones."""
     with tempfile.TemporaryDirectory() as folder:
         content = load.file_of(Path(folder), _LARGE).read_bytes()

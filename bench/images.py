@@ -1,6 +1,5 @@
 """Building the images from nothing, and what is in them."""
 
-import json
 import tempfile
 import time
 from collections.abc import Iterator
@@ -10,10 +9,9 @@ from pathlib import Path
 from bench.figures import Figure, Goal
 from bench.running import ROUNDS
 from podserve.commands import ROOT, environment, lines, podman
+from tests.testbed.images import IMAGES, MB, unique
 
 SECTION = "images"
-IMAGES = "debian:trixie", "base", "apache", "mail", "dns", "certificates"
-MB = 1e6
 LARGEST = 5
 """How many packages of an image are named."""
 
@@ -52,14 +50,6 @@ def _packages(image: str) -> dict[str, int]:
     listed = podman("run", "--rm", "--network", "none", "--entrypoint", "dpkg-query", image,
                     "--show", "--showformat", "${Package} ${Installed-Size}\\n")  # fmt: skip
     return {name: int(size) * 1024 for name, size in map(str.split, listed.stdout.splitlines())}
-
-
-def unique() -> list[int]:
-    """Return the bytes that each of IMAGES adds to its parent."""
-    names = [f"localhost/podserve-{image}" for image in IMAGES]
-    inspected = json.loads(podman("image", "inspect", *names).stdout)
-    debian, base, *services = (int(document["Size"]) for document in inspected)
-    return [debian, base - debian, *(size - base for size in services)]
 
 
 def measure() -> Iterator[Figure]:

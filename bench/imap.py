@@ -8,8 +8,8 @@ from bench.figures import Figure, Goal, at_least
 from bench.running import in_turn, seconds
 from bench.sides import Side
 from podserve.errors import Problem
-from tests.acceptance.own_pod import OwnPod
-from tests.acceptance.server import Account, letter, token
+from tests.testbed.pod import PodUnderTest
+from tests.testbed.server import Account, letter, token
 
 SECTION = "imap"
 _MESSAGES = 1000
@@ -46,9 +46,9 @@ def _exists(answers: list[tuple[object, ...]]) -> None:
         raise Problem(f"IDLE told of no message within 10 s, but {answers}")
 
 
-def measure(own: OwnPod, pod: Side, native: Side) -> Iterator[Figure]:
+def measure(test_pod: PodUnderTest, pod: Side, native: Side) -> Iterator[Figure]:
     """Log in, fetch and wait on both."""
-    reader, waiting = own.new_account(), own.new_account()
+    reader, waiting = test_pod.new_account(), test_pod.new_account()
     taken, beside = in_turn(*(side.measured(lambda s: load.log_in(s, waiting, workers=4, duration=1.5))
                             for side in (pod, native)))  # fmt: skip
     yield Figure(SECTION, "IMAPS logins a second, 4 clients", "/s", taken, native.name, beside, at_least(0.9))

@@ -13,8 +13,8 @@ from bench.sides import Side
 from podserve import commands
 from podserve.errors import Problem
 from podserve.waiting import NotYet, wait_until
-from tests.acceptance.own_pod import first_process
-from tests.acceptance.server import Account
+from tests.testbed.server import Account
+from tests.testbed.vantage import first_process
 
 DURATION = 1
 """Seconds that a load lasts which is bounded by time."""

@@ -11,27 +11,16 @@ from bench.figures import Figure, Goal
 from bench.running import ROUNDS, in_turn
 from bench.sides import Side, pod_of
 from podserve.commands import podman
-from tests.acceptance import git
-from tests.acceptance.own_pod import OwnPod, first_process
+from tests.testbed import git
+from tests.testbed.memory import pss
+from tests.testbed.pod import PodUnderTest
+from tests.testbed.vantage import first_process
 
 SECTION = "memory"
-MB = 1e6
 _WINDOW = 3.0
 """Seconds between two probes (periodSeconds of kube/podserve.yaml)."""
 _QUIET = 1.0
 """Seconds looked at without probes, in which next to nothing happens."""
-
-
-def pss(own: OwnPod, service: str) -> float:
-    """Return the proportional share of memory of a service's container, in MB."""
-    total = 0
-    for process in own.processes(service):
-        try:
-            rollup = (process / "smaps_rollup").read_text()
-        except OSError:
-            continue
-        total += next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
-    return total * 1024 / MB
 
 
 def _usage(container: str) -> float:
@@ -46,20 +35,20 @@ def _usage(container: str) -> float:
     return int(Path(f"/sys/fs/cgroup/{controllers}{path}/cpuacct.usage").read_text()) / 1e9
 
 
-def _all_pss(own: OwnPod) -> dict[str, float]:
-    return {service: pss(own, service) for service in own.manifests.containers}
+def _all_pss(test_pod: PodUnderTest) -> dict[str, float]:
+    return {service: pss(test_pod, service) for service in test_pod.manifests.containers}
 
 
-def _memory(own: OwnPod, when: str, goal: Goal | None) -> Iterator[Figure]:
-    taken = [_all_pss(own) for _ in range(ROUNDS)]
+def _memory(test_pod: PodUnderTest, when: str, goal: Goal | None) -> Iterator[Figure]:
+    taken = [_all_pss(test_pod) for _ in range(ROUNDS)]
     yield Figure(SECTION, f"PSS {when}", "MB", [sum(services.values()) for services in taken], goal=goal)
-    for service in own.manifests.containers:
+    for service in test_pod.manifests.containers:
         yield Figure(SECTION, f"PSS {when}: {service}", "MB", [services[service] for services in taken])
 
 
-def _idle_processor(own: OwnPod) -> Iterator[Figure]:
+def _idle_processor(test_pod: PodUnderTest) -> Iterator[Figure]:
     """Measure the share of one core that is used in a probe's period, by the containers and by Podman for the probe."""
-    containers = list(own.manifests.containers.values())
+    containers = list(test_pod.manifests.containers.values())
 
     def used() -> float:
         children = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -80,21 +69,21 @@ def _idle_processor(own: OwnPod) -> Iterator[Figure]:
                  "without probes", without)  # fmt: skip
 
 
-def _busy(side: Side, own: OwnPod) -> None:
+def _busy(side: Side, test_pod: PodUnderTest) -> None:
     """Give every service something to do."""
     load.resolve(side, load.cached_names())
     load.request(side, "/podserve/icon.svg", 2000, "--h1")
     with tempfile.TemporaryDirectory() as folder:
-        repository = git.make(own, Path(folder) / "work", public=True)
+        repository = git.make(test_pod, Path(folder) / "work", public=True)
     load.request(side, f"/git/{repository.name}", 24, "--h1")
-    load.deliver(side, own.postmaster.address)
-    load.log_in(side, own.postmaster, workers=4, duration=1)
+    load.deliver(side, test_pod.postmaster.address)
+    load.log_in(side, test_pod.postmaster, workers=4, duration=1)
 
 
-def measure(own: OwnPod) -> Iterator[Figure]:
+def measure(test_pod: PodUnderTest) -> Iterator[Figure]:
     """Weigh the pod, which has been played anew, before a load and after it."""
-    yield from _memory(own, "idle", Goal("median", 80))
-    yield from _idle_processor(own)
-    side = pod_of(own)
-    _busy(side, own)
-    yield from _memory(own, "after load", None)
+    yield from _memory(test_pod, "idle", Goal("median", 80))
+    yield from _idle_processor(test_pod)
+    side = pod_of(test_pod)
+    _busy(side, test_pod)
+    yield from _memory(test_pod, "after load", None)

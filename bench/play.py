@@ -19,7 +19,7 @@ from podserve.certificates.clients import looking_context
 from podserve.commands import ROOT, podman
 from podserve.pod import STATE, STOP_TIMEOUT
 from podserve.waiting import NotYet, wait_until
-from tests.acceptance.own_pod import OwnPod
+from tests.testbed.pod import PodUnderTest
 
 SECTION = "play"
 _PATIENCE = 60
@@ -28,9 +28,9 @@ _PAUSE = 0.05
 """Seconds between two visits to an endpoint."""
 
 
-def _exchanges(own: OwnPod) -> dict[str, Callable[[], None]]:
+def _exchanges(test_pod: PodUnderTest) -> dict[str, Callable[[], None]]:
     """Return, for each port, an exchange that only a service that works can have; with a login where there is one."""
-    server, account = own.server, own.postmaster
+    server, account = test_pod.server, test_pod.postmaster
 
     def http(port: int, status: int) -> None:
         with server.http(port=port) as client:
@@ -86,21 +86,21 @@ def _answered(exchange: tuple[str, Callable[[], None]]) -> None:
     wait_until(check, _PATIENCE, f"{name} to answer")
 
 
-def _without_service(own: OwnPod, act: Callable[[], object]) -> float:
+def _without_service(test_pod: PodUnderTest, act: Callable[[], object]) -> float:
     """Return the longest time (s) between two answers of the same endpoint while something is done."""
-    context, end = looking_context(own.server.domain), threading.Event()
+    context, end = looking_context(test_pod.server.domain), threading.Event()
 
     def visit(port: str) -> float:
         last, longest = time.monotonic(), 0.0
         while not end.is_set():
-            if endpoints.attempt(own.manifests, context, port).ok:
+            if endpoints.attempt(test_pod.manifests, context, port).ok:
                 now = time.monotonic()
                 last, longest = now, max(longest, now - last)
             end.wait(_PAUSE)
         return longest
 
-    with ThreadPoolExecutor(len(own.manifests.ports)) as pool:
-        visits = [pool.submit(visit, port) for port in own.manifests.ports]
+    with ThreadPoolExecutor(len(test_pod.manifests.ports)) as pool:
+        visits = [pool.submit(visit, port) for port in test_pod.manifests.ports]
         try:
             act()
         finally:
@@ -112,15 +112,15 @@ def _remove(pod: str) -> None:
     podman("pod", "rm", "--force", "--time", str(STOP_TIMEOUT), pod)
 
 
-def measure(own: OwnPod) -> Iterator[Figure]:
+def measure(test_pod: PodUnderTest) -> Iterator[Figure]:
     """Play, stop and task the pod, which runs before and after; five times each."""
-    name, folder = own.name, STATE / own.name / "bench"
-    config, document = own.manifests.write(folder)
+    name, folder = test_pod.name, STATE / test_pod.name / "bench"
+    config, document = test_pod.manifests.write(folder)
     floor = yaml.safe_load((ROOT / "bench/floor.yaml").read_text())
     floor["metadata"]["name"] = sleeping = f"{name}-floor"
     for container in floor["spec"]["containers"]:
-        container["ports"][0]["hostIP"] = own.server.host
-    exchanges = list(_exchanges(own).items())
+        container["ports"][0]["hostIP"] = test_pod.server.host
+    exchanges = list(_exchanges(test_pod).items())
 
     def play() -> None:
         podman("kube", "play", "--network", name, "--configmap", str(config), str(document))
@@ -142,11 +142,11 @@ def measure(own: OwnPod) -> Iterator[Figure]:
         take("stop floor", partial(_remove, sleeping))
         take("play", play)
         _remove(name)
-        take("up", partial(own.invoke, "up"))
+        take("up", partial(test_pod.invoke, "up"))
         # Another setting has the containers replaced as other images have: `upgrade` builds, then does what `up` does.
-        anew = partial(own.invoke, "up", INVOKE_MESSAGE_SIZE_LIMIT=f"{50_000_000 + number}")
-        runs.setdefault("replaced", []).append(_without_service(own, anew))
-    own.invoke("up")
+        anew = partial(test_pod.invoke, "up", INVOKE_MESSAGE_SIZE_LIMIT=f"{50_000_000 + number}")
+        runs.setdefault("replaced", []).append(_without_service(test_pod, anew))
+    test_pod.invoke("up")
     yield Figure(SECTION, "kube play to the last of nine endpoints", "s", runs["play"], "three sleeping containers",
                  runs["floor"], Goal("ratio", 2.5))  # fmt: skip
     yield Figure(SECTION, "invoke up, to the same", "s", runs["up"], "kube play", runs["play"], Goal("beyond", 1))
@@ -156,7 +156,7 @@ def measure(own: OwnPod) -> Iterator[Figure]:
     yield Figure(SECTION, "without service while containers are replaced (upgrade)", "s", runs["replaced"],
                  "stop and play of three sleeping ones", floor_replaced, Goal("beyond", 3))  # fmt: skip
     tasks = {"up": 2.0, "build": 2.0, "status": 1.0}
-    idle = in_turn(*(partial(seconds, partial(own.invoke, task)) for task in tasks))
+    idle = in_turn(*(partial(seconds, partial(test_pod.invoke, task)) for task in tasks))
     for (task, limit), taken in zip(tasks.items(), idle, strict=True):
         name = f"invoke {task}" + ("" if task == "status" else " with nothing to do")
         yield Figure(SECTION, name, "s", taken, goal=Goal("median", limit))

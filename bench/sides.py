@@ -5,7 +5,6 @@ network namespace, its clients in it. It stands for the host: nothing is forward
 may write to their roots and have Podman's usual capabilities. So the pod's network and confinement alone differ.
 """
 
-import ctypes
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,28 +15,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from podserve import endpoints, volumes
-from podserve.commands import podman, run
+from podserve.commands import podman
 from podserve.waiting import NotYet, wait_until
-from tests.acceptance.own_pod import OwnPod, first_process
-from tests.acceptance.server import Server
+from tests.testbed.network import enter
+from tests.testbed.pod import PodUnderTest
+from tests.testbed.server import Server
+from tests.testbed.vantage import first_process
 
 T = TypeVar("T")
-_CLONE_NEWNET = 0x40000000  # <linux/sched.h>; os.setns came with Python 3.12
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _enter(network: Path) -> None:
-    """Move this thread, and what it starts, into a network namespace."""
-    with network.open() as namespace:
-        if _libc.setns(namespace.fileno(), _CLONE_NEWNET):
-            raise OSError(ctypes.get_errno(), f"setns {network}")
-
-
-def leave_the_network() -> None:
-    """Move this process into a network namespace of its own, in which there is loopback alone."""
-    if _libc.unshare(_CLONE_NEWNET):
-        raise OSError(ctypes.get_errno(), "unshare")
-    run(["ip", "link", "set", "lo", "up"])
 
 
 @dataclass(frozen=True)
@@ -57,7 +42,7 @@ class Side:
 
     def call(self, act: Callable[["Side"], T]) -> T:
         """Return what `act` returns, its sockets and programs being where this side's clients are."""
-        with ThreadPoolExecutor(1, initializer=_enter, initargs=(self.network,)) as thread:
+        with ThreadPoolExecutor(1, initializer=enter, initargs=(self.network,)) as thread:
             return thread.submit(act, self).result()
 
     def mailbox(self, account: str) -> Path:
@@ -66,10 +51,12 @@ class Side:
         return self.mail / domain / local / "Maildir"
 
 
-def pod_of(own: OwnPod) -> Side:
+def pod_of(test_pod: PodUnderTest) -> Side:
     """Return the pod, as clients on this host see it."""
     network = Path(f"/proc/{os.getpid()}/ns/net")
-    return Side("pod", own.server, network, own.folder("web"), own.folder("mail"), own.manifests.containers)
+    return Side(
+        "pod", test_pod.server, network, test_pod.folder("web"), test_pod.folder("mail"), test_pod.manifests.containers
+    )
 
 
 def _control_group(side: str) -> str:
@@ -79,13 +66,13 @@ def _control_group(side: str) -> str:
     return f"--cgroup-parent=/libpod_parent/{side}"
 
 
-def _start(own: OwnPod, side: str, service: str, *options: str) -> str:
+def _start(test_pod: PodUnderTest, side: str, service: str, *options: str) -> str:
     """Start one of the twin's containers, in the network of the container `side`, and return its name."""
-    name, spec = f"{side}-{service}", own.manifests.pod["spec"]
+    name, spec = f"{side}-{service}", test_pod.manifests.pod["spec"]
     claims = {v["name"]: v["persistentVolumeClaim"]["claimName"] for v in spec["volumes"]
               if "persistentVolumeClaim" in v}  # fmt: skip
     (container,) = (container for container in spec["containers"] if container["name"] == service)
-    words = [f"--env={setting}={value}" for setting, value in own.manifests.config["data"].items()]
+    words = [f"--env={setting}={value}" for setting, value in test_pod.manifests.config["data"].items()]
     for mount in container["volumeMounts"]:
         path, claim = mount["mountPath"], claims.get(mount["name"])
         if mount.get("readOnly"):
@@ -98,34 +85,34 @@ def _start(own: OwnPod, side: str, service: str, *options: str) -> str:
 
 
 @contextmanager
-def native_twin(own: OwnPod, name: str = "native", *services: str, **mounts: Path) -> Iterator[Side]:
+def native_twin(test_pod: PodUnderTest, name: str = "native", *services: str, **mounts: Path) -> Iterator[Side]:
     """Yield the same services without the pod: all three, or those named.
 
     `mounts` lays a file of this host over apache's /etc/apache2/podserve/NAME.conf.
     """
-    side = f"{own.name}-{name}"
-    domain, mail_host = own.server.domain, own.manifests.settings.mail_host
+    side = f"{test_pod.name}-{name}"
+    domain, mail_host = test_pod.server.domain, test_pod.manifests.settings.mail_host
     try:
-        podman("run", "--detach", "--name", side, "--network", own.name, "--hostname", domain,
+        podman("run", "--detach", "--name", side, "--network", test_pod.name, "--hostname", domain,
                "--add-host", f"{domain}:127.0.0.1", "--add-host", f"{mail_host}:127.0.0.1", "--dns", "127.0.0.1",
                "localhost/podserve-base:latest", "sleep", "infinity")  # fmt: skip
         process = first_process(side)
         group = _control_group(side)
         over = [w for n, p in mounts.items() for w in ("--volume", f"{p}:/etc/apache2/podserve/{n}.conf:ro")]
         containers = {
-            service: _start(own, side, service, group, *(over if service == "apache" else ()))
-            for service in services or own.manifests.containers
+            service: _start(test_pod, side, service, group, *(over if service == "apache" else ()))
+            for service in services or test_pod.manifests.containers
         }
         kinds = (("web", "apache"), ("mail", "mail"))
         folders = {kind: volumes.path_on_host(f"{side}-{kind}") for kind, service in kinds if service in containers}
         made = Side(
-            name, replace(own.server, host="127.0.0.1"), Path(f"/proc/{process}/ns/net"),
+            name, replace(test_pod.server, host="127.0.0.1"), Path(f"/proc/{process}/ns/net"),
             folders.get("web", Path()), folders.get("mail", Path()), containers,
         )  # fmt: skip
-        made.call(partial(_answers, own, set(containers)))
+        made.call(partial(_answers, test_pod, set(containers)))
         yield made
     finally:
-        for container in (*(f"{side}-{service}" for service in own.manifests.containers), side):
+        for container in (*(f"{side}-{service}" for service in test_pod.manifests.containers), side):
             podman("rm", "--force", "--time", "0", "--volumes", container, check=False)
         volumes.remove([f"{side}-web", f"{side}-mail"])
         # Podman leaves a control group that it was given; systemd removes its own.
@@ -135,10 +122,10 @@ def native_twin(own: OwnPod, name: str = "native", *services: str, **mounts: Pat
                     left.rmdir()
 
 
-def _answers(own: OwnPod, services: set[str], side: Side) -> None:
+def _answers(test_pod: PodUnderTest, services: set[str], side: Side) -> None:
     """Wait until each port of these services answers on this side."""
     context = side.server.context()
-    for port in own.manifests.ports.values():
+    for port in test_pod.manifests.ports.values():
         if port.container in services:
 
             def check(name: str = port.name, number: int = port.number) -> None:

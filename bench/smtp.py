@@ -6,14 +6,14 @@ from bench import load
 from bench.figures import Figure, at_least
 from bench.running import in_turn
 from bench.sides import Side
-from tests.acceptance.own_pod import OwnPod
+from tests.testbed.pod import PodUnderTest
 
 SECTION = "smtp"
 
 
-def measure(own: OwnPod, pod: Side, native: Side) -> Iterator[Figure]:
+def measure(test_pod: PodUnderTest, pod: Side, native: Side) -> Iterator[Figure]:
     """Deliver to the same account on both."""
-    account = own.new_account()
+    account = test_pod.new_account()
 
     def act(side: Side) -> float:
         return load.deliver(side, account.address)

@@ -10,8 +10,8 @@ from bench.figures import Figure, at_least
 from bench.running import in_turn, seconds
 from bench.sides import Side
 from podserve.commands import run
-from tests.acceptance.own_pod import OwnPod
-from tests.acceptance.server import Account
+from tests.testbed.pod import PodUnderTest
+from tests.testbed.server import Account
 
 SECTION = "webdav"
 _SIZE = 64_000_000
@@ -24,14 +24,14 @@ def _curl(side: Side, account: Account, *argv: str) -> None:
         stdin=f'user = "{account.address}:{account.password}"\n')  # fmt: skip
 
 
-def measure(own: OwnPod, pod: Side, native: Side) -> Iterator[Figure]:
+def measure(test_pod: PodUnderTest, pod: Side, native: Side) -> Iterator[Figure]:
     """Put a file on both, and get it."""
     with tempfile.TemporaryDirectory() as folder:
         file = load.file_of(Path(folder), _SIZE)
         for name, words in (("PUT", ["--upload-file", str(file)]), ("GET", ["--output", f"{folder}/got"])):
 
             def act(side: Side, words: list[str] = words) -> float:
-                return _SIZE / 1e6 / seconds(partial(_curl, side, own.postmaster, *words))
+                return _SIZE / 1e6 / seconds(partial(_curl, side, test_pod.postmaster, *words))
 
             taken, beside = in_turn(pod.measured(act), native.measured(act))
             yield Figure(SECTION, f"{name} of 64 MB", "MB/s", taken, native.name, beside, at_least(0.9))

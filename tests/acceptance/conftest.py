@@ -11,12 +11,13 @@ import pytest
 
 from podserve import pod
 from podserve.errors import INTERRUPTIONS
-from tests.acceptance.own_pod import OwnPod, Vantage, neighbour_of, own_pod, stranger_to
-from tests.acceptance.server import Account, Server
+from tests.testbed.pod import PodUnderTest, play_test_pod
+from tests.testbed.server import Account, Server
+from tests.testbed.vantage import Vantage, neighbour_of, stranger_to
 
-INSIDE = "own"
+INSIDE = "test_pod"
 """The fixture of a test that needs the pod's inside, and so cannot be run against another's server."""
-_own: list[OwnPod] = []
+_own: list[PodUnderTest] = []
 """The pod under test, for the hook that shows its logs."""
 
 
@@ -82,9 +83,9 @@ def pytest_runtest_makereport(
 
 
 @pytest.fixture(scope="session")
-def own() -> Iterator[OwnPod]:
+def test_pod() -> Iterator[PodUnderTest]:
     """The pod that this run plays for itself."""
-    with own_pod() as made:
+    with play_test_pod() as made:
         _own.append(made)
         yield made
 
@@ -94,7 +95,7 @@ def server(request: pytest.FixtureRequest) -> Server:
     """The server under test, as clients see it."""
     target = request.config.getoption("--target")
     if not target:
-        made: OwnPod = request.getfixturevalue(INSIDE)
+        made: PodUnderTest = request.getfixturevalue(INSIDE)
         return made.server
     _, _, domain = request.config.getoption("--user").partition("@")
     return Server(target, domain, request.config.getoption("--ca"))
@@ -104,35 +105,35 @@ def server(request: pytest.FixtureRequest) -> Server:
 def alice(request: pytest.FixtureRequest) -> Account:
     """Somebody with an account; a test finds its own message in her mailbox by a subject of its own."""
     if not request.config.getoption("--target"):
-        made: OwnPod = request.getfixturevalue(INSIDE)
+        made: PodUnderTest = request.getfixturevalue(INSIDE)
         return made.new_account("alice")
     password = request.config.getoption("--password-file").read_text().splitlines()[0]
     return Account(request.config.getoption("--user"), password)
 
 
 @pytest.fixture(scope="session")
-def bob(own: OwnPod) -> Account:
+def bob(test_pod: PodUnderTest) -> Account:
     """Somebody else with an account."""
-    return own.new_account("bob")
+    return test_pod.new_account("bob")
 
 
 @pytest.fixture
-def new_account(own: OwnPod) -> Account:
+def new_account(test_pod: PodUnderTest) -> Account:
     """An account of the test's own, its mailbox empty."""
-    return own.new_account()
+    return test_pod.new_account()
 
 
 @pytest.fixture(scope="session")
-def neighbour(own: OwnPod) -> Iterator[Vantage]:
+def neighbour(test_pod: PodUnderTest) -> Iterator[Vantage]:
     """Another container on the pod's own network."""
-    with neighbour_of(own) as place:
+    with neighbour_of(test_pod.name) as place:
         yield place
 
 
 @pytest.fixture(scope="session")
-def outsider(own: OwnPod) -> Iterator[Vantage]:
+def outsider(test_pod: PodUnderTest) -> Iterator[Vantage]:
     """A client whose address is not private, as one from the internet."""
-    with stranger_to(own) as place:
+    with stranger_to(test_pod.name) as place:
         yield place
 
 

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 from rich.console import Console
 from rich.table import Table
 
-from bench.sides import leave_the_network
 from podserve.commands import ROOT
-from tests.acceptance.own_pod import OwnPod, own_pod
 from tests.faults import disk, files, fuzz, line, load, manners, recovery, roundtrip, storm
-from tests.faults.outcome import Outcome, Scale
+from tests.testbed.network import leave_the_network
+from tests.testbed.outcome import Outcome, Scale
+from tests.testbed.pod import PodUnderTest, play_test_pod
 
-SECTIONS: dict[str, Callable[[OwnPod, Scale], Iterator[Outcome]]] = {
+SECTIONS: dict[str, Callable[[PodUnderTest, Scale], Iterator[Outcome]]] = {
     "storm": storm.run,
     "files": files.run,
     "recovery": recovery.run,
@@ -52,10 +52,10 @@ def main() -> None:
     console, scale = Console(width=None if sys.stdout.isatty() else 200), Scale(given.seed, given.count / 100)
     outcomes = []
     leave_the_network()
-    with own_pod() as own:
+    with play_test_pod() as test_pod:
         for section, run in SECTIONS.items():
             if section in (given.section or SECTIONS):
-                for outcome in run(own, scale):
+                for outcome in run(test_pod, scale):
                     outcomes.append(outcome)
                     console.print(" · ".join(_row(outcome)), highlight=False)
     table = Table("section", "fault", "figures", "result", title=f"seed {scale.seed}, {given.count:g} %")

@@ -11,11 +11,11 @@ from podserve.commands import podman
 from podserve.manifests import Manifests, defaults
 from podserve.settings import load
 from podserve.waiting import NotYet, wait_until
-from tests.acceptance.mail import STRANGER, arrived, queued, wait_until_left
-from tests.acceptance.own_pod import OwnPod, own_pod
-from tests.acceptance.server import letter, token
 from tests.faults.line import RETRY
-from tests.faults.outcome import Outcome, Scale
+from tests.testbed.mail import STRANGER, arrived, queued, wait_until_left
+from tests.testbed.outcome import Outcome, Scale
+from tests.testbed.pod import PodUnderTest, play_test_pod
+from tests.testbed.server import letter, token
 
 SECTION = "disk"
 PURPOSE = "-full"
@@ -28,7 +28,7 @@ OLD = "what was there before, all of it\n" * 1000
 
 
 @contextmanager
-def _small_pod() -> Iterator[OwnPod]:
+def _small_pod() -> Iterator[PodUnderTest]:
     """Yield a pod whose mail and web volumes have SIZE, in memory."""
     chosen = load({"pod": f"podserve-test-{os.getpid()}{PURPOSE}"}, defaults(), {})
     small = [Manifests(chosen).volumes[content].name for content in ("mail", "web")]
@@ -37,31 +37,31 @@ def _small_pod() -> Iterator[OwnPod]:
         options = "type=tmpfs", "device=tmpfs", f"o=nr_blocks={SIZE * 256},mode=0755"
         podman("volume", "create", *(f"--opt={option}" for option in options), name)
     try:
-        with own_pod(PURPOSE) as own:
-            yield own
+        with play_test_pod(PURPOSE) as test_pod:
+            yield test_pod
     finally:
         for name in small:
             podman("volume", "rm", "--force", name, check=False)
 
 
 @contextmanager
-def _full(own: OwnPod, service: str, folder: str) -> Iterator[None]:
+def _full(test_pod: PodUnderTest, service: str, folder: str) -> Iterator[None]:
     """Leave not one byte free in a folder of a container, until this is left."""
     filler = f"{folder}/filler"
-    own.exec(service, "sh", "-c", f"cat /dev/zero > {filler}", check=False)
+    test_pod.exec(service, "sh", "-c", f"cat /dev/zero > {filler}", check=False)
     try:
         yield
     finally:
-        own.exec(service, "rm", "-f", filler)
+        test_pod.exec(service, "rm", "-f", filler)
 
 
-def _codes(own: OwnPod, count: int) -> list[int]:
+def _codes(test_pod: PodUnderTest, count: int) -> list[int]:
     """Send letters on 25, and return how each was answered."""
     codes = []
     for _ in range(count):
-        with own.server.smtp() as client:
+        with test_pod.server.smtp() as client:
             try:
-                client.send_message(letter(STRANGER, own.postmaster.address, token()))
+                client.send_message(letter(STRANGER, test_pod.postmaster.address, token()))
                 codes.append(250)
             except smtplib.SMTPSenderRefused as error:
                 codes.append(error.smtp_code)
@@ -72,33 +72,33 @@ def _codes(own: OwnPod, count: int) -> list[int]:
     return codes
 
 
-def _told(own: OwnPod, volume: str) -> bool:
+def _told(test_pod: PodUnderTest, volume: str) -> bool:
     """Return whether `status` says that nothing is left of a volume, and that this is not well."""
-    said = own.invoke("status", check=False)
-    nothing_left = rf"\b0 MiB are free for [^:]*{re.escape(own.manifests.volumes[volume].name)}"
+    said = test_pod.invoke("status", check=False)
+    nothing_left = rf"\b0 MiB are free for [^:]*{re.escape(test_pod.manifests.volumes[volume].name)}"
     return said.code == 1 and re.search(nothing_left, " ".join(said.stdout.split())) is not None
 
 
-def _delivery_put_off(own: OwnPod, subject: str) -> None:
+def _delivery_put_off(test_pod: PodUnderTest, subject: str) -> None:
     """Have a letter in the queue whose delivery was put off."""
-    own.exec("mail", "sh", "-c", "postconf -e defer_transports=lmtp && postfix reload")
-    with own.server.smtp() as client:
-        client.send_message(letter(STRANGER, own.postmaster.address, subject, LARGE))
+    test_pod.exec("mail", "sh", "-c", "postconf -e defer_transports=lmtp && postfix reload")
+    with test_pod.server.smtp() as client:
+        client.send_message(letter(STRANGER, test_pod.postmaster.address, subject, LARGE))
 
     def deferred() -> None:
-        if '"queue_name": "deferred"' not in own.exec("mail", "postqueue", "-j").stdout:
+        if '"queue_name": "deferred"' not in test_pod.exec("mail", "postqueue", "-j").stdout:
             raise NotYet("it is not deferred")
 
     wait_until(deferred, 20, "a letter to be in the queue")
-    own.exec("mail", "sh", "-c", "postconf -X defer_transports && postfix reload")
+    test_pod.exec("mail", "sh", "-c", "postconf -X defer_transports && postfix reload")
 
 
-def _delivered(own: OwnPod, subject: str) -> tuple[float, str]:
+def _delivered(test_pod: PodUnderTest, subject: str) -> tuple[float, str]:
     """Wait until the queue is empty and the letter there; return the seconds, and what went wrong."""
     begin = time.monotonic()
     try:
-        wait_until_left(own, own.postmaster.address, RETRY, "what was in the queue to be delivered by itself")
-        arrived(own.server, own.postmaster, subject)
+        wait_until_left(test_pod, test_pod.postmaster.address, RETRY, "what was in the queue to be delivered by itself")
+        arrived(test_pod.server, test_pod.postmaster, subject)
     except Exception as error:  # noqa: BLE001  # the row says it
         return time.monotonic() - begin, str(error)
     return time.monotonic() - begin, ""
@@ -109,22 +109,22 @@ def _first(*faults: tuple[bool, str]) -> str:
     return next((text for there, text in faults if there), "")
 
 
-def _mail(own: OwnPod, scale: Scale) -> Iterator[Outcome]:
+def _mail(test_pod: PodUnderTest, scale: Scale) -> Iterator[Outcome]:
     word, waiting = token(), token()
-    with own.server.smtp() as client:
-        client.send_message(letter(STRANGER, own.postmaster.address, word))
-    before = arrived(own.server, own.postmaster, word)
-    _delivery_put_off(own, waiting)
-    with _full(own, "mail", "/var/mail/vhosts"):
-        told = _told(own, "mail")
-        codes = _codes(own, scale.count(SENT))
-        own.exec("mail", "postqueue", "-f")
-        same = arrived(own.server, own.postmaster, word) == before
-        with own.server.pop3(own.postmaster) as mailbox:
+    with test_pod.server.smtp() as client:
+        client.send_message(letter(STRANGER, test_pod.postmaster.address, word))
+    before = arrived(test_pod.server, test_pod.postmaster, word)
+    _delivery_put_off(test_pod, waiting)
+    with _full(test_pod, "mail", "/var/mail/vhosts"):
+        told = _told(test_pod, "mail")
+        codes = _codes(test_pod, scale.count(SENT))
+        test_pod.exec("mail", "postqueue", "-f")
+        same = arrived(test_pod.server, test_pod.postmaster, word) == before
+        with test_pod.server.pop3(test_pod.postmaster) as mailbox:
             same = same and mailbox.stat()[0] >= 1
-        kept = len(queued(own, own.postmaster.address))
-    again = _codes(own, 1)
-    seconds, late = _delivered(own, waiting)
+        kept = len(queued(test_pod, test_pod.postmaster.address))
+    again = _codes(test_pod, 1)
+    seconds, late = _delivered(test_pod, waiting)
     refused = sum(code // 100 == 4 for code in codes)
     fault = _first(
         (refused < len(codes), f"answered {sorted(set(codes))}: expected 4xx"),
@@ -138,12 +138,12 @@ def _mail(own: OwnPod, scale: Scale) -> Iterator[Outcome]:
     yield Outcome(SECTION, "mail volume full", figures, fault)
 
 
-def _web(own: OwnPod, scale: Scale) -> Iterator[Outcome]:
+def _web(test_pod: PodUnderTest, scale: Scale) -> Iterator[Outcome]:
     path = f"/webdav/{token()}.txt"
-    with own.server.http(own.postmaster) as client:
+    with test_pod.server.http(test_pod.postmaster) as client:
         client.put(path, content=OLD).raise_for_status()
-        with _full(own, "apache", "/data/web"):
-            told = _told(own, "web")
+        with _full(test_pod, "apache", "/data/web"):
+            told = _told(test_pod, "web")
             statuses = [client.put(path, content=b"x" * 2**20).status_code for _ in range(scale.count(SENT))]
             kept = client.get(path).text == OLD
             site = client.get("/").status_code
@@ -158,8 +158,8 @@ def _web(own: OwnPod, scale: Scale) -> Iterator[Outcome]:
     yield Outcome(SECTION, "web volume full", figures, fault)
 
 
-def run(_own: OwnPod, scale: Scale) -> Iterator[Outcome]:
+def run(_own: PodUnderTest, scale: Scale) -> Iterator[Outcome]:
     """Fill the volumes of a pod of its own."""
-    with _small_pod() as own:
-        yield from _mail(own, scale)
-        yield from _web(own, scale)
+    with _small_pod() as test_pod:
+        yield from _mail(test_pod, scale)
+        yield from _web(test_pod, scale)

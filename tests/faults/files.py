@@ -13,12 +13,12 @@ import httpx
 
 from podserve.errors import Problem
 from podserve.waiting import NotYet, wait_until
-from tests.acceptance.git import Git
-from tests.acceptance.own_pod import OwnPod
-from tests.acceptance.server import Account, Server, token
-from tests.faults.crowd import together
-from tests.faults.outcome import Outcome, Scale
-from tests.faults.victims import Container, Storm
+from tests.testbed.concurrency import together
+from tests.testbed.git import Git
+from tests.testbed.outcome import Outcome, Scale
+from tests.testbed.pod import PodUnderTest
+from tests.testbed.server import Account, Server, token
+from tests.testbed.victims import Container, Storm
 
 PUTS, WRITERS = 300, 6
 PUSHES, PUSHERS = 100, 4
@@ -122,24 +122,24 @@ class Pusher:
         return [*sorted(set(self.pushed) - set(there)), *damaged]
 
 
-def send(own: OwnPod, puts: int, pushes: int, storm: Storm, folder: Path) -> Iterator[Outcome]:
+def send(test_pod: PodUnderTest, puts: int, pushes: int, storm: Storm, folder: Path) -> Iterator[Outcome]:
     """Store files and push commits while the storm rages, and get them when it is over. `folder` is for work trees."""
-    account = own.new_account()
+    account = test_pod.new_account()
     names = [[token() for _ in range(count)] for count in (puts, pushes)]
-    writers = [Writer(own.server, account, names[0][number::WRITERS]) for number in range(WRITERS)]
+    writers = [Writer(test_pod.server, account, names[0][number::WRITERS]) for number in range(WRITERS)]
     pushers = [
-        Pusher(Git(own.server, account), repository, folder / repository, names[1][number::PUSHERS])
+        Pusher(Git(test_pod.server, account), repository, folder / repository, names[1][number::PUSHERS])
         for number, repository in enumerate(token() for _ in range(PUSHERS))
     ]
     for pusher in pushers:
-        own.invoke("repos.add", pusher.repository)
+        test_pod.invoke("repos.add", pusher.repository)
     begin = time.monotonic()
     with storm.raging():
         together([*(writer.write for writer in writers), *(pusher.push for pusher in pushers)])
     seconds = time.monotonic() - begin
 
     def back() -> None:
-        with own.server.http(account) as client, suppress(httpx.HTTPError):
+        with test_pod.server.http(account) as client, suppress(httpx.HTTPError):
             client.get("/git/").raise_for_status()
             return
         raise NotYet("GitWeb does not answer")
@@ -158,9 +158,9 @@ def send(own: OwnPod, puts: int, pushes: int, storm: Storm, folder: Path) -> Ite
         yield Outcome("files", name, figures, fault)
 
 
-def run(own: OwnPod, scale: Scale) -> Iterator[Outcome]:
+def run(test_pod: PodUnderTest, scale: Scale) -> Iterator[Outcome]:
     """Store PUTS files and push PUSHES commits while Apache's processes and its container are killed."""
-    storm = Storm(Container.of(own, "apache"), scale.random("files"))
+    storm = Storm(Container.of(test_pod, "apache"), scale.random("files"))
     with tempfile.TemporaryDirectory() as folder:
-        yield from send(own, scale.count(PUTS), scale.count(PUSHES), storm, Path(folder))
+        yield from send(test_pod, scale.count(PUTS), scale.count(PUSHES), storm, Path(folder))
     yield storm.outcome("files")

@@ -11,12 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import dns.message
 
-from tests.acceptance.own_pod import OwnPod
-from tests.acceptance.server import Account, Server
 from tests.faults.load import AFTER, Peak
 from tests.faults.mutate import malformed
 from tests.faults.others import exchanges
-from tests.faults.outcome import Outcome, Scale
+from tests.testbed.outcome import Outcome, Scale
+from tests.testbed.pod import PodUnderTest
+from tests.testbed.server import Account, Server
 
 SECTION = "fuzz"
 INPUTS = 1000
@@ -73,9 +73,9 @@ def _hello(domain: str) -> bytes:
     return going.read()
 
 
-def _http(own: OwnPod, account: Account) -> list[bytes]:
+def _http(test_pod: PodUnderTest, account: Account) -> list[bytes]:
     """Return requests: the site's, WebDAV's with and without a login, git's."""
-    host = own.server.domain.encode()
+    host = test_pod.server.domain.encode()
     login = b"Authorization: Basic " + base64.b64encode(f"{account.address}:{account.password}".encode())
 
     def request(line: bytes, *headers: bytes, body: bytes = b"") -> bytes:
@@ -119,11 +119,11 @@ def _send(server: Server, context: ssl.SSLContext | None, port: int, text: bytes
                 pass
 
 
-def _lasting(own: OwnPod) -> dict[str, set[int]]:
+def _lasting(test_pod: PodUnderTest) -> dict[str, set[int]]:
     """Return the processes that must not change, by service."""
     found = {}
     for service, names in LASTING.items():
-        processes = {int(path.name): path for path in own.processes(service)}
+        processes = {int(path.name): path for path in test_pod.processes(service)}
         said = {number: (path / "stat").read_text() for number, path in processes.items() if path.exists()}
         named = {number for number, stat in said.items() if stat[stat.index("(") + 1 : stat.rindex(")")] in names}
         # Apache's workers come and go; their parent does not.
@@ -132,9 +132,9 @@ def _lasting(own: OwnPod) -> dict[str, set[int]]:
     return found
 
 
-def _specimens(own: OwnPod) -> dict[tuple[int, bool, bool], Sequence[bytes]]:
+def _specimens(test_pod: PodUnderTest) -> dict[tuple[int, bool, bool], Sequence[bytes]]:
     """Return valid inputs by port, whether within TLS, and whether by UDP."""
-    hello, http, questions = [_hello(own.server.domain)], _http(own, own.postmaster), _questions()
+    hello, http, questions = [_hello(test_pod.server.domain)], _http(test_pod, test_pod.postmaster), _questions()
     framed = [len(question).to_bytes(2, "big") + question for question in questions]
     return {
         (25, False, False): SMTP, (587, False, False): SMTP, (143, False, False): IMAP, (80, False, False): http,
@@ -143,26 +143,26 @@ def _specimens(own: OwnPod) -> dict[tuple[int, bool, bool], Sequence[bytes]]:
     }  # fmt: skip
 
 
-def run(own: OwnPod, scale: Scale) -> Iterator[Outcome]:
+def run(test_pod: PodUnderTest, scale: Scale) -> Iterator[Outcome]:
     """Send malformed inputs to one port after another."""
-    chance, specimens, server = scale.random(SECTION), _specimens(own), own.server
+    chance, specimens, server = scale.random(SECTION), _specimens(test_pod), test_pod.server
     context = server.context()
-    names = {(port.number, port.protocol == "UDP"): port.name for port in own.manifests.ports.values()}
+    names = {(port.number, port.protocol == "UDP"): port.name for port in test_pod.manifests.ports.values()}
     for (number, udp), name in sorted(names.items()):
         kinds = [(tls, texts) for (port, tls, by_udp), texts in specimens.items() if (port, by_udp) == (number, udp)]
-        count, since, lasting = scale.count(INPUTS), time.time(), _lasting(own)
+        count, since, lasting = scale.count(INPUTS), time.time(), _lasting(test_pod)
         inputs = [(tls, malformed(texts, chance)) for tls, texts in (chance.choice(kinds) for _ in range(count))]
-        with Peak(own) as peak, ThreadPoolExecutor(CLIENTS) as pool:
+        with Peak(test_pod) as peak, ThreadPoolExecutor(CLIENTS) as pool:
             sent = [pool.submit(_send, server, context if tls else None, number, text, udp=udp) for tls, text in inputs]
             for one in sent:
                 one.result()
         begin, fault = time.monotonic(), ""
         try:
-            exchanges(server, own.postmaster)[name]()
+            exchanges(server, test_pod.postmaster)[name]()
         except Exception as error:  # noqa: BLE001  # each client has errors of its own
             fault = f"the next proper client: {type(error).__name__}: {error}"
         seconds, left = time.monotonic() - begin, peak.left()
-        now, died = _lasting(own), [line for line in own.logs(since - 1).splitlines() if DEATH.search(line)]
+        now, died = _lasting(test_pod), [line for line in test_pod.logs(since - 1).splitlines() if DEATH.search(line)]
         if now != lasting:
             fault = f"processes were {lasting} and are {now}"
         elif died:

@@ -13,11 +13,11 @@ import dns.rcode
 from podserve import status
 from podserve.commands import podman
 from podserve.waiting import NotYet, wait_until
-from tests.acceptance import git
-from tests.acceptance.mail import arrived, queued, wait_until_left
-from tests.acceptance.own_pod import OwnPod
-from tests.acceptance.server import PATIENCE, letter, token
-from tests.faults.outcome import Outcome, Scale
+from tests.testbed import git
+from tests.testbed.mail import arrived, queued, wait_until_left
+from tests.testbed.outcome import Outcome, Scale
+from tests.testbed.pod import PodUnderTest
+from tests.testbed.server import PATIENCE, letter, token
 
 SECTION = "line"
 CACHED, FAILED = 0.1, 3.0
@@ -29,20 +29,20 @@ RETRY = 150.0
 NAMES = 50
 
 
-def _ask(own: OwnPod, name: str) -> tuple[str, float]:
+def _ask(test_pod: PodUnderTest, name: str) -> tuple[str, float]:
     begin = time.monotonic()
-    answer = dns.query.udp(dns.message.make_query(name, "A"), own.server.host, timeout=PATIENCE)
+    answer = dns.query.udp(dns.message.make_query(name, "A"), test_pod.server.host, timeout=PATIENCE)
     return dns.rcode.to_text(answer.rcode()), time.monotonic() - begin
 
 
 @contextmanager
-def elsewhere(own: OwnPod) -> Iterator[str]:
+def elsewhere(test_pod: PodUnderTest) -> Iterator[str]:
     """Yield the address of another mail server on the pod's network, which takes everything (Postfix's smtp-sink)."""
-    name = f"{own.name}-elsewhere"
-    podman("run", "--detach", "--name", name, "--network", own.name, "--entrypoint", "smtp-sink",
+    name = f"{test_pod.name}-elsewhere"
+    podman("run", "--detach", "--name", name, "--network", test_pod.name, "--entrypoint", "smtp-sink",
            "localhost/podserve-mail:latest", "-c", "-u", "postfix", "0.0.0.0:25", "100")  # fmt: skip
     try:
-        yield own.address_of(name)
+        yield test_pod.address_of(name)
     finally:
         podman("rm", "--force", "--time", "0", name, check=False)
 
@@ -58,22 +58,22 @@ def _timed(act: Callable[[], object], most: float, what: str) -> tuple[float, st
     return seconds, f"{what} took {seconds:.1f} s: expected {most:.1f}" if seconds > most else ""
 
 
-def _local(own: OwnPod, repository: git.Repository) -> Iterator[Outcome]:
+def _local(test_pod: PodUnderTest, repository: git.Repository) -> Iterator[Outcome]:
     """Use what needs no line."""
 
     def mail() -> None:
-        with own.server.submission(own.postmaster) as client:
-            client.send_message(letter(own.postmaster.address, own.postmaster.address, word := token()))
-        arrived(own.server, own.postmaster, word)
+        with test_pod.server.submission(test_pod.postmaster) as client:
+            client.send_message(letter(test_pod.postmaster.address, test_pod.postmaster.address, word := token()))
+        arrived(test_pod.server, test_pod.postmaster, word)
 
     def web() -> None:
-        with own.server.http(own.postmaster) as client:
+        with test_pod.server.http(test_pod.postmaster) as client:
             client.put(f"/webdav/{token()}.txt", content="x").raise_for_status()
             client.get("/").raise_for_status()
 
     def clone() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            there = git.Git(own.server, own.postmaster)
+            there = git.Git(test_pod.server, test_pod.postmaster)
             there.run("clone", "--quiet", there.url(repository.name), f"{folder}/clone")
 
     for act, most in ((mail, 5.0), (web, 2.0), (clone, 5.0)):
@@ -81,47 +81,47 @@ def _local(own: OwnPod, repository: git.Repository) -> Iterator[Outcome]:
         yield Outcome(SECTION, f"local {act.__name__}", {"s": seconds}, fault)
 
 
-def _names(own: OwnPod, scale: Scale) -> Iterator[Outcome]:
+def _names(test_pod: PodUnderTest, scale: Scale) -> Iterator[Outcome]:
     count = scale.count(NAMES)
-    known = [_ask(own, "google.com") for _ in range(count)]
+    known = [_ask(test_pod, "google.com") for _ in range(count)]
     worst = max(seconds for _, seconds in known)
     fault = "" if worst < CACHED and {said for said, _ in known} == {"NOERROR"} else f"expected answers in {CACHED} s"
     yield Outcome(SECTION, "a cached name", {"asked": count, "worst s": worst}, fault)
-    new = [_ask(own, f"{token()}.google.com") for _ in range(scale.count(5))]
+    new = [_ask(test_pod, f"{token()}.google.com") for _ in range(scale.count(5))]
     worst = max(seconds for _, seconds in new)
     fault = "" if worst < FAILED and {said for said, _ in new} == {"SERVFAIL"} else f"expected SERVFAIL in {FAILED} s"
     yield Outcome(SECTION, "a new name", {"asked": len(new), "worst s": worst}, fault)
 
 
-def run(own: OwnPod, scale: Scale) -> Iterator[Outcome]:
+def run(test_pod: PodUnderTest, scale: Scale) -> Iterator[Outcome]:
     """Take the line away, use everything, and give it back."""
-    containers = own.manifests.containers.values()
+    containers = test_pod.manifests.containers.values()
     before = {one.name: one.restarts for one in status.containers(containers)}
-    with elsewhere(own) as address, ExitStack() as line, tempfile.TemporaryDirectory() as folder:
+    with elsewhere(test_pod) as address, ExitStack() as line, tempfile.TemporaryDirectory() as folder:
         domain = f"{token()}.acme.example.com"
-        own.name_addresses({domain: address})
-        repository = git.make(own, Path(folder) / "work")
-        _ask(own, "google.com")
-        for upstream in own.upstreams:
+        test_pod.name_addresses({domain: address})
+        repository = git.make(test_pod, Path(folder) / "work")
+        _ask(test_pod, "google.com")
+        for upstream in test_pod.upstreams:
             line.enter_context(upstream.stopped())
-        yield from _names(own, scale)
-        yield from _local(own, repository)
-        with own.server.submission(own.postmaster) as client:
-            client.send_message(letter(own.postmaster.address, f"somebody@{domain}", token()))
+        yield from _names(test_pod, scale)
+        yield from _local(test_pod, repository)
+        with test_pod.server.submission(test_pod.postmaster) as client:
+            client.send_message(letter(test_pod.postmaster.address, f"somebody@{domain}", token()))
 
         def deferred() -> None:
-            waits = [line for line in own.exec("mail", "postqueue", "-j").stdout.splitlines() if domain in line]
+            waits = [line for line in test_pod.exec("mail", "postqueue", "-j").stdout.splitlines() if domain in line]
             if not waits or '"queue_name": "deferred"' not in waits[0]:
                 raise NotYet(f"not deferred: {waits}")
 
         wait_until(deferred, 60, "mail for outside to be deferred")
         probed = [one for _ in range(PROBES) for one in status.containers(containers)]
-        waiting = len(queued(own, domain))
+        waiting = len(queued(test_pod, domain))
         line.close()
         begin, since = time.monotonic(), time.time()
         try:
-            wait_until_left(own, domain, RETRY, "mail for outside to leave by itself")
-            own.wait_for_log("mail", f"to=<somebody@{domain}>", since, timeout=5)
+            wait_until_left(test_pod, domain, RETRY, "mail for outside to leave by itself")
+            test_pod.wait_for_log("mail", f"to=<somebody@{domain}>", since, timeout=5)
             fault = "" if waiting == 1 else f"{waiting} messages waited: expected 1"
         except Exception as error:  # noqa: BLE001  # the row says it
             fault = str(error)

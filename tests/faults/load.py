@@ -11,12 +11,12 @@ from typing import Self
 
 import httpx
 
-from bench.memory import pss
 from podserve.waiting import NotYet, wait_until
-from tests.acceptance.own_pod import OwnPod
-from tests.acceptance.server import PATIENCE
 from tests.faults.others import exchanges
-from tests.faults.outcome import Outcome, Scale
+from tests.testbed.memory import pss
+from tests.testbed.outcome import Outcome, Scale
+from tests.testbed.pod import PodUnderTest
+from tests.testbed.server import PATIENCE
 
 SECTION = "load"
 CLIENTS = 200
@@ -39,21 +39,21 @@ def _refused(error: Exception) -> bool:
     return isinstance(error, ConnectionRefusedError) or (isinstance(error, imaplib.IMAP4.error) and "BYE" in str(error))
 
 
-def _memory(own: OwnPod) -> float:
-    return sum(pss(own, service) for service in own.manifests.containers)
+def _memory(test_pod: PodUnderTest) -> float:
+    return sum(pss(test_pod, service) for service in test_pod.manifests.containers)
 
 
 class Peak:
     """The most memory that the containers take while this is entered."""
 
-    def __init__(self, own: OwnPod) -> None:
+    def __init__(self, test_pod: PodUnderTest) -> None:
         """Begin with what they take now."""
-        self.own, self.before, self._over = own, _memory(own), threading.Event()
+        self.test_pod, self.before, self._over = test_pod, _memory(test_pod), threading.Event()
         self.most = self.before
 
     def _watch(self) -> None:
         while not self._over.wait(0.3):
-            self.most = max(self.most, _memory(self.own))
+            self.most = max(self.most, _memory(self.test_pod))
 
     def __enter__(self) -> Self:
         """Begin to watch."""
@@ -70,7 +70,7 @@ class Peak:
         """Return how many MB more than before are taken, once that is what may be, or CALM seconds have passed."""
 
         def check() -> float:
-            more = _memory(self.own) - self.before
+            more = _memory(self.test_pod) - self.before
             if more > AFTER:
                 raise NotYet(f"{more:.0f} MB more than before")
             return more
@@ -78,7 +78,7 @@ class Peak:
         try:
             return wait_until(check, CALM, "memory to come back")
         except Exception:  # noqa: BLE001  # the figure says it
-            return _memory(self.own) - self.before
+            return _memory(self.test_pod) - self.before
 
 
 def _at_once(exchange: Callable[[], None], many: int) -> tuple[Counter[str], str, float]:
@@ -102,12 +102,12 @@ def _at_once(exchange: Callable[[], None], many: int) -> tuple[Counter[str], str
     return Counter(what for what, _ in ended), next(iter(errors), ""), max(seconds for _, seconds in ended)
 
 
-def run(own: OwnPod, scale: Scale) -> Iterator[Outcome]:
+def run(test_pod: PodUnderTest, scale: Scale) -> Iterator[Outcome]:
     """Load one port after another."""
     many = scale.count(CLIENTS)
     for port in PORTS:
-        exchange = exchanges(own.server, own.postmaster)[port]
-        with Peak(own) as peak:
+        exchange = exchanges(test_pod.server, test_pod.postmaster)[port]
+        with Peak(test_pod) as peak:
             became, error, slowest = _at_once(exchange, many)
         left, fault = peak.left(), ""
         if became["failed"]:

@@ -5,10 +5,11 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 
-from tests.acceptance.own_pod import OwnPod, Vantage, stranger_to
 from tests.faults import rude
 from tests.faults.others import Others
-from tests.faults.outcome import Outcome, Scale
+from tests.testbed.outcome import Outcome, Scale
+from tests.testbed.pod import PodUnderTest
+from tests.testbed.vantage import Vantage, stranger_to
 
 SECTION = "manners"
 HOLD = {"silent": 55.0, "drip": 30.0, "flood": 20.0}
@@ -54,8 +55,8 @@ print(json.dumps({"sent": int(sent), "looked at": looked_at, "s": time.monotonic
 """How a client guesses, by what; it prints how many guesses were looked at."""
 
 
-def _be_rude(place: Vantage, own: OwnPod, kind: str, many: int) -> dict[str, list[tuple[str, float]]]:
-    what = json.dumps([kind, own.address, sorted(rude.SAID), many, HOLD[kind]])
+def _be_rude(place: Vantage, test_pod: PodUnderTest, kind: str, many: int) -> dict[str, list[tuple[str, float]]]:
+    what = json.dumps([kind, test_pod.address, sorted(rude.SAID), many, HOLD[kind]])
     said: dict[str, list[tuple[str, float]]] = json.loads(
         place.python(inspect.getsource(rude), what, timeout=3 * HOLD["silent"])
     )
@@ -83,25 +84,25 @@ def _judge(port: int, name: str, ends: list[tuple[str, float]], others: Others, 
     return Outcome(SECTION, f"{kind}: {port}", figures, _kept_waiting(others, name) or fault)
 
 
-def _guess(own: OwnPod, place: Vantage, kind: str, sent: int) -> Outcome:
+def _guess(test_pod: PodUnderTest, place: Vantage, kind: str, sent: int) -> Outcome:
     """Guess one password after another, for a while."""
-    with Others(own) as others:
-        account = own.postmaster.address
-        said = json.loads(place.python(GUESS[kind], own.address, own.server.domain, account, str(sent)))
+    with Others(test_pod) as others:
+        account = test_pod.postmaster.address
+        said = json.loads(place.python(GUESS[kind], test_pod.address, test_pod.server.domain, account, str(sent)))
     name, most = {"web": ("https", 20 + 1), "mail": ("imaps", 5)}[kind]
     fault = f"{said['looked at']} guesses were looked at: expected {most}" if said["looked at"] > most else ""
     figures = {**said, "others' worst s": others.worst[name]}
     return Outcome(SECTION, f"guesses: {kind}", figures, _kept_waiting(others, name) or fault)
 
 
-def run(own: OwnPod, scale: Scale) -> Iterator[Outcome]:
+def run(test_pod: PodUnderTest, scale: Scale) -> Iterator[Outcome]:
     """Be rude on all ports at once, kind by kind, while others are served."""
-    names = {port.number: port.name for port in own.manifests.ports.values() if port.protocol == "TCP"}
-    with stranger_to(own) as place:
+    names = {port.number: port.name for port in test_pod.manifests.ports.values() if port.protocol == "TCP"}
+    with stranger_to(test_pod.name) as place:
         for kind, full in KINDS.items():
-            with Others(own) as others:
-                ended = _be_rude(place, own, kind, scale.count(full))
+            with Others(test_pod) as others:
+                ended = _be_rude(place, test_pod, kind, scale.count(full))
             for port, ends in ended.items():
                 yield _judge(int(port), names[int(port)], ends, others, kind)
-        yield _guess(own, place, "web", scale.count(60))
-        yield _guess(own, place, "mail", scale.count(60))
+        yield _guess(test_pod, place, "web", scale.count(60))
+        yield _guess(test_pod, place, "mail", scale.count(60))

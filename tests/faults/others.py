@@ -11,8 +11,8 @@ import dns.message
 import dns.query
 
 from podserve import endpoints
-from tests.acceptance.own_pod import OwnPod
-from tests.acceptance.server import PATIENCE, Account, Server
+from tests.testbed.pod import PodUnderTest
+from tests.testbed.server import PATIENCE, Account, Server
 
 BETWEEN = 0.2
 """Seconds between two exchanges."""
@@ -65,9 +65,9 @@ def exchanges(server: Server, account: Account) -> dict[str, Callable[[], None]]
 class Others:
     """One client of each port, over and over while this is entered."""
 
-    def __init__(self, own: OwnPod) -> None:
+    def __init__(self, test_pod: PodUnderTest) -> None:
         """Begin with nothing seen."""
-        self.exchanges = exchanges(own.server, own.postmaster)
+        self.exchanges = exchanges(test_pod.server, test_pod.postmaster)
         self.worst = dict.fromkeys(self.exchanges, 0.0)
         """Seconds that the slowest exchange took, by port."""
         self.error: dict[str, str] = {}

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from podserve.waiting import NotYet, wait_until
-from tests.acceptance.household import FOLDERS, Size, arriving, mailbox, settle
-from tests.acceptance.mail import wait_until_left
-from tests.acceptance.own_pod import OwnPod
 from tests.faults.line import RETRY, elsewhere
-from tests.faults.outcome import Outcome, Scale
+from tests.testbed.household import FOLDERS, Size, arriving, mailbox, settle
+from tests.testbed.mail import wait_until_left
+from tests.testbed.outcome import Outcome, Scale
+from tests.testbed.pod import PodUnderTest
 
 SECTION = "roundtrip"
 ACCOUNTS, MESSAGES, FILES, REPOSITORIES = 10, 500, 200, 5
@@ -25,7 +25,7 @@ def _at_least(subjects: list[str], count: int) -> int:
     return len(subjects)
 
 
-def _damaged(own: OwnPod, scale: Scale, file: Path) -> Iterator[Outcome]:
+def _damaged(test_pod: PodUnderTest, scale: Scale, file: Path) -> Iterator[Outcome]:
     """Have archives refused that are not whole."""
     chance, whole, bad = scale.random(SECTION), file.read_bytes(), file.with_name("damaged")
     for what, count in (("cut off", CUT), ("with a byte changed", CHANGED)):
@@ -34,29 +34,29 @@ def _damaged(own: OwnPod, scale: Scale, file: Path) -> Iterator[Outcome]:
         for place in places:
             other = bytes([whole[place] ^ chance.randrange(1, 256)])
             bad.write_bytes(whole[:place] + (b"" if what == "cut off" else other + whole[place + 1 :]))
-            said = own.invoke("restore", str(bad), "--yes", check=False)
+            said = test_pod.invoke("restore", str(bad), "--yes", check=False)
             refused += not said.ok and "Nothing was changed" in said.stderr and "Traceback" not in said.stderr
         fault = "" if refused == len(places) else f"{len(places) - refused} were not refused"
         yield Outcome(SECTION, f"archives {what}", {"tried": len(places), "refused": refused}, fault)
 
 
-def run(own: OwnPod, scale: Scale) -> Iterator[Outcome]:
+def run(test_pod: PodUnderTest, scale: Scale) -> Iterator[Outcome]:
     """Fill the pod, back it up, damage the archive, take all away, restore it, and compare over the protocols."""
     accounts = scale.count(ACCOUNTS)
     each = max(1, scale.count(MESSAGES) // accounts // len(FOLDERS))
     with tempfile.TemporaryDirectory() as name:
         folder, file = Path(name), Path(name) / "backup"
-        household = settle(own, folder, Size(accounts, each, scale.count(FILES), scale.count(REPOSITORIES)))
-        before, receiver = household.seen(own), own.new_account()
-        with arriving(own.server, receiver) as subjects:
+        household = settle(test_pod, folder, Size(accounts, each, scale.count(FILES), scale.count(REPOSITORIES)))
+        before, receiver = household.seen(test_pod), test_pod.new_account()
+        with arriving(test_pod.server, receiver) as subjects:
             in_time = wait_until(lambda: _at_least(subjects, IN_TIME), 30, f"{IN_TIME} messages to be taken")
-            own.invoke("backup", "--to", str(file))
-        yield from _damaged(own, scale, file)
-        same = household.seen(own) == before
+            test_pod.invoke("backup", "--to", str(file))
+        yield from _damaged(test_pod, scale, file)
+        same = household.seen(test_pod) == before
         yield Outcome(SECTION, "untouched by them", {}, "" if same else "something was changed")
-        own.invoke("down", "--volumes", "--yes")
-        own.invoke("restore", str(file))
-        after = household.seen(own)
+        test_pod.invoke("down", "--volumes", "--yes")
+        test_pod.invoke("restore", str(file))
+        after = household.seen(test_pod)
         differ = [what for what in before if after.get(what) != before[what]]
         figures: dict[str, str | float] = {
             "accounts": accounts,
@@ -66,20 +66,20 @@ def run(own: OwnPod, scale: Scale) -> Iterator[Outcome]:
             "archive MB": file.stat().st_size / 1e6,
         }
         yield Outcome(SECTION, "restored", figures, f"differ: {', '.join(differ)}" if differ else "")
-        kept = b"".join(message for _, _, message in mailbox(own.server, receiver)["INBOX"][1].values())
+        kept = b"".join(message for _, _, message in mailbox(test_pod.server, receiver)["INBOX"][1].values())
         lost = [subject for subject in subjects[:in_time] if subject.encode() not in kept]
         figures = {"sent meanwhile": len(subjects), "before it": in_time, "of these lost": len(lost)}
         yield Outcome(SECTION, "mail that arrived", figures, f"{len(lost)} lost" if lost else "")
-        yield _delivered(own, household.elsewhere)
+        yield _delivered(test_pod, household.elsewhere)
 
 
-def _delivered(own: OwnPod, address: str) -> Outcome:
+def _delivered(test_pod: PodUnderTest, address: str) -> Outcome:
     """Give the domain that queued mail waits for a server; return whether the mail leaves."""
-    with elsewhere(own) as server:
-        own.name_addresses({address.partition("@")[2]: server})
-        own.exec("mail", "postqueue", "-f")
+    with elsewhere(test_pod) as server:
+        test_pod.name_addresses({address.partition("@")[2]: server})
+        test_pod.exec("mail", "postqueue", "-f")
         try:
-            wait_until_left(own, address, RETRY, "queued mail to be delivered")
+            wait_until_left(test_pod, address, RETRY, "queued mail to be delivered")
         except Exception as error:  # noqa: BLE001  # the row says it
             return Outcome(SECTION, "queued mail", {}, str(error))
     return Outcome(SECTION, "queued mail", {"delivered": 1})

@@ -161,7 +161,7 @@ def surroundings() -> Iterator[tuple[str, str]]:
         podman("network", "create", "--disable-dns", "--ipv6", *(f"--subnet={subnet}" for subnet in SUBNETS), NETWORK)
     try:
         podman("run", "--detach", "--name", names[0], "--network", NETWORK, "--volume",
-               f"{ROOT / 'tests/acceptance/upstream'}:/upstream:ro", "--entrypoint", "named",
+               f"{ROOT / 'tests/testbed/upstream'}:/upstream:ro", "--entrypoint", "named",
                "localhost/podserve-dns:latest", "-g", "-c", "/upstream/named.conf")  # fmt: skip
         podman("run", "--detach", "--name", names[1], "--network", NETWORK, "localhost/podserve-base:latest", "sleep",
                "infinity")  # fmt: skip

@@ -11,7 +11,7 @@ import dns.message
 import dns.query
 import dns.rcode
 
-from tests.acceptance.server import PATIENCE
+from tests.testbed.server import PATIENCE
 
 
 def main(host: str, domain: str) -> None:

@@ -80,12 +80,12 @@ class FakePodman:
         file = self.folder / "calls"
         return file.read_text().splitlines() if file.exists() else []
 
-    def environment(self, **own: str) -> dict[str, str]:
+    def environment(self, **test_pod: str) -> dict[str, str]:
         """Return an environment in which this is Podman, and needs no settings of ours; `own` adds to it."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("INVOKE_")}
         (self.folder / "info").write_text(json.dumps(self.told))
         path = f"{self.folder}{os.pathsep}{os.environ['PATH']}"
-        return {**inherited, "PATH": path, "FAKE": str(self.folder), "CONTAINERS_CONF": os.devnull, **own}
+        return {**inherited, "PATH": path, "FAKE": str(self.folder), "CONTAINERS_CONF": os.devnull, **test_pod}
 
     def run(self, *argv: str) -> Result:
         """Run a command to which this is Podman."""
@@ -111,11 +111,11 @@ class FakePodman:
                 process.kill()
         return Result(words, process.returncode, shown.decode().replace("\r\n", "\n"), "")
 
-    def invoke_here(self, *argv: str, stdin: str = "", **own: str) -> Result:
+    def invoke_here(self, *argv: str, stdin: str = "", **test_pod: str) -> Result:
         """Run an Invoke task in this process, which is quicker; `own` adds to the environment."""
         words, code = ("invoke", "--search-root", str(ROOT), *argv), 0
         out, err = io.StringIO(), io.StringIO()
-        environment = self.environment(**{**DEFAULTS, **own})
+        environment = self.environment(**{**DEFAULTS, **test_pod})
         commands.environment.cache_clear()
         handlers = {number: signal.getsignal(number) for number in INTERRUPTIONS}
         try:

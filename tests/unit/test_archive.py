@@ -16,7 +16,7 @@ from podserve.backup.archive import FORMAT, Header
 from podserve.commands import run
 from podserve.errors import Problem
 from podserve.folder import LONGEST, Descent, Folder, closing, new_file, open_file
-from tests.crafted import Member, crafted, folder, foreign, hard, header, link, manifest, plain
+from tests.testbed.crafted import Member, crafted, folder, foreign, hard, header, link, manifest, plain
 
 HEADER = Header(FORMAT, "2026-11-23T12:00:00+00:00", {"domain": "example.org"})
 PLACES = 10

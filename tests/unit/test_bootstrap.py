@@ -69,9 +69,9 @@ def test_a_checkout_that_was_moved_has_an_environment_of_its_own(checkout: Path)
     assert makes_an_environment(checkout.rename(checkout.with_name("moved")))
 
 
-def as_root(checkout: Path, **own: str) -> Result:
+def as_root(checkout: Path, **test_pod: str) -> Result:
     """Run it, and return what it said."""
-    env = {**os.environ, "PATH": f"{checkout.parent}{os.pathsep}{os.environ['PATH']}", "VERSION": "3.11.2", **own}
+    env = {**os.environ, "PATH": f"{checkout.parent}{os.pathsep}{os.environ['PATH']}", "VERSION": "3.11.2", **test_pod}
     return run([str(checkout / "bootstrap"), "echo", "run"], check=False, timeout=30, env=env)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.faults.victims import program
+from tests.testbed.victims import program
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,200 @@
+"""Certificates from an ACME directory: issued, renewed when due; when that fails, what was served is served on."""
+
+import contextlib
+import datetime as dt
+import stat
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from podserve import endpoints
+from podserve.certificates import store
+from podserve.certificates.clients import client_context, looking_context
+from podserve.certificates.pairs import Certificate
+from podserve.commands import Result, podman
+from podserve.errors import Problem
+from podserve.folder import Folder
+from podserve.waiting import NotYet, wait_until
+from tests.testbed.pebble import NAME, Directory, directory
+from tests.testbed.pod import PodUnderTest, play_test_pod
+
+
+@pytest.fixture(scope="module")
+def made(test_pod: PodUnderTest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Directory]:
+    """The directory; afterwards the certificate is the authority's again."""
+    with directory(test_pod, tmp_path_factory.mktemp("pebble")) as there:
+        yield there
+    test_pod.invoke("certs.issue")
+
+
+@pytest.fixture
+def pebble(made: Directory) -> Directory:
+    """It, without a hardship."""
+    made.start()
+    return made
+
+
+def invoke(test_pod: PodUnderTest, pebble: Directory, *argv: str, check: bool = True, **more: str) -> Result:
+    """Run a task on the pod whose certificate the directory is to issue; `more` adds to the INVOKE_ variables."""
+    return test_pod.invoke(*argv, stdin="", check=check, **{**pebble.settings, **more})
+
+
+def current(test_pod: PodUnderTest) -> Certificate:
+    """Return the certificate of the volume."""
+    there = store.current(Folder.at(test_pod.folder("certificates")))
+    assert there
+    return there
+
+
+def served(test_pod: PodUnderTest) -> set[str]:
+    """Return the fingerprints of what the six ports serve."""
+    context = looking_context(test_pod.manifests.settings.domain)
+    answers = endpoints.attempt_all(test_pod.manifests, context, endpoints.TLS)
+    assert all(answer.ok for answer in answers), answers
+    return {answer.fingerprint for answer in answers}
+
+
+def refused(test_pod: PodUnderTest, pebble: Directory, *told: str, **more: str) -> Result:
+    """Have a certificate issued, which is refused with these words; the one before it is served on all six ports."""
+    before = current(test_pod)
+    ended = invoke(test_pod, pebble, "certs.issue", check=False, **more)
+    assert ended.code == 1, ended
+    assert "Traceback" not in ended.stderr
+    for words in told:
+        assert words in ended.stderr
+    assert current(test_pod) == before
+    assert served(test_pod) == {before.fingerprint}
+    return ended
+
+
+def www(test_pod: PodUnderTest) -> dict[str, str]:
+    """Return the setting of one more name: one that the directory has not looked at yet."""
+    return {"INVOKE_CERTIFICATE_NAMES": f"www.{test_pod.manifests.settings.domain}"}
+
+
+def test_a_certificate_is_issued_from_nothing_and_served_everywhere(test_pod: PodUnderTest, pebble: Directory) -> None:
+    issued = invoke(test_pod, pebble, "certs.issue")
+    assert "a new certificate is served: acme https://" in issued.stdout
+    assert "Warning" not in issued.stdout + issued.stderr
+    there, chosen = current(test_pod), test_pod.manifests.settings
+    assert set(there.names) == {chosen.domain, chosen.mail_host}
+    assert "Pebble Intermediate CA" in there.issuer
+    assert served(test_pod) == {there.fingerprint}
+    roots = pebble.folder / "roots.pem"
+    for name in there.names:
+        answers = endpoints.attempt_all(test_pod.manifests, client_context(name, roots), endpoints.TLS)
+        assert all(answer.ok for answer in answers), answers
+        # What joined the pod for it has left no trace.
+        assert test_pod.exec("mail", "getent", "hosts", name).stdout.startswith("127.0.0.1")
+    of_pod = podman("ps", "--all", "--filter", f"pod={test_pod.name}", "--format", "{{.Names}}").stdout.split()
+    assert {name for name in of_pod if not name.endswith("-infra")} == set(test_pod.manifests.containers.values())
+    assert test_pod.invoke("certs.ca").stdout in roots.read_text()
+
+
+def test_the_first_up_on_empty_volumes_ends_with_a_certificate_of_the_directory(tmp_path: Path) -> None:
+    with play_test_pod("-new") as new, directory(new, tmp_path) as pebble, ThreadPoolExecutor(1) as pool:
+        pebble.start()
+        new.invoke("down", "--volumes", "--yes")
+        coming = pool.submit(invoke, new, pebble, "up")
+
+        def played() -> None:
+            with contextlib.suppress(Problem, LookupError):
+                if new.address:
+                    return
+            raise NotYet("it has no address")
+
+        wait_until(played, 60, "the pod to be played")
+        pebble.lead_names_to(new.address)
+        assert "Warning" not in coming.result().stdout
+        assert "Pebble Intermediate CA" in current(new).issuer
+        assert served(new) == {current(new).fingerprint}
+
+
+def test_what_is_not_due_is_not_renewed_and_what_is_forced_is(test_pod: PodUnderTest, pebble: Directory) -> None:
+    invoke(test_pod, pebble, "certs.issue")
+    before = current(test_pod)
+    for task in ("certs.renew", "up"):
+        assert "changed" in invoke(test_pod, pebble, task).stdout
+        assert current(test_pod) == before
+    assert "a new certificate" in invoke(test_pod, pebble, "certs.renew", "--force").stdout
+    assert current(test_pod).serial != before.serial
+
+
+def test_no_key_is_in_a_log_or_left_where_it_was_made(test_pod: PodUnderTest, pebble: Directory) -> None:
+    issued = invoke(test_pod, pebble, "certs.issue")
+    secret = (test_pod.folder("certificates") / "current" / "tls.key").read_text().splitlines()[1]
+    assert secret not in issued.stdout + issued.stderr + test_pod.logs()
+    left = [file for file in test_pod.folder("authority").rglob("*") if file.is_file()]
+    assert not [file for file in left if secret in file.read_text()]
+    keys = [file for file in left if file.suffix in {".key", ".pem"}]
+    assert len(keys) == 2, "the account's and the authority's"
+    assert {stat.S_IMODE(file.stat().st_mode) for file in keys} == {0o600}
+
+
+def test_port_80_out_of_reach_is_told(test_pod: PodUnderTest, pebble: Directory) -> None:
+    pebble.lead_names_to(test_pod.upstreams[0].address)
+    refused(test_pod, pebble, "issued no certificate", "It must reach port 80 of each name", **www(test_pod))
+
+
+def test_an_order_that_is_refused_is_told(test_pod: PodUnderTest, pebble: Directory) -> None:
+    # The network's gateway is this host, on which another web server answers for the pod's names.
+    gateway = f"{test_pod.address.rpartition('.')[0]}.1"
+    pebble.lead_names_to(gateway)
+    with ThreadingHTTPServer((gateway, 80), BaseHTTPRequestHandler) as other, ThreadPoolExecutor(1) as pool:
+        pool.submit(other.serve_forever)
+        try:
+            refused(test_pod, pebble, "issued no certificate", "port 80 of a name is not this pod", **www(test_pod))
+        finally:
+            other.shutdown()
+
+
+def test_a_directory_that_is_not_trusted_is_told(test_pod: PodUnderTest, pebble: Directory) -> None:
+    (pebble.folder / "roots.pem").write_text((test_pod.folder("certificates") / "current" / "tls.crt").read_text())
+    refused(test_pod, pebble, "It is not trusted: acme_root is to name the PEM file")
+
+
+def test_a_directory_that_is_down_is_told_and_up_serves_on(test_pod: PodUnderTest, pebble: Directory) -> None:
+    pebble.stop()
+    # Its host is still there, so that it is refused at once and not waited for.
+    test_pod.name_addresses({NAME: test_pod.upstreams[0].address})
+    refused(test_pod, pebble, "It does not answer", NAME)
+    before = current(test_pod)
+    up = invoke(test_pod, pebble, "up", check=True, **www(test_pod))
+    assert "Warning" in up.stdout
+    assert "is still served" in " ".join(up.stdout.split())
+    assert current(test_pod) == before
+    assert served(test_pod) == {before.fingerprint}
+
+
+def test_what_is_due_is_renewed_though_half_of_the_nonces_are_rejected(test_pod: PodUnderTest, made: Directory) -> None:
+    made.start({"PEBBLE_WFE_NONCEREJECT": "50"}, lifetime=20)
+    invoke(test_pod, made, "certs.issue")
+    before = current(test_pod)
+    assert before.ends - before.starts < dt.timedelta(seconds=21)
+
+    def due() -> None:
+        if not before.due:
+            raise NotYet("a third of its lifetime is left")
+
+    wait_until(due, 20, "the certificate to be due")
+    renewed = invoke(test_pod, made, "certs.renew")
+    assert "a new certificate" in renewed.stdout
+    assert current(test_pod).serial != before.serial
+    assert served(test_pod) == {current(test_pod).fingerprint}
+
+
+def test_a_directory_with_another_root_that_takes_its_time_issues_with_a_warning(
+    test_pod: PodUnderTest, pebble: Directory
+) -> None:
+    roots = (pebble.folder / "roots.pem").read_text()
+    hardship = {"PEBBLE_VA_NOSLEEP": "0", "PEBBLE_VA_SLEEPTIME": "2", "PEBBLE_CHAIN_LENGTH": "3"}
+    pebble.start(hardship)
+    (pebble.folder / "roots.pem").write_text(roots)
+    before = current(test_pod)
+    renewed = invoke(test_pod, pebble, "certs.renew", "--force")
+    assert "no root that this host knows verifies the certificate" in " ".join(renewed.stderr.split())
+    assert current(test_pod).serial != before.serial
+    assert served(test_pod) == {current(test_pod).fingerprint}

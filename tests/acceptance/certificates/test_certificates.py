@@ -1,0 +1,261 @@
+"""The certificate that the pod serves: shown, imported, refused, kept; and when it isn't the volume's, told."""
+
+import contextlib
+import datetime as dt
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PrivateFormat
+from cryptography.x509.oid import ExtensionOID
+
+from podserve import endpoints
+from podserve.certificates import authority, pairs, store
+from podserve.certificates.clients import looking_context
+from podserve.certificates.pairs import Pair
+from podserve.commands import podman
+from podserve.folder import Folder
+from podserve.waiting import NotYet, wait_until
+from tests.testbed.pod import PodUnderTest
+
+
+class Brought:
+    """A pair that somebody made elsewhere, in two files."""
+
+    def __init__(self, folder: Path, *names: str) -> None:
+        """Make it, and an authority that nobody knows."""
+        self.folder = folder
+        self.cert, self.key = folder / "cert.pem", folder / "key.pem"
+        self.pair = self.another(*names)
+        self.cert.write_bytes(pairs.pem([*self.pair.chain, *self.pair.roots]))
+        self.key.write_bytes(self.pair.key.pem)
+
+    def another(self, *names: str) -> Pair:
+        """Return another pair of the same authority."""
+        return authority.issue(Folder.at(self.folder), names, "ec256")
+
+    def elsewhere(self) -> Pair:
+        """Return a pair of another authority, of the same name."""
+        folder = self.folder / "elsewhere"
+        folder.mkdir()
+        return authority.issue(Folder.at(folder), self.pair.certificate.names, "ec256")
+
+
+@pytest.fixture
+def brought(test_pod: PodUnderTest, tmp_path: Path) -> Brought:
+    """A pair for the pod's names."""
+    return Brought(tmp_path, *test_pod.manifests.settings.certified_names)
+
+
+@pytest.fixture
+def own_again(test_pod: PodUnderTest) -> Iterator[None]:
+    """Afterwards the certificate is the authority's again."""
+    yield
+    test_pod.invoke("certs.issue")
+
+
+def answers(test_pod: PodUnderTest) -> dict[str, str]:
+    """Return what each port serves, by its fingerprint."""
+    context = looking_context(test_pod.manifests.settings.domain)
+    seen = endpoints.attempt_all(test_pod.manifests, context, endpoints.TLS)
+    assert all(answer.ok for answer in seen), seen
+    return {answer.port: answer.fingerprint for answer in seen}
+
+
+def current(test_pod: PodUnderTest) -> pairs.Certificate:
+    """Return the certificate of the volume."""
+    there = store.current(Folder.at(test_pod.folder("certificates")))
+    assert there
+    return there
+
+
+def test_the_certificate_is_shown_with_what_each_port_serves(test_pod: PodUnderTest) -> None:
+    shown, there = test_pod.invoke("certs.show").stdout, current(test_pod)
+    for word in (*there.names, there.issuer, there.fingerprint, f"{there.days_left} days left", "authority"):
+        assert word in shown
+    assert shown.count("this one") == len(endpoints.TLS)
+
+
+def test_the_authority_that_is_printed_is_the_one_that_the_site_offers(test_pod: PodUnderTest) -> None:
+    with test_pod.server.http() as client:
+        offered = client.get("/ca.crt")
+        assert "/ca.crt" in client.get("/").text
+    assert test_pod.invoke("certs.ca").stdout == offered.text
+
+
+def test_a_renewal_before_its_time_changes_nothing(test_pod: PodUnderTest) -> None:
+    before = current(test_pod)
+    assert "nothing was changed" in test_pod.invoke("certs.renew").stdout
+    assert current(test_pod) == before
+
+
+@pytest.mark.usefixtures("own_again")
+def test_an_imported_pair_is_served_everywhere_and_up_does_not_replace_it(
+    test_pod: PodUnderTest, brought: Brought
+) -> None:
+    imported = test_pod.invoke("certs.import", str(brought.cert), str(brought.key))
+    assert "no root that this host knows verifies the certificate" in " ".join(imported.stderr.split())
+    assert set(answers(test_pod).values()) == {brought.pair.certificate.fingerprint}
+    assert test_pod.invoke("certs.ca").stdout == pairs.pem(brought.pair.roots).decode()
+    assert "nothing was changed" in test_pod.invoke("up").stdout
+    assert "nothing was changed" in test_pod.invoke("certs.renew").stdout
+    refused = test_pod.invoke("certs.renew", "--force", check=False)
+    assert refused.code == 1
+    assert "the certificate was imported" in refused.stderr
+    assert set(answers(test_pod).values()) == {brought.pair.certificate.fingerprint}
+    secret = brought.key.read_text().splitlines()[1]
+    assert secret not in imported.stdout + imported.stderr + test_pod.logs()
+
+
+@pytest.mark.usefixtures("own_again")
+def test_no_authority_is_offered_where_a_pair_came_without_one(test_pod: PodUnderTest, brought: Brought) -> None:
+    brought.cert.write_bytes(pairs.pem(brought.pair.chain))
+    test_pod.invoke("certs.import", str(brought.cert), str(brought.key))
+    context = looking_context(test_pod.server.domain)
+    with httpx.Client(base_url=f"https://{test_pod.server.host}", verify=context) as client:
+        offered, landing = (client.get(path, headers={"Host": test_pod.server.domain}) for path in ("/ca.crt", "/"))
+    assert (offered.status_code, landing.status_code) == (404, 200)
+    assert "IMAP" in landing.text
+    assert "/ca.crt" not in landing.text
+
+
+NONSENSE = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, b"nonsense")
+
+
+def _encrypt(brought: Brought) -> None:
+    secret = serialization.BestAvailableEncryption(b"secret")
+    brought.key.write_bytes(brought.pair.key.private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, secret))
+
+
+def _swap(brought: Brought) -> None:
+    brought.cert, brought.key = brought.key, brought.cert
+
+
+def _again(brought: Brought, *, ended: bool = False, names: x509.ExtensionType | None = None) -> None:
+    """Bring the same certificate, but for its dates or its names, as its authority may have made it."""
+    leaf, now = brought.pair.chain[0], dt.datetime.now(dt.UTC)
+    made = x509.CertificateBuilder(
+        leaf.issuer, leaf.subject, leaf.public_key(), leaf.serial_number, now - dt.timedelta(days=2),
+        now + dt.timedelta(days=-1 if ended else 1),
+    )  # fmt: skip
+    alternative = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    signer = serialization.load_pem_private_key((brought.folder / "ca.pem").read_bytes(), None)
+    assert isinstance(signer, ec.EllipticCurvePrivateKey)
+    signed = made.add_extension(names or alternative, critical=False).sign(signer, hashes.SHA256())
+    brought.cert.write_bytes(pairs.pem([signed]))
+
+
+BAD: dict[str, tuple[Callable[[Brought], object], str]] = {
+    "no file": (lambda b: b.cert.unlink(), "cannot be read"),
+    "a directory": (lambda b: setattr(b, "cert", b.folder), "is a directory"),
+    "an empty file": (lambda b: b.key.write_text(""), "is empty"),
+    "swapped": (_swap, "The order is CERT KEY"),
+    "DER": (lambda b: b.cert.write_bytes(b.pair.chain[0].public_bytes(Encoding.DER)), "no certificate in PEM"),
+    "truncated": (lambda b: b.cert.write_bytes(b.cert.read_bytes()[:300]), "is cut off"),
+    "a truncated key": (lambda b: b.key.write_bytes(b.key.read_bytes()[:100]), "it may be cut off"),
+    "another's key": (lambda b: b.key.write_bytes(b.another("example.org").key.pem), "is not that of the certificate"),
+    "an encrypted key": (_encrypt, "is encrypted"),
+    "an authority": (
+        lambda b: b.cert.write_bytes(pairs.pem([*b.pair.roots, *b.pair.chain])),
+        "the chain is not in order",
+    ),
+    "other names": (
+        lambda b: Brought(b.folder, "example.org", "mail.example.org"),
+        "the certificate is for example.org",
+    ),
+    "expired": (lambda b: _again(b, ended=True), "has expired"),
+    "a chain with a gap": (
+        lambda b: b.cert.write_bytes(pairs.pem([*b.pair.chain, *b.elsewhere().roots])),
+        "was not issued by the one after it",
+    ),
+    "names of nonsense": (lambda b: _again(b, names=NONSENSE), "is no certificate that can be read"),
+    "neither": (lambda b: b.cert.write_text("Dear sir,\n"), "no certificate in PEM"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_what_cannot_be_served_is_refused_and_what_was_served_stays(
+    test_pod: PodUnderTest, brought: Brought, what: str
+) -> None:
+    before, (spoil, told) = (current(test_pod), (test_pod.folder("certificates") / "current").readlink()), BAD[what]
+    spoil(brought)
+    refused = test_pod.invoke("certs.import", str(brought.cert), str(brought.key), check=False)
+    assert refused.code == 1
+    assert told in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert (current(test_pod), (test_pod.folder("certificates") / "current").readlink()) == before
+    assert set(answers(test_pod).values()) == {before[0].fingerprint}
+
+
+def test_a_port_that_serves_another_certificate_is_told(test_pod: PodUnderTest, brought: Brought) -> None:
+    """The watch of mail is stopped, so that mail goes on with what it has."""
+    folder = test_pod.folder("certificates")
+    before = (folder / "current").readlink()
+    test_pod.exec("mail", "s6-svc", "-d", "-wD", "-T", "5000", "/run/s6/certificates")
+    try:
+        store.take(test_pod.manifests, brought.pair)
+        seen = test_pod.invoke("status", "--json", check=False)
+        assert seen.code == 1
+        told = json.loads(seen.stdout)["problems"]
+        for port in ("smtp", "submission", "imap", "imaps", "pop3s"):
+            assert f"{port} serves another certificate than the volume holds: invoke restart" in told
+        assert test_pod.invoke("certs.show").stdout.count("this one") <= 1
+    finally:
+        (folder / ".current").symlink_to(before)
+        (folder / ".current").rename(folder / "current")
+        test_pod.exec("mail", "s6-svc", "-u", "/run/s6/certificates")
+
+    def well() -> None:
+        if set(answers(test_pod).values()) != {current(test_pod).fingerprint}:
+            raise NotYet("not everywhere")
+
+    wait_until(well, 5, "the certificate of the volume on every port")
+
+
+def test_a_pair_that_does_not_fit_is_not_read_by_a_service(test_pod: PodUnderTest, brought: Brought) -> None:
+    """Somebody puts a pair on the volume by hand, without its key."""
+    folder, served = test_pod.folder("certificates"), answers(test_pod)
+    before, bad = (folder / "current").readlink(), folder / "by-hand"
+    bad.mkdir()
+    (bad / "tls.crt").write_bytes(brought.cert.read_bytes())
+    (bad / "tls.key").write_bytes(brought.another("example.org").key.pem)
+    try:
+        (folder / ".current").symlink_to("by-hand")
+        (folder / ".current").rename(folder / "current")
+        for service in ("apache", "mail"):
+            test_pod.wait_for_log(service, "does not fit its certificate: not served", since=0)
+        assert answers(test_pod) == served
+    finally:
+        (folder / ".current").symlink_to(before)
+        (folder / ".current").rename(folder / "current")
+        for file in bad.iterdir():
+            file.unlink()
+        bad.rmdir()
+
+
+def test_no_process_list_and_no_container_left_over_shows_a_key(test_pod: PodUnderTest) -> None:
+    """The kernel's own list of processes is looked at again and again while a pair goes to the volume."""
+    seen: list[bytes] = []
+
+    def look() -> None:
+        for process in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                seen.extend((process / name).read_bytes() for name in ("cmdline", "environ"))
+
+    with ThreadPoolExecutor(1) as pool:
+        issuing = pool.submit(test_pod.invoke, "certs.issue")
+        while not issuing.done():
+            look()
+    assert b"take-pair" in b"".join(seen), "the moment was seen"
+    secret = (test_pod.folder("certificates") / "current" / "tls.key").read_bytes().splitlines()[1]
+    assert secret not in b"".join(seen)
+    volume = test_pod.manifests.volumes["certificates"].name
+    ours = podman("ps", "--all", "--filter", f"volume={volume}", "--format", "{{.Image}}").stdout
+    assert "podserve-apache" in ours
+    assert "podserve-certificates" not in ours

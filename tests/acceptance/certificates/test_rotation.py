@@ -1,0 +1,260 @@
+"""Fifty certificates in a row: each served on every port at once, and nobody loses anything over it."""
+
+import contextlib
+import hashlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import pytest
+from imapclient.exceptions import IMAPClientError
+
+from podserve import endpoints
+from podserve.certificates import authority, store
+from podserve.certificates.clients import looking_context
+from podserve.certificates.pairs import Certificate
+from podserve.folder import Folder
+from podserve.waiting import NotYet, wait_until
+from tests.testbed.mail import STRANGER, arrived
+from tests.testbed.pod import PodUnderTest
+from tests.testbed.server import Account, letter, token
+
+SWAPS = 50
+SIZE = 200 * 2**20
+"""Bytes of the download."""
+SOON = 5.0
+"""Seconds within which a new certificate is on every port, and whoever came meanwhile is answered.
+
+Apache looks for the end of its last generation once a second, and Postfix asks for its TLS manager as often: who comes
+to 443, 25 or 587 in that moment waits as long.
+"""
+PAUSE = 0.05
+"""Seconds between two visits to a port."""
+MOMENT = 0.1
+"""Seconds for which a connection may be refused."""
+
+
+@dataclass
+class Visitor:
+    """A client that comes to one port again and again: what it was shown last, and when it was sent away."""
+
+    port: str
+    shown: str = ""
+    visits: int = 0
+    refused: list[str] = field(default_factory=list)
+    longest: float = 0.0
+    """Seconds between the first visit that was refused and the next that was not, at most."""
+    waited: float = 0.0
+    """Seconds for an answer, at most."""
+
+    def come(self, test_pod: PodUnderTest, end: threading.Event) -> None:
+        """Come until the end."""
+        context, since = looking_context(test_pod.manifests.settings.domain), None
+        while not end.is_set():
+            begin = time.monotonic()
+            answer = endpoints.attempt(test_pod.manifests, context, self.port)
+            self.visits += 1
+            self.waited = max(self.waited, answer.seconds)
+            if answer.ok:
+                self.shown = answer.fingerprint
+                self.longest = max(self.longest, begin - since if since else 0)
+                since = None
+            else:
+                self.refused.append(f"{time.strftime('%H:%M:%S')}: {answer.error}")
+                since = since or begin
+                continue
+            end.wait(PAUSE)
+
+
+def swap(test_pod: PodUnderTest) -> Certificate:
+    """Put a new pair on the volume, and no more."""
+    pair = authority.issue(
+        Folder.at(test_pod.folder("authority")), test_pod.manifests.settings.certified_names, "ec256"
+    )
+    return store.take(test_pod.manifests, pair)
+
+
+def log_in_again_and_again(test_pod: PodUnderTest, account: Account, end: threading.Event) -> tuple[int, list[str]]:
+    """Log in until the end; return how often that was, and what was said when it was refused."""
+    logins, refused = 0, []
+    while not end.is_set():
+        logins += 1
+        try:
+            with test_pod.server.imap(account):
+                pass
+        except (IMAPClientError, OSError) as error:
+            refused.append(repr(error))
+    return logins, refused
+
+
+@contextlib.contextmanager
+def large_file(test_pod: PodUnderTest) -> Iterator[tuple[str, str]]:
+    """Yield the name of a file of the site, and its SHA-256."""
+    file = test_pod.folder("web") / "site" / f"{token()}.bin"
+    block = os.urandom(2**20)
+    whole = hashlib.sha256()
+    with file.open("wb") as stream:
+        for _ in range(SIZE // len(block)):
+            stream.write(block)
+            whole.update(block)
+        # So that what is synced with the first certificate is not this.
+        stream.flush()
+        os.fsync(stream.fileno())
+    try:
+        yield file.name, whole.hexdigest()
+    finally:
+        file.unlink()
+
+
+def download(test_pod: PodUnderTest, name: str, pieces: threading.Semaphore) -> tuple[int, str]:
+    """Fetch a file, a MiB for each of `pieces`; return its length and its SHA-256."""
+    whole, length = hashlib.sha256(), 0
+    with test_pod.server.http() as client, client.stream("GET", f"/{name}") as response:
+        assert response.status_code == 200
+        for piece in response.iter_bytes(2**20):
+            whole.update(piece)
+            length += len(piece)
+            pieces.acquire()
+    return length, whole.hexdigest()
+
+
+@pytest.mark.timeout(300)
+def test_fifty_certificates_in_a_row_drop_nobody(test_pod: PodUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoints, "PATIENCE", SOON)
+    account, end, pieces = test_pod.new_account(), threading.Event(), threading.Semaphore(0)
+    visitors = [Visitor(port) for port in endpoints.TLS]
+    slowest = 0.0
+    with (
+        large_file(test_pod) as (name, digest),
+        test_pod.server.imap(account) as waiting,
+        test_pod.server.smtp() as sender,
+        ThreadPoolExecutor(len(visitors) + 2) as pool,
+    ):
+        before = waiting.select_folder("INBOX")[b"EXISTS"]
+        waiting.idle()
+        first, second = token(), token()
+        sender.send_message(letter(STRANGER, account.address, first))
+        coming: list[Future[None]] = [pool.submit(visitor.come, test_pod, end) for visitor in visitors]
+        logging_in = pool.submit(log_in_again_and_again, test_pod, account, end)
+        downloading = pool.submit(download, test_pod, name, pieces)
+        try:
+            for _ in range(SWAPS):
+                new = swap(test_pod)
+                begin = time.monotonic()
+
+                def everywhere(new: Certificate = new) -> None:
+                    behind = [visitor.port for visitor in visitors if visitor.shown != new.fingerprint]
+                    if behind:
+                        raise NotYet(f"not yet on {', '.join(behind)}")
+
+                wait_until(everywhere, SOON, "the new certificate on every port")
+                slowest = max(slowest, time.monotonic() - begin)
+                pieces.release(SIZE // 2**20 // SWAPS - 1)
+            assert not downloading.done(), "the download was to last as long as the swaps"
+        finally:
+            end.set()
+            pieces.release(SIZE // 2**20)
+        for visit in coming:
+            visit.result()
+        sender.send_message(letter(STRANGER, account.address, second))
+        assert downloading.result() == (SIZE, digest)
+
+        def told() -> None:
+            if (before + 2, b"EXISTS") not in waiting.idle_check(timeout=1):
+                raise NotYet("not told of the second message")
+
+        wait_until(told, 10, "word of mail that came after the last certificate")
+        waiting.idle_done()
+        logins, lost = logging_in.result()
+    for subject in (first, second):
+        assert arrived(test_pod.server, account, subject)
+    for visitor in visitors:
+        print(
+            f"{visitor.port}: {visitor.visits} visits, answered within {visitor.waited:.2f} s, "
+            f"for {visitor.longest:.3f} s refused: {visitor.refused}"
+        )
+    print(f"{logins} logins, refused: {lost}; the slowest certificate was on every port after {slowest:.2f} s")
+    assert max(visitor.longest for visitor in visitors) <= MOMENT, visitors
+    assert sum(len(visitor.refused) for visitor in visitors) <= SWAPS / 10, visitors
+    assert len(lost) <= 1, lost
+    assert not [line for line in test_pod.logs().splitlines() if "PRIVATE KEY" in line]
+
+
+def watch(test_pod: PodUnderTest, service: str) -> dict[str, int]:
+    """Return the number, on this host, of a container's on-change for certificates, and that of its inotifywait."""
+
+    def check() -> dict[str, int]:
+        loops = [process for process in test_pod.processes(service)
+                 if (process / "comm").read_text().strip() == "on-change"
+                 and "/data/state/certificates" in (process / "cmdline").read_text()]  # fmt: skip
+        children = [(loop / "task" / loop.name / "children").read_text().split() for loop in loops]
+        if len(children) != 1 or len(children[0]) != 1:
+            raise NotYet(f"{len(loops)} watches")
+        return {"on-change": int(loops[0].name), "inotifywait": int(children[0][0])}
+
+    return wait_until(check, SOON, f"one watch in {service}")
+
+
+def wait_until_everywhere(test_pod: PodUnderTest, last: Certificate, within: float = SOON) -> None:
+    """Return when every port serves that certificate. Raises Problem after so many seconds."""
+
+    def served() -> None:
+        answers = endpoints.attempt_all(
+            test_pod.manifests, looking_context(test_pod.manifests.settings.domain), endpoints.TLS
+        )
+        wrong = [answer for answer in answers if answer.fingerprint != last.fingerprint]
+        if wrong:
+            raise NotYet(str(wrong))
+
+    wait_until(served, within, "the last certificate on every port")
+
+
+def test_many_certificates_at_once_end_with_the_last_one_served(test_pod: PodUnderTest) -> None:
+    for _ in range(4):
+        last = swap(test_pod)
+    wait_until_everywhere(test_pod, last)
+
+
+@pytest.mark.parametrize("service", ["apache", "mail"])
+@pytest.mark.parametrize("name", ["on-change", "inotifywait"])
+def test_a_watch_that_is_killed_is_back_and_misses_nothing(test_pod: PodUnderTest, service: str, name: str) -> None:
+    before = watch(test_pod, service)
+    os.kill(before[name], signal.SIGKILL)
+    last = swap(test_pod)
+    port = {"apache": "https", "mail": "imaps"}[service]
+
+    def served() -> None:
+        answer = endpoints.attempt(test_pod.manifests, looking_context(test_pod.manifests.settings.domain), port)
+        if answer.fingerprint != last.fingerprint:
+            raise NotYet(answer.error or answer.fingerprint)
+
+    wait_until(served, SOON, "the new certificate, by a watch that was just killed")
+    assert not set(watch(test_pod, service).values()) & set(before.values())
+
+
+def test_a_certificate_that_dovecot_could_not_be_told_of_is_served_a_moment_later(test_pod: PodUnderTest) -> None:
+    """Dovecot is frozen when the certificate comes, and the program that asks it is killed before it answers."""
+
+    def named(name: str) -> list[int]:
+        return [int(p.name) for p in test_pod.processes("mail") if (p / "comm").read_text().strip() == name]
+
+    def asking() -> int:
+        if not (found := named("doveadm")):
+            raise NotYet("nobody asks")
+        return found[0]
+
+    frozen = named("dovecot")
+    for number in frozen:
+        os.kill(number, signal.SIGSTOP)
+    try:
+        last = swap(test_pod)
+        os.kill(wait_until(asking, SOON, "Dovecot to be asked for its processes"), signal.SIGKILL)
+    finally:
+        for number in frozen:
+            os.kill(number, signal.SIGCONT)
+    # s6 starts after a second what ended at once.
+    wait_until_everywhere(test_pod, last, 2 * SOON)

@@ -1,0 +1,354 @@
+"""Git's own client at GitWeb's addresses: clone, fetch and push, alone and at once, large and cut off."""
+
+import os
+import re
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from podserve.commands import podman, run
+from podserve.waiting import NotYet, wait_until
+from tests.testbed.git import Git, Repository, give, make
+from tests.testbed.pod import PodUnderTest
+from tests.testbed.server import Account, token
+
+MEGABYTE = 1024 * 1024
+PUSHED = 200 * MEGABYTE
+MEMORY = 144 * MEGABYTE
+"""What all processes of the Apache container may hold together: less than the largest file that is pushed."""
+
+
+@pytest.fixture
+def private(test_pod: PodUnderTest, tmp_path: Path) -> Repository:
+    """A private repository of the test's own."""
+    return make(test_pod, tmp_path / "private")
+
+
+@pytest.fixture
+def public(test_pod: PodUnderTest, tmp_path: Path) -> Repository:
+    """A public repository of the test's own."""
+    return make(test_pod, tmp_path / "public", public=True)
+
+
+def test_what_is_read_is_cloned_at_the_address_that_the_page_shows(
+    test_pod: PodUnderTest, public: Repository, tmp_path: Path
+) -> None:
+    with test_pod.server.http() as client:
+        page = client.get(f"/git/{public.name}").text
+    (address,) = re.findall(r'<tr class="metadata_url"><td>URL</td><td><a href="([^"]+)">\1</a></td>', page)
+    assert address == f"https://{test_pod.server.domain}/git/{public.name}"
+    Git(test_pod.server).run("clone", "--quiet", address, str(tmp_path / "clone"))
+    assert (tmp_path / "clone" / "file.txt").read_text() == public.content
+
+
+def test_the_certificate_is_verified(test_pod: PodUnderTest, public: Repository, tmp_path: Path) -> None:
+    (tmp_path / "none.pem").write_text("")
+    trusting, wary = (
+        Git(test_pod.server),
+        Git(test_pod.server, environment={"GIT_SSL_CAINFO": str(tmp_path / "none.pem")}),
+    )
+    assert public.commit in trusting.run("ls-remote", trusting.url(public.name)).stdout
+    refused = wary.run("ls-remote", wary.url(public.name), check=False)
+    assert not refused.ok
+    assert "certificate" in refused.stderr
+
+
+@pytest.mark.parametrize(("version", "spoken"), [("2", True), ("0", False)])
+def test_protocol_2_is_spoken_with_who_speaks_it(
+    test_pod: PodUnderTest, public: Repository, version: str, *, spoken: bool
+) -> None:
+    git = Git(test_pod.server, environment={"GIT_TRACE_PACKET": "1"})
+    seen = git.run("-c", f"protocol.version={version}", "ls-remote", git.url(public.name))
+    assert public.commit in seen.stdout
+    assert ("git< version 2" in seen.stderr) == spoken
+
+
+def test_a_login_clones_pushes_and_fetches(
+    test_pod: PodUnderTest, alice: Account, private: Repository, tmp_path: Path
+) -> None:
+    git, one, other = Git(test_pod.server, alice), tmp_path / "one", tmp_path / "other"
+    for clone in (one, other):
+        git.run("clone", "--quiet", git.url(private.name), str(clone))
+    commit = git.commit(one, "More", {"more.txt": b"more"})
+    git.run("-C", str(one), "push", "--quiet", "origin", "main", "main:refs/heads/branch", "main:refs/tags/v1")
+    assert {private.tip(ref) for ref in ("main", "branch", "v1")} == {commit}
+    git.run("-C", str(other), "pull", "--quiet", "--ff-only")
+    assert (other / "more.txt").read_text() == "more"
+    git.run("-C", str(one), "push", "--quiet", "--delete", "origin", "branch")
+    assert private.tip("branch") == ""
+
+
+def test_git_speaks_http_2_where_nothing_is_set(
+    test_pod: PodUnderTest, alice: Account, private: Repository, tmp_path: Path
+) -> None:
+    git = Git(test_pod.server, alice, {"GIT_CURL_VERBOSE": "1"}, options=())
+    one, other = tmp_path / "one", tmp_path / "other"
+    cloned = [git.run("clone", git.url(private.name), str(clone)) for clone in (one, other)]
+    commit = git.commit(one, "More", {"more.txt": b"more"})
+    pushed = git.run("-C", str(one), "push", "origin", "main")
+    fetched = git.run("-C", str(other), "fetch", "origin")
+    for done in (*cloned, pushed, fetched):
+        assert "Recv header: HTTP/2 200" in done.stderr
+        assert "Recv header: HTTP/1" not in done.stderr
+    assert private.tip() == commit
+    assert git.run("-C", str(other), "rev-parse", "origin/main").stdout.strip() == commit
+
+
+def test_a_stranger_is_asked_for_a_password_to_clone_what_is_private_as_what_is_not_there(
+    test_pod: PodUnderTest, private: Repository
+) -> None:
+    git, missing = Git(test_pod.server), f"{token()}.git"
+    refused, none = (git.run("ls-remote", git.url(name), check=False) for name in (private.name, missing))
+    assert not refused.ok
+    assert "could not read Username" in refused.stderr
+    assert (refused.code, refused.stderr.replace(private.name, missing)) == (none.code, none.stderr)
+
+
+def test_a_stranger_is_asked_for_a_password_to_push_to_what_is_public(
+    test_pod: PodUnderTest, public: Repository
+) -> None:
+    git = Git(test_pod.server)
+    git.commit(public.work, "More", {})
+    pushed = git.run("-C", str(public.work), "push", git.url(public.name), "main", check=False)
+    assert not pushed.ok
+    assert "could not read Username" in pushed.stderr
+    assert public.tip() == public.commit
+
+
+PUSH = {"Content-Type": "application/x-git-receive-pack-request"}
+
+
+def command(old: str, new: str, branch: str) -> bytes:
+    """Return what a push begins with: that a branch goes from one commit to another. A pack comes after it."""
+    line = f"{old} {new} refs/heads/{branch}\0report-status delete-refs\n".encode()
+    return b"%04x" % (len(line) + 4) + line + b"0000"
+
+
+def test_a_stranger_pushes_nothing_by_any_request(test_pod: PodUnderTest, public: Repository) -> None:
+    with test_pod.server.http() as client:
+        for name in (f"/git/{public.name}", f"/git//{public.name}", f"/git/%2e/{public.name}"):
+            removal = command(public.commit, "0" * 40, "main")
+            refused = client.post(f"{name}/git-receive-pack", content=removal, headers=PUSH)
+            assert refused.status_code == 401
+            for service in ("git-receive-pack", "git%2Dreceive-pack", "git-receive%2Dpack"):
+                assert client.get(f"{name}/info/refs?service={service}").status_code in {401, 403}
+    assert public.tip() == public.commit
+
+
+@pytest.mark.parametrize("http2", [False, True])
+def test_who_logs_in_pushes_by_the_very_request_that_a_stranger_may_not_make(
+    test_pod: PodUnderTest, alice: Account, public: Repository, *, http2: bool
+) -> None:
+    git = Git(test_pod.server)
+    commit = git.commit(public.work, "Large", {"large": os.urandom(20 * MEGABYTE)})
+    argv = git.argv("-C", str(public.work), "pack-objects", "--stdout", "--revs", "-q")
+    pack = subprocess.run(argv, input=b"main\n", capture_output=True, check=True).stdout
+    with test_pod.server.http(alice, http2=http2) as client:
+        body = command(public.commit, commit, "main") + pack
+        answer = client.post(f"/git/{public.name}/git-receive-pack", content=body, headers=PUSH)
+    assert (answer.status_code, answer.http_version) == (200, "HTTP/2" if http2 else "HTTP/1.1")
+    assert b"unpack ok" in answer.content
+    assert public.tip() == commit
+
+
+def test_a_damaged_pack_is_refused_in_gits_own_words(
+    test_pod: PodUnderTest, alice: Account, private: Repository
+) -> None:
+    three_objects = b"PACK" + bytes([0, 0, 0, 2, 0, 0, 0, 3])
+    body = command(private.commit, "1" * 40, "main") + three_objects + os.urandom(5 * MEGABYTE)
+    with test_pod.server.http(alice) as client:
+        answer = client.post(f"/git/{private.name}/git-receive-pack", content=body, headers=PUSH)
+    assert answer.status_code == 200
+    assert b"unpack index-pack abnormal exit" in answer.content
+    assert private.tip() == private.commit
+
+
+def test_a_wrong_password_is_refused(
+    test_pod: PodUnderTest, alice: Account, private: Repository, public: Repository
+) -> None:
+    git = Git(test_pod.server, Account(alice.address, f"{alice.password}x"))
+    for name in (private.name, public.name):
+        refused = git.run("-C", str(private.work), "push", git.url(name), "main:refs/heads/other", check=False)
+        assert not refused.ok
+        assert "Authentication failed" in refused.stderr
+    assert private.tip("other") == public.tip("other") == ""
+
+
+@pytest.mark.parametrize(
+    "file", ["config", "HEAD", "packed-refs", "objects/info/packs", "info/exclude", "refs/heads/main"]
+)
+def test_a_repositorys_own_files_are_not_served(
+    test_pod: PodUnderTest, alice: Account, public: Repository, file: str
+) -> None:
+    git = ["git", "-c", "safe.directory=*", "-C", str(public.folder)]
+    for words in (["repack", "-adq"], ["pack-refs", "--all"], ["update-server-info"]):
+        run([*git, *words])
+    (public.folder / "refs" / "heads" / "main").write_text(f"{public.commit}\n")
+    give(public.folder)
+    inside = ("[core]", "ref: refs/", "# pack-refs", "# git ls-files", f"{public.commit}\n", "P pack-")
+    assert (public.folder / file).read_text().startswith(inside)
+    for account in (None, alice):
+        with test_pod.server.http(account) as client:
+            answer = client.get(f"/git/{public.name}/{file}")
+        assert not answer.text.startswith(inside)
+
+
+def test_a_shallow_clone_has_the_last_commit_alone(
+    test_pod: PodUnderTest, alice: Account, public: Repository, tmp_path: Path
+) -> None:
+    git = Git(test_pod.server, alice)
+    for number in (2, 3):
+        git.commit(public.work, f"Commit {number}", {"file.txt": str(number).encode()})
+    git.run("-C", str(public.work), "push", "--quiet", git.url(public.name), "main")
+    for name, options, commits in (("shallow", ["--depth", "1"], "1"), ("whole", [], "3")):
+        git.run("clone", "--quiet", *options, Git(test_pod.server).url(public.name), str(tmp_path / name))
+        assert (tmp_path / name / "file.txt").read_text() == "3"
+        assert git.run("-C", str(tmp_path / name), "rev-list", "--count", "HEAD").stdout.strip() == commits
+
+
+def test_an_object_that_would_harm_a_client_is_refused(
+    test_pod: PodUnderTest, alice: Account, private: Repository
+) -> None:
+    git, work = Git(test_pod.server, alice), str(private.work)
+    blob = git.run("-C", work, "rev-parse", "HEAD:file.txt").stdout.strip()
+    inner = git.run("-C", work, "rev-parse", "HEAD^{tree}").stdout.strip()
+    content = b"40000 .git\0" + bytes.fromhex(inner) + b"100644 file.txt\0" + bytes.fromhex(blob)
+    (private.work / "tree").write_bytes(content)
+    tree = git.run("-C", work, "hash-object", "-t", "tree", "-w", "--literally", f"{work}/tree").stdout.strip()
+    commit = git.run("-C", work, "commit-tree", "-p", "HEAD", "-m", "Evil", tree).stdout.strip()
+    refused = git.run("-C", work, "push", git.url(private.name), f"{commit}:refs/heads/main", check=False)
+    assert not refused.ok
+    assert "hasDotgit" in refused.stderr
+    assert private.tip() == private.commit
+
+
+HOOKS = ("pre-receive", "update", "proc-receive", "post-receive", "post-update", "reference-transaction",
+         "pre-auto-gc", "push-to-checkout")  # fmt: skip
+
+
+def test_a_repository_runs_nothing_whatever_hooks_and_settings_lie_in_it(
+    test_pod: PodUnderTest, alice: Account, private: Repository, tmp_path: Path
+) -> None:
+    hooks, ran, git = private.folder / "hooks", test_pod.folder("web") / "dav" / token(), Git(test_pod.server, alice)
+    hooks.mkdir(exist_ok=True)
+    for name in (*HOOKS, "command"):
+        (hooks / name).write_text(f'#!/bin/sh\necho "$0" >> /data/web/dav/{ran.name}\n')
+        (hooks / name).chmod(0o755)
+    inside = f"/data/web/git/{private.name}/hooks"
+    git.run("config", "--file", str(private.folder / "config"), "core.hooksPath", inside)
+    for setting in ("core.fsmonitor", "core.sshCommand", "diff.external", "diff.x.command", "core.pager",
+                    "uploadpack.packObjectsHook", "core.alternateRefsCommand", "gpg.program"):  # fmt: skip
+        git.run("config", "--file", str(private.folder / "config"), setting, f"{inside}/command")
+    (private.folder / "info").mkdir(exist_ok=True)
+    (private.folder / "info" / "attributes").write_text("* diff=x\n")
+
+    second = git.commit(private.work, "Second", {"file.txt": b"Second\n", ".gitattributes": b"* diff=x\n"})
+    git.run("-C", str(private.work), "push", "--quiet", git.url(private.name), "main")
+    git.run("clone", "--quiet", git.url(private.name), str(tmp_path / "clone"))
+    with test_pod.server.http(alice) as client:
+        for page in ("commit/main", "commitdiff/main", f"blobdiff/{private.commit}..{second}:/file.txt", "patch/main",
+                     "blob/main:/file.txt", "search?s=Second;st=grep", "history/main:/file.txt"):  # fmt: skip
+            assert client.get(f"/git/{private.name}/{page}").status_code == 200
+    assert private.tip() == second
+    assert not ran.exists(), ran.read_text()
+    test_pod.exec("apache", "setpriv", "--reuid=www-data", "--regid=www-data", "--clear-groups", f"{inside}/command")
+    assert ran.exists(), "the hook would have run"
+
+
+def _memory(test_pod: PodUnderTest) -> int:
+    """Return the bytes that Apache's container holds and could not give back: all but mapped files."""
+    total = 0
+    for process in test_pod.processes("apache"):
+        try:
+            shared_out = (process / "smaps_rollup").read_text()
+        except OSError:
+            continue  # it has ended meanwhile
+        total += 1024 * sum(map(int, re.findall(r"^Pss_(?:Anon|Shmem):\s+(\d+) kB$", shared_out, re.MULTILINE)))
+    return total
+
+
+@contextmanager
+def watched_memory(test_pod: PodUnderTest) -> Iterator[SimpleNamespace]:
+    """Yield what gets to know, as `peak`, the most memory (bytes) that the Apache container used meanwhile."""
+    seen, done = SimpleNamespace(peak=0), threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.05):
+            seen.peak = max(seen.peak, _memory(test_pod))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield seen
+    finally:
+        done.set()
+        watcher.join()
+
+
+def test_a_pack_of_200_megabytes_is_pushed_and_cloned_in_little_memory(
+    test_pod: PodUnderTest, alice: Account, private: Repository, tmp_path: Path
+) -> None:
+    git = Git(test_pod.server, alice)
+    parts = {
+        "large": os.urandom(PUSHED * 3 // 4),
+        **{f"part{number}": os.urandom(PUSHED // 40) for number in range(10)},
+    }
+    commit = git.commit(private.work, "Large", parts)
+    with watched_memory(test_pod) as seen:
+        git.run("-C", str(private.work), "push", "--quiet", git.url(private.name), "main")
+        git.run("clone", "--quiet", git.url(private.name), str(tmp_path / "clone"))
+    assert private.tip() == commit
+    assert all((tmp_path / "clone" / name).read_bytes() == content for name, content in parts.items())
+    assert 0 < seen.peak < MEMORY
+
+
+def test_twenty_clones_at_once_are_all_whole_in_little_memory(
+    test_pod: PodUnderTest, alice: Account, public: Repository, tmp_path: Path
+) -> None:
+    git = Git(test_pod.server, alice)
+    commit = git.commit(public.work, "Many", {f"file{number}": os.urandom(4096) for number in range(500)})
+    git.run("-C", str(public.work), "push", "--quiet", git.url(public.name), "main")
+
+    def clone(number: int) -> str:
+        target = str(tmp_path / f"clone{number}")
+        git.run("clone", "--quiet", Git(test_pod.server).url(public.name), target)
+        assert git.run("-C", target, "status", "--porcelain").stdout == ""
+        return git.run("-C", target, "rev-parse", "HEAD").stdout.strip()
+
+    with watched_memory(test_pod) as seen, ThreadPoolExecutor(20) as pool:
+        assert list(pool.map(clone, range(20))) == [commit] * 20
+    assert 0 < seen.peak < MEMORY
+
+
+def test_a_push_that_is_killed_half_way_leaves_the_repository_sound(
+    test_pod: PodUnderTest, alice: Account, private: Repository
+) -> None:
+    git = Git(test_pod.server, alice)
+    commit = git.commit(private.work, "Large", {"large": os.urandom(100 * MEGABYTE)})
+    objects = private.folder / "objects"
+
+    def half_way() -> None:
+        if sum(pack.stat().st_size for pack in objects.glob("*incoming*/**/tmp_pack*")) < 10 * MEGABYTE:
+            raise NotYet("less than 10 MB have come in")
+
+    argv = git.argv("-C", str(private.work), "push", git.url(private.name), "main")
+    with subprocess.Popen(argv, env=git.env, start_new_session=True, stderr=subprocess.DEVNULL) as push:
+        wait_until(half_way, 30, "a push to be half-way")
+        os.killpg(push.pid, signal.SIGKILL)
+    assert push.returncode == -signal.SIGKILL
+    assert private.tip() == private.commit
+    path = f"/data/web/git/{private.name}"
+    checked = podman(
+        "exec", "--user", "www-data", test_pod.container("apache"), "git", "-C", path, "fsck", "--full", "--strict"
+    )
+    assert "error" not in checked.stdout + checked.stderr
+
+    git.run("-C", str(private.work), "push", "--quiet", git.url(private.name), "main")
+    assert private.tip() == commit

@@ -1,0 +1,229 @@
+"""Port 587: those who log in send, as themselves, to anywhere."""
+
+import smtplib
+import ssl
+from collections.abc import Iterator
+from email import message_from_bytes
+from email.policy import SMTP
+
+import pytest
+
+from podserve.waiting import NotYet, wait_until
+from tests.testbed.envelopes import answer
+from tests.testbed.mail import a_right_login_follows, arrived, queued, refusal_of_tls_1_1, sasl_plain
+from tests.testbed.pod import PodUnderTest
+from tests.testbed.server import Account, Server, letter, token
+
+
+@pytest.fixture
+def client(server: Server, alice: Account) -> Iterator[smtplib.SMTP]:
+    """A client that has logged in as alice."""
+    with server.submission(alice) as connected:
+        yield connected
+
+
+@pytest.fixture
+def stranger(test_pod: PodUnderTest) -> Iterator[str]:
+    """An address elsewhere, nothing to which is left in the queue afterwards."""
+    name = token()
+    yield f"{name}@example.com"
+    for number in queued(test_pod, name):
+        test_pod.exec("mail", "postsuper", "-d", number)
+
+
+def wait_for_queued(test_pod: PodUnderTest, word: str) -> str:
+    """Return the number of the message with this word in an address once Postfix's queue holds it."""
+
+    def check() -> str:
+        found = queued(test_pod, word)
+        if not found:
+            raise NotYet("no such message in the queue")
+        return found[0]
+
+    return wait_until(check, 10, f"a message of {word} in the queue")
+
+
+def test_mail_to_an_account_is_delivered(client: smtplib.SMTP, server: Server, alice: Account) -> None:
+    subject, body = token(), token()
+    client.send_message(letter(alice.address, alice.address, subject, f"{body}\n"))
+    received = message_from_bytes(arrived(server, alice, subject), policy=SMTP)
+    assert received["Return-Path"] == f"<{alice.address}>"
+    assert received.get_content() == f"{body}\r\n"
+
+
+def test_mail_to_another_account_reaches_it_alone(
+    client: smtplib.SMTP, server: Server, alice: Account, bob: Account
+) -> None:
+    subject = token()
+    client.send_message(letter(alice.address, bob.address, subject))
+    assert arrived(server, bob, subject)
+    with server.imap(alice) as mailbox:
+        mailbox.select_folder("INBOX", readonly=True)
+        assert mailbox.search(["SUBJECT", subject]) == []
+
+
+def test_mail_to_elsewhere_is_queued_on_the_mail_volume(
+    client: smtplib.SMTP, alice: Account, test_pod: PodUnderTest, stranger: str
+) -> None:
+    client.send_message(letter(alice.address, stranger, token()))
+    number = wait_for_queued(test_pod, stranger)
+    assert list((test_pod.folder("mail") / ".postfix").rglob(number))
+
+
+def test_mail_to_nobody_is_refused(client: smtplib.SMTP, server: Server, alice: Account) -> None:
+    assert answer(client, alice.address, f"{token()}@{server.domain}") == 550
+
+
+def test_mail_to_a_domain_that_is_not_there_comes_back(
+    client: smtplib.SMTP, server: Server, alice: Account, test_pod: PodUnderTest
+) -> None:
+    user, subject = token(), token()
+    client.send_message(letter(alice.address, f"{user}@nowhere.invalid", subject))
+    returned = arrived(server, alice, "Undelivered Mail Returned to Sender")
+    assert f"<{user}@nowhere.invalid>: Host or domain name not found".encode() in returned
+    assert queued(test_pod, user) == []
+
+
+def test_mail_without_login_is_refused(server: Server, alice: Account) -> None:
+    for sender in ("", alice.address, "someone@example.com"):
+        with server.smtp(port=587) as client:
+            assert client.docmd("MAIL", f"FROM:<{sender}>")[0] == 530, sender
+            assert client.docmd("RCPT", f"TO:<{alice.address}>")[0] == 503, sender
+
+
+def test_login_is_offered_after_starttls_only(server: Server) -> None:
+    with server.smtp(port=587, tls=False) as client:
+        assert not client.has_extn("auth")
+        client.starttls(context=server.context())
+        client.ehlo()
+        assert client.has_extn("auth")
+
+
+def test_login_and_mail_are_refused_before_starttls(server: Server, alice: Account) -> None:
+    with server.smtp(port=587, tls=False) as client:
+        assert client.docmd("AUTH", f"PLAIN {sasl_plain(alice)}")[0] // 100 == 5
+        assert client.docmd("MAIL", f"FROM:<{alice.address}>")[0] == 530
+
+
+FROM_THE_POD_ITSELF = """
+import smtplib, sys
+with smtplib.SMTP(sys.argv[1], 587, timeout=10) as client:
+    client.ehlo()
+    print(client.has_extn("auth"), client.docmd("AUTH", f"PLAIN {sys.argv[2]}")[0] // 100)
+"""
+
+
+def test_login_is_refused_before_starttls_from_the_pod_itself(test_pod: PodUnderTest, alice: Account) -> None:
+    for address in ("127.0.0.1", test_pod.address):
+        assert test_pod.inside.python(FROM_THE_POD_ITSELF, address, sasl_plain(alice)) == "False 5"
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
+def test_login_by(server: Server, alice: Account, mechanism: str) -> None:
+    with server.smtp(port=587) as client:
+        client.user, client.password = alice.address, alice.password
+        code, _ = client.auth(mechanism, getattr(client, f"auth_{mechanism.lower()}"))
+        assert code == 235
+
+
+def test_a_wrong_password_is_refused(server: Server, alice: Account) -> None:
+    with a_right_login_follows(server, alice), server.smtp(port=587) as client:
+        assert client.docmd("AUTH", f"PLAIN {sasl_plain(Account(alice.address, token()))}")[0] == 535
+        assert client.docmd("MAIL", f"FROM:<{alice.address}>")[0] == 530
+
+
+@pytest.mark.parametrize("sender", ["{name}@{domain}", "{name}+tag@{domain}", "{upper}", "{name}"])
+def test_a_login_sends_as_itself(client: smtplib.SMTP, server: Server, alice: Account, sender: str) -> None:
+    sender = sender.format(name=alice.local_part, domain=server.domain, upper=alice.address.upper())
+    assert answer(client, sender, alice.address) == 250
+
+
+@pytest.mark.parametrize(
+    "sender",
+    ["someone@example.com", "nobody@{domain}", "postmaster@{domain}", "postmaster", "abuse@{domain}",
+     "{name}@sub.{domain}", "{name}@mail.{domain}", "{name}@example.com", "{name}+tag@example.com",
+     '"{name}@{domain}"@example.com', "@{domain}:someone@example.com", "nobody+{name}@{domain}", "{name}@[127.0.0.1]",
+     "{name}@localhost", "{name}%{domain}@example.com", "@example.com:nobody@{domain}", "{name}@[198.51.100.1]"],
+)  # fmt: skip
+def test_a_login_sends_as_nobody_else(client: smtplib.SMTP, server: Server, alice: Account, sender: str) -> None:
+    sender = sender.format(name=alice.local_part, domain=server.domain)
+    assert answer(client, sender, alice.address) == 553
+
+
+@pytest.mark.parametrize("sender", ["{local}", "{name}+tag@{domain}", "{upper}"])
+def test_a_login_sends_as_no_other_account(
+    client: smtplib.SMTP, server: Server, alice: Account, bob: Account, sender: str
+) -> None:
+    sender = sender.format(local=bob.address, name=bob.local_part, domain=server.domain, upper=bob.address.upper())
+    assert answer(client, sender, alice.address) == 553
+
+
+def test_a_login_is_sent_the_receipts_that_it_asks_for(server: Server, new_account: Account) -> None:
+    with server.submission(new_account) as client:
+        assert client.has_extn("dsn")
+        client.sendmail(new_account.address, new_account.address, b"Subject: a\r\n\r\nHi.\r\n", ["RET=HDRS"],
+                            ["NOTIFY=SUCCESS"])  # fmt: skip
+    assert b"Successful Mail Delivery Report" in arrived(server, new_account, "Successful Mail Delivery Report")
+
+
+@pytest.mark.parametrize("name", ["postmaster", "abuse"])
+def test_the_postmaster_sends_as_the_addresses_that_reach_him(
+    server: Server, test_pod: PodUnderTest, name: str
+) -> None:
+    with server.submission(test_pod.postmaster) as client:
+        assert answer(client, f"{name}@{server.domain}", test_pod.postmaster.address) == 250
+
+
+def test_a_receipt_without_a_sender_tells_its_login(client: smtplib.SMTP, server: Server, alice: Account) -> None:
+    # Receipts have an empty sender (RFC 8098, section 3), which belongs to no login; nor does From: have to. So that
+    # nobody passes for another, the message says whose login sent it.
+    subject = token()
+    client.send_message(letter(f"someone@{server.domain}", alice.address, subject), from_addr="")
+    received = message_from_bytes(arrived(server, alice, subject), policy=SMTP)
+    assert received["Return-Path"] == "<>"
+    assert f"(Authenticated sender: {alice.address})" in received.get_all("Received", [])[-1]
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_starttls_takes(server: Server, version: ssl.TLSVersion) -> None:
+    context = server.context()
+    context.minimum_version = context.maximum_version = version
+    with server.smtp(tls=False, port=587) as client:
+        assert client.starttls(context=context)[0] == 220
+        assert client.ehlo()[0] == 250
+
+
+def test_starttls_refuses_tls_1_1(server: Server) -> None:
+    assert "alert protocol version" in refusal_of_tls_1_1(server, 587, "smtp")
+
+
+def test_a_message_above_the_largest_size_is_refused(client: smtplib.SMTP, alice: Account) -> None:
+    largest = int(client.esmtp_features["size"])
+    assert client.docmd("MAIL", f"FROM:<{alice.address}> SIZE={largest + 1}")[0] == 552
+    assert client.docmd("MAIL", f"FROM:<{alice.address}> SIZE={largest}")[0] == 250
+
+
+def test_logins_are_back_as_soon_as_dovecot_is(test_pod: PodUnderTest, server: Server, alice: Account) -> None:
+    # An smtpd that finds no socket for logins ends, and the rest that Postfix gives the port is a minute by default.
+    socket = "/run/dovecot/auth-postfix"
+
+    def log_in() -> None:
+        with server.submission(alice):
+            pass
+
+    def be_refused() -> None:
+        try:
+            log_in()
+        except OSError:
+            return
+        raise NotYet("an smtpd that found the socket while it was there has not ended")
+
+    test_pod.exec("mail", "mv", socket, f"{socket}.away")
+    try:
+        test_pod.exec(
+            "mail", "postfix", "reload"
+        )  # an smtpd that is idle may take one more client before it hears of this
+        wait_until(be_refused, 5, "no login on port 587")
+    finally:
+        test_pod.exec("mail", "mv", f"{socket}.away", socket)
+    wait_until(log_in, 5, "a login on port 587")

@@ -1,0 +1,247 @@
+"""Connections of one address: so many at once and no more; of an address that many share, as many as there are."""
+
+import inspect
+import json
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import pytest
+
+from podserve.commands import podman, run
+from podserve.waiting import NotYet, wait_until
+from tests.testbed import crowd
+from tests.testbed.pod import PodUnderTest
+from tests.testbed.server import Account, token
+from tests.testbed.vantage import Vantage, first_process
+
+LIMITS = {25: 20, 443: 50, 587: 20}
+"""Connections that an address may have at once (main.cf.static; conf-available/clients.conf)."""
+MANY = 60
+PLACES = 350
+"""Connections on 80 and 443 that strangers may have at once (conf-available/clients.conf)."""
+HOLD = 12.0
+"""Seconds for which silent connections are held."""
+SOON = 2.0
+"""Seconds within which an ordinary client is served meanwhile."""
+NETWORK = "2001:db8:25:{}::{}"
+"""Of the addresses for documentation (RFC 3849): a network of 64 bits, and an address in it."""
+VISIT = """
+import json, socket, sys, time
+from tests.testbed.server import Account, Server
+source, host, domain, authority, name, password = json.loads(sys.argv[1])
+connect = socket.create_connection
+socket.create_connection = lambda to, timeout=None, _source=None, **more: connect(to, timeout, (source, 0), **more)
+server, account = Server(host, domain, authority), Account(name, password)
+visits = {
+    "25": server.smtp, "587": lambda: server.submission(account), "993": lambda: server.imap(account),
+    "143": lambda: server.imap(account, implicit_tls=False), "995": lambda: server.pop3(account),
+}
+took = {}
+for port, visit in visits.items():
+    begin = time.monotonic()
+    with visit():
+        took[port] = time.monotonic() - begin
+print(json.dumps(took))
+"""
+
+VISIT_WEB = """
+import json, sys, time
+import httpx
+from podserve.certificates import client_context
+source, host, domain, authority = json.loads(sys.argv[1])
+took = {}
+for http2 in (False, True):
+    begin = time.monotonic()
+    transport = httpx.HTTPTransport(verify=client_context(domain, authority), local_address=source, http2=http2)
+    with httpx.Client(transport=transport, headers={"Host": domain}, timeout=30) as client:
+        answer = client.get(f"https://{host}/", extensions={"sni_hostname": domain})
+    assert answer.status_code == 200, answer
+    took[answer.http_version] = time.monotonic() - begin
+print(json.dumps(took))
+"""
+UPLOADS = """
+import json, socket, ssl, sys, time
+from contextlib import ExitStack
+import h2.config, h2.connection
+source, host, domain, path, seconds = json.loads(sys.argv[1])
+context = ssl.create_default_context()
+context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+context.set_alpn_protocols(["h2"])
+end, held = time.monotonic() + seconds, 0
+with ExitStack() as stack:
+    for _ in range(24):
+        plain = socket.create_connection((host, 443), 10, source_address=(source, 0))
+        client = stack.enter_context(context.wrap_socket(plain, server_hostname=domain))
+        speaks = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
+        speaks.initiate_connection()
+        for _ in range(6):
+            stream = speaks.get_next_available_stream_id()
+            speaks.send_headers(stream, [(":method", "POST"), (":path", path), (":scheme", "https"),
+                (":authority", domain), ("content-type", "application/x-git-upload-pack-request")])
+            speaks.send_data(stream, b"0")
+        client.sendall(speaks.data_to_send())
+        held += 1
+    time.sleep(max(0, end - time.monotonic()))
+print(json.dumps([held]))
+"""
+
+
+@pytest.fixture
+def addresses(outsider: Vantage) -> Iterator[list[str]]:
+    """Addresses outside, from none of which there are other connections."""
+    test_pod = [f"198.51.100.{number}" for number in range(3, 12)]
+    for address in test_pod:
+        assert outsider.run("ip", "address", "add", f"{address}/24", "dev", "eth0").ok
+    yield test_pod
+    for address in test_pod:
+        outsider.run("ip", "address", "delete", f"{address}/24", "dev", "eth0")
+
+
+@pytest.fixture
+def ipv6(test_pod: PodUnderTest, outsider: Vantage) -> Iterator[list[list[str]]]:
+    """Two networks with two addresses each at the outsider, whose cable for IPv6 leads straight into the pod."""
+    inside = test_pod.inside
+    linked = outsider.run("ip", "link", "add", "six", "type", "veth", "peer", "name", "six", "netns", inside.process)
+    assert linked.ok, linked
+    networks = [[NETWORK.format(net, host) for host in (1, 2)] for net in (1, 2)]
+    for place, own_addresses in ((inside, [NETWORK.format(0, 1)]), (outsider, [a for net in networks for a in net])):
+        assert place.run("ip", "link", "set", "six", "up").ok
+        for address in own_addresses:
+            added = place.run("ip", "address", "add", f"{address}/48", "dev", "six", "nodad")
+            assert added.ok, added
+    yield networks
+    outsider.run("ip", "link", "delete", "six")
+
+
+def started(test_pod: PodUnderTest, service: str) -> str:
+    """Return when a service's container was started."""
+    return podman("container", "inspect", "--format", "{{.State.StartedAt}}", test_pod.container(service)).stdout
+
+
+@pytest.mark.parametrize("port", LIMITS)
+def test_an_address_outside_gets_so_many_connections_and_no_more(
+    test_pod: PodUnderTest, outsider: Vantage, port: int
+) -> None:
+    # Each in a run of its own: what this one held has ended with it.
+    served = outsider.python(inspect.getsource(crowd), test_pod.address, str(port), str(MANY))
+    assert json.loads(served) == [LIMITS[port]]
+
+
+@pytest.mark.parametrize("port", LIMITS)
+def test_the_gateways_address_gets_more(test_pod: PodUnderTest, port: int) -> None:
+    assert crowd.served(test_pod.server.host, port, MANY) == [MANY]
+
+
+@pytest.mark.parametrize("port", [25, 587])
+def test_the_addresses_of_an_ipv6_network_share_their_connections(
+    outsider: Vantage, ipv6: list[list[str]], port: int
+) -> None:
+    (one, two), (other, _) = ipv6
+    served = outsider.python(inspect.getsource(crowd), NETWORK.format(0, 1), str(port), "15", one, two, other)
+    assert json.loads(served) == [15, LIMITS[port] - 15, 15]
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize(
+    "crowds",
+    [
+        pytest.param([(25, 0, 50), (25, 1, 50)], id="smtp"),
+        pytest.param([(143, 0, 450)], id="imap"),
+        pytest.param([(587, 0, 50), (587, 1, 50), (993, 0, 450), (995, 1, 450)], id="others"),
+    ],
+)
+def test_silent_strangers_restart_nothing_and_keep_nobody_waiting(
+    test_pod: PodUnderTest, outsider: Vantage, alice: Account, addresses: list[str], crowds: list[tuple[int, int, int]]
+) -> None:
+    server = test_pod.server
+    held = json.dumps([(port, addresses[source], many) for port, source, many in crowds])
+    visitor = json.dumps(
+        [addresses[-1], test_pod.address, server.domain, server.authority, alice.address, alice.password]
+    )
+    there = _endured(
+        test_pod, "mail",
+        partial(outsider.python, inspect.getsource(crowd), test_pod.address, held, str(HOLD), timeout=60),
+        partial(outsider.python, VISIT, visitor),
+    )  # fmt: skip
+    assert there >= min(many for _, _, many in crowds) / 3, "they were there"
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize(("port", "sources"), [(443, 6), (80, 6), (443, 8)])
+def test_strangers_who_begin_a_request_keep_no_web_client_waiting(
+    test_pod: PodUnderTest, outsider: Vantage, addresses: list[str], port: int, sources: int
+) -> None:
+    held = json.dumps([(port, source, 50) for source in addresses[:sources]])
+    # Where strangers have all places that strangers get, those of the host's own clients are left.
+    full = sources * 50 > PLACES
+    visitor = json.dumps(
+        ["0.0.0.0" if full else addresses[-1], test_pod.address, test_pod.server.domain, test_pod.server.authority]
+    )
+    there = _endured(
+        test_pod, "apache",
+        partial(outsider.python, inspect.getsource(crowd), test_pod.address, held, str(HOLD), timeout=60),
+        partial(_here if full else outsider.python, VISIT_WEB, visitor),
+    )  # fmt: skip
+    assert there >= sources * 50 / 3, "they were there"
+
+
+@pytest.mark.alone
+def test_requests_without_an_end_keep_no_web_client_waiting(
+    test_pod: PodUnderTest, outsider: Vantage, addresses: list[str]
+) -> None:
+    name = token()
+    test_pod.invoke("repos.add", name, "--public")
+    path = f"/git/{name}.git/git-upload-pack"
+    what = json.dumps([addresses[0], test_pod.address, test_pod.server.domain, path, HOLD])
+    visitor = json.dumps([addresses[-1], test_pod.address, test_pod.server.domain, test_pod.server.authority])
+    assert _endured(
+        test_pod, "apache", partial(outsider.python, UPLOADS, what), partial(outsider.python, VISIT_WEB, visitor)
+    )
+
+
+def _here(script: str, *arguments: str) -> str:
+    """Run a Python script on the host itself, whose address for the pod is the gateway's."""
+    done = run([sys.executable, "-", *arguments], stdin=script)
+    return done.stdout
+
+
+def _endured(test_pod: PodUnderTest, service: str, attack: Callable[[], str], visit: Callable[[], str]) -> int:
+    """Return how many connections an attack had, when the service was well and an ordinary client served meanwhile."""
+    since, probed, took = started(test_pod, service), list[bool](), list[dict[str, float]]()
+    with ThreadPoolExecutor(1) as pool:
+        strangers = pool.submit(attack)
+        while not strangers.done():
+            probed.append(podman("healthcheck", "run", test_pod.container(service), check=False).ok)
+            took.append(json.loads(visit()))
+    assert all(probed)
+    assert len(probed) > 1
+    slow = {port: worst for port in took[0] if (worst := max(each[port] for each in took)) > SOON}
+    assert not slow
+    assert started(test_pod, service) == since
+    return sum(json.loads(strangers.result()))
+
+
+@pytest.mark.alone
+def test_a_service_that_is_restarted_has_time_to_come_up(test_pod: PodUnderTest) -> None:
+    container, since = test_pod.container("mail"), started(test_pod, "mail")
+
+    def restarted() -> None:
+        podman("exec", container, "pkill", "-STOP", "-x", "dovecot|imap-login", check=False)
+        podman("healthcheck", "run", container, check=False)
+        if started(test_pod, "mail") == since:
+            raise NotYet("it runs on")
+
+    wait_until(restarted, 60, "the fifth failure to restart the container")
+    since = started(test_pod, "mail")
+    # Podman 4.3.1 counts on: the first failure after that would restart it again.
+    assert podman("healthcheck", "run", container, check=False).ok
+    assert started(test_pod, "mail") == since
+
+    def serves() -> None:
+        if not podman("exec", container, "healthcheck", "mail", check=False).ok:
+            raise NotYet("its probe fails")
+
+    wait_until(serves, 20, "mail to serve again")
+    assert first_process(container)

@@ -1,0 +1,314 @@
+"""Who guesses passwords: shut off, while others are served, those among them who have the gateway's address."""
+
+import base64
+import contextlib
+import imaplib
+import json
+import smtplib
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from ipaddress import IPv6Address
+
+import httpx
+import pytest
+
+from tests.testbed.pod import PodUnderTest
+from tests.testbed.server import Account, Server
+from tests.testbed.vantage import Vantage
+
+LIMIT = 20
+"""Wrong passwords from an address that are looked at (conf-available/clients.conf)."""
+AT_ONCE = 20
+"""Requests with a login that are under way at once, from an address (there, too)."""
+WINDOW = 600
+"""Seconds for which they count (there, too)."""
+NUMBERS = iter(range(10, 255))
+"""Of addresses that no test has had yet."""
+ASK = """
+import collections, json, sys
+import httpx
+from podserve.certificates import client_context
+source, host, domain, authority, path, login, times, http2 = json.loads(sys.argv[1])
+transport = httpx.HTTPTransport(verify=client_context(domain, authority), local_address=source, http2=http2)
+with httpx.Client(transport=transport, base_url=f"https://{host}", headers={"Host": domain}, timeout=30) as client:
+    answers = [client.get(path, auth=login and tuple(login)) for _ in range(times)]
+print(json.dumps([[a.status_code, a.headers.get("Retry-After"), a.http_version] for a in answers]))
+"""
+
+
+ASK_AT_ONCE = """
+import asyncio, json, sys
+import httpx
+from podserve.certificates import client_context
+source, host, domain, authority, times, path, login = json.loads(sys.argv[1])
+async def ask():
+    context = client_context(domain, authority)
+    transport = httpx.AsyncHTTPTransport(verify=context, local_address=source, http1=False, http2=True)
+    async with httpx.AsyncClient(transport=transport, headers={"Host": domain}, timeout=30) as client:
+        client.auth = login and tuple(login)
+        ask = lambda: client.get(f"https://{host}{path}", extensions={"sni_hostname": domain})
+        await client.get(f"https://{host}/", auth=None, extensions={"sni_hostname": domain})
+        answers = await asyncio.gather(*(ask() for _ in range(times)))
+    return [answer.status_code for answer in answers]
+print(json.dumps(asyncio.run(ask())))
+"""
+LOG_IN = """
+import json, sys, time
+from tests.testbed.server import Account, Server
+source, kind, host, domain, authority, name, password = json.loads(sys.argv[1])
+import socket
+connect = socket.create_connection
+socket.create_connection = lambda to, timeout=None, _source=None, **more: connect(to, timeout, (source, 0), **more)
+server, begin = Server(host, domain, authority), time.monotonic()
+try:
+    with getattr(server, kind)(Account(name, password)):
+        said = "in"
+except Exception as error:
+    said = str(error)
+print(json.dumps([said, time.monotonic() - begin]))
+"""
+
+
+@dataclass(frozen=True)
+class Client:
+    """A client with an address of its own, outside."""
+
+    place: Vantage
+    address: str
+    test_pod: PodUnderTest
+
+    def ask(
+        self, path: str, login: tuple[str, str] | None = None, times: int = 1, *, http2: bool = False
+    ) -> list[tuple[int, str | None, str]]:
+        """Return status, Retry-After and protocol of each answer to a GET, over one connection."""
+        server = self.test_pod.server
+        what = (self.address, self.test_pod.address, server.domain, server.authority, path, login, times, http2)
+        return [tuple(answer) for answer in json.loads(self.place.python(ASK, json.dumps(what)))]
+
+    def statuses(self, path: str, login: tuple[str, str] | None = None, times: int = 1) -> list[int]:
+        """Return the status of each answer."""
+        return [status for status, _, _ in self.ask(path, login, times)]
+
+    def log_in(self, kind: str, account: Account, host: str = "") -> tuple[bool, float]:
+        """Log in by `imap`, `pop3` or `submission`; return whether that was let in, and the seconds it took."""
+        server = self.test_pod.server
+        what = (self.address, kind, host or self.test_pod.address, server.domain, server.authority, account.address,
+                account.password)  # fmt: skip
+        said, seconds = json.loads(self.place.python(LOG_IN, json.dumps(what)))
+        assert said == "in" or "authentication fail" in said.lower(), said
+        return said == "in", seconds
+
+
+@pytest.fixture
+def clients(test_pod: PodUnderTest, outsider: Vantage) -> Iterator[list[Client]]:
+    """Two clients whose addresses nobody else has had."""
+    addresses = [f"198.51.100.{next(NUMBERS)}" for _ in range(2)]
+    for address in addresses:
+        assert outsider.run("ip", "address", "add", f"{address}/24", "dev", "eth0").ok
+    yield [Client(outsider, address, test_pod) for address in addresses]
+    for address in addresses:
+        outsider.run("ip", "address", "delete", f"{address}/24", "dev", "eth0")
+
+
+def login(account: Account) -> tuple[str, str]:
+    return account.address, account.password
+
+
+@pytest.mark.parametrize("http2", [False, True])
+def test_a_guesser_on_the_web_is_shut_off_and_nobody_else(
+    server: Server, alice: Account, clients: list[Client], *, http2: bool
+) -> None:
+    guesser, other = clients
+    answers = guesser.ask("/webdav/", (alice.address, "guess"), LIMIT + 5, http2=http2)
+    statuses = [status for status, _, _ in answers]
+    # One is counted when it was answered: over HTTP/2 the next may be ahead of that.
+    assert statuses in ([401] * looked_at + [429] * (LIMIT + 5 - looked_at) for looked_at in (LIMIT, LIMIT + 1))
+    assert {version for _, _, version in answers} == {"HTTP/2" if http2 else "HTTP/1.1"}
+    assert all(0 < int(after or 0) <= WINDOW for status, after, _ in answers if status == 429)
+    assert guesser.statuses("/webdav/", login(alice)) == [429], "a right password is not looked at either"
+    assert guesser.statuses("/git/", login(alice)) == [429]
+    assert guesser.statuses("/") == [200], "what needs no login is served"
+    assert other.statuses("/webdav/", login(alice)) == [200]
+    with server.http(alice) as here:
+        assert here.get("/webdav/").status_code == 200
+
+
+@contextmanager
+def ipv6_addresses(test_pod: PodUnderTest, *addresses: str) -> Iterator[Vantage]:
+    """Yield a place on the pod's own loopback that has these addresses, which serve there, too, and are not exempt."""
+    place = test_pod.inside
+    words = [["ip", "-6", "address", change, f"{address}/128", "dev", "lo", *more]
+             for change, more in (("add", ["nodad"]), ("delete", [])) for address in addresses]  # fmt: skip
+    try:
+        for added in words[: len(addresses)]:
+            assert (done := place.run(*added)).ok, done
+        yield place
+    finally:
+        for removed in words[len(addresses) :]:
+            place.run(*removed)
+
+
+@pytest.mark.parametrize("network", ["2001:db8:{}:2::", "2001:db8:{}::", "2001:db8:{}:10::"])
+def test_a_guesser_with_ipv6_is_shut_off_by_the_network_that_its_addresses_are_of(
+    test_pod: PodUnderTest, alice: Account, network: str
+) -> None:
+    server, begin = test_pod.server, IPv6Address(network.format(f"{next(NUMBERS):x}"))
+    # Zeros are left out in one place or another when these are written.
+    mine = [str(begin + end) for end in (0x1, 0x1_0000_0000_0000, 0x1_0000_0000_0001, 0x1_0002_0003_0004)]
+    another = str(begin + 2**64)
+
+    def statuses(source: str, login: tuple[str, str], times: int) -> list[int]:
+        what = (source, f"[{another}]", server.domain, server.authority, "/webdav/", login, times, False)
+        return [status for status, _, _ in json.loads(place.python(ASK, json.dumps(what)))]
+
+    with ipv6_addresses(test_pod, *mine, another) as place:
+        wrong = [status for address in mine for status in statuses(address, (alice.address, "guess"), LIMIT // 4 + 1)]
+        assert wrong == [401] * LIMIT + [429] * 4
+        assert statuses(mine[0], login(alice), 1) == [429]
+        assert statuses(another, login(alice), 1) == [200]
+
+
+def test_many_requests_on_one_connection_are_not_many_connections(
+    test_pod: PodUnderTest, clients: list[Client]
+) -> None:
+    server = test_pod.server
+    what = json.dumps([clients[0].address, test_pod.address, server.domain, server.authority, 120, "/", None])
+    assert set(json.loads(clients[0].place.python(ASK_AT_ONCE, what))) == {200}
+
+
+def test_guesses_at_once_are_as_few_as_those_one_after_another(
+    test_pod: PodUnderTest, alice: Account, clients: list[Client]
+) -> None:
+    server, guess = test_pod.server, (alice.address, "guess")
+    what = json.dumps([clients[0].address, test_pod.address, server.domain, server.authority, 100, "/webdav/", guess])
+    answers = json.loads(clients[0].place.python(ASK_AT_ONCE, what))
+    assert set(answers) == {401, 429}
+    assert answers.count(401) <= LIMIT + AT_ONCE
+
+
+def test_who_mistypes_a_password_is_not_shut_off(alice: Account, clients: list[Client]) -> None:
+    assert clients[0].statuses("/webdav/", (alice.address, "mistyped"), LIMIT - 1) == [401] * (LIMIT - 1)
+    assert clients[0].statuses("/webdav/", login(alice), 2 * LIMIT) == [200] * 2 * LIMIT
+
+
+def test_a_client_that_asks_first_without_a_login_is_not_counted_as_guessing(
+    alice: Account, clients: list[Client]
+) -> None:
+    assert clients[0].statuses("/webdav/", None, 2 * LIMIT) == [401] * 2 * LIMIT
+    assert clients[0].statuses("/webdav/", login(alice)) == [200]
+
+
+@pytest.mark.usefixtures("test_pod")  # to another's server, this is a guesser's address like any
+def test_guesses_from_the_gateways_address_shut_off_nobody(server: Server, alice: Account) -> None:
+    with server.http() as here:
+        guesses = [here.get("/webdav/", auth=(alice.address, "guess")).status_code for _ in range(2 * LIMIT)]
+        assert guesses == [401] * 2 * LIMIT
+        assert here.get("/webdav/", auth=httpx.BasicAuth(*login(alice))).status_code == 200
+
+
+def test_a_guesser_on_mail_is_slowed_on_all_of_it_and_nobody_else(alice: Account, clients: list[Client]) -> None:
+    guesser, other = clients
+    kinds = ("imap", "submission", "pop3")
+    # Another password each time: the same one over and over is a client that is set up wrongly, and does not count.
+    tried = [guesser.log_in(kind, Account(alice.address, f"guess at {kind}")) for kind in kinds]
+    assert [let_in for let_in, _ in tried] == [False] * 3
+    # Dovecot's own: https://doc.dovecot.org/2.4.2/core/config/auth/penalty.html
+    assert [seconds > least for (_, seconds), least in zip(tried, (1, 5, 9), strict=True)] == [True] * 3, tried
+    for kind in kinds:
+        let_in, seconds = other.log_in(kind, alice)
+        assert let_in
+        assert seconds < 2
+
+
+@pytest.mark.usefixtures("test_pod")  # to another's server, this is a guesser's address like any
+def test_guesses_from_the_gateways_address_slow_nobody_on_mail(server: Server, alice: Account) -> None:
+    for number in range(3):
+        wrong = Account(alice.address, f"guess {number}")
+        with pytest.raises(smtplib.SMTPAuthenticationError), server.submission(wrong):
+            pass
+        with pytest.raises(imaplib.IMAP4.error), server.imap(wrong):
+            pass
+    begin = time.monotonic()
+    with server.imap(alice), server.submission(alice), server.pop3(alice):
+        pass
+    assert time.monotonic() - begin < 4, "after one wrong password each of them would wait 4 s"
+
+
+SASL = {
+    "another's identity": "{local}\0{local}\0secret",
+    "an unknown identity": "nobody\0{local}\0secret",
+    "an identity alone": "{local}\0\0",
+    "no name": "\0\0secret",
+    "a space": "\0two words\0secret",
+    "a variable": "\0%{{env:PATH}}\0secret",
+    "a path": "\0../../etc/passwd\0secret",
+    "letters that are not ASCII": "\0jürgen@example.com\0secret",
+    "a line break in the name": "\0a\nb\0secret",
+    "a line break in the password": "\0{local}\0a\nb",
+    "a tab in the password": "\0{local}\0a\tb",
+    "one part": "{local}",
+    "two parts": "{local}\0secret",
+    "four parts": "\0{local}\0secret\0more",
+    "nothing": "",
+    "a long name": "\0" + "a" * 3000 + "\0secret",
+}
+"""What a client may hand over to log in (RFC 4616), and cannot be looked up or read."""
+
+
+def fail_to_log_in(server: Server, account: Account) -> None:
+    """Hand over each of these at once, to 587 and, by twos, to 143, and return when each was refused."""
+    said = [base64.b64encode(text.format(local=account.address).encode()).decode() or "=" for text in SASL.values()]
+    said += ["!!!", "=A=="]
+    with contextlib.ExitStack() as stack:
+        smtp = [stack.enter_context(server.smtp(port=587)) for _ in said]
+        for client, words in zip(smtp, said, strict=True):
+            client.putcmd("AUTH", f"PLAIN {words}")
+        imap = [stack.enter_context(server.plain_imap()) for _ in said]
+        for connected, words in zip(imap, said, strict=True):
+            connected.starttls(server.context())
+            connected.send(f"a AUTHENTICATE PLAIN {words}\r\n".encode())
+        assert [client.getreply()[0] // 100 for client in smtp] == [5] * len(said)
+        assert {connected.readline().split()[1] for connected in imap} <= {b"NO", b"BAD"}
+
+
+@pytest.mark.usefixtures("test_pod")  # to another's server, this is a guesser's address like any
+def test_logins_that_cannot_be_looked_up_slow_nobody_at_the_gateways_address(server: Server, alice: Account) -> None:
+    fail_to_log_in(server, alice)
+    begin = time.monotonic()
+    with server.imap(alice), server.submission(alice), server.pop3(alice):
+        pass
+    assert time.monotonic() - begin < 4, "after a login that failed each of them would wait 4 s"
+
+
+def test_a_login_that_cannot_be_looked_up_slows_its_address_outside(alice: Account, clients: list[Client]) -> None:
+    guesser, other = clients
+    for number in range(2):
+        assert guesser.log_in("imap", Account("two%words", f"guess {number}"))[0] is False
+    assert guesser.log_in("submission", alice)[1] > 4
+    assert other.log_in("submission", alice)[1] < 2
+
+
+def test_guesses_of_one_address_of_an_ipv6_network_slow_all_of_it(
+    test_pod: PodUnderTest, outsider: Vantage, alice: Account
+) -> None:
+    inside, server = test_pod.inside, "2001:db8:77::1"
+    guesser, neighbour, other = "2001:db8:77:1::1", "2001:db8:77:1:ffff::2", "2001:db8:78:1::1"
+    linked = outsider.run("ip", "link", "add", "six", "type", "veth", "peer", "name", "six", "netns", inside.process)
+    assert linked.ok, linked
+    try:
+        for place, addresses in ((inside, [server]), (outsider, [guesser, neighbour, other])):
+            assert place.run("ip", "link", "set", "six", "up").ok
+            for address in addresses:
+                assert place.run("ip", "address", "add", f"{address}/32", "dev", "six", "nodad").ok
+
+        def log_in(address: str, password: str) -> tuple[bool, float]:
+            client = Client(outsider, address, test_pod)
+            return client.log_in("imap", Account(alice.address, password), host=server)
+
+        assert [log_in(guesser, f"guess {number}")[0] for number in range(2)] == [False, False]
+        assert log_in(neighbour, "guess")[1] > 8
+        assert log_in(other, alice.password)[1] < 2
+    finally:
+        outsider.run("ip", "link", "delete", "six")

@@ -1,0 +1,61 @@
+"""What is kept: mail, files, repositories, accounts and the queue outlive the pod; the volumes outlive all of it."""
+
+import shutil
+
+from podserve import endpoints, pod, volumes
+from podserve.commands import podman, run
+from podserve.homes import WWW_DATA
+from tests.testbed.mail import arrived, queued
+from tests.testbed.pod import PodUnderTest
+from tests.testbed.server import Account, letter, token
+
+
+def fingerprints(test_pod: PodUnderTest) -> dict[str, str]:
+    """Return which certificate each port shows."""
+    answers = pod.tls_answers(test_pod.manifests)
+    assert all(answer.ok for answer in answers), answers
+    assert {answer.port for answer in answers} == set(endpoints.TLS)
+    return {answer.port: answer.fingerprint for answer in answers}
+
+
+def test_everything_is_there_after_down_and_up(test_pod: PodUnderTest, new_account: Account) -> None:
+    word = token()
+    repository = test_pod.folder("web") / "git" / f"{word}.git"
+    run(["git", "init", "--quiet", "--bare", str(repository)])
+    (repository / "description").write_text(word)
+    with test_pod.server.http(new_account) as client:
+        assert client.put(f"/webdav/{word}.txt", content=word).status_code == 201
+    with test_pod.server.submission(new_account) as client:
+        client.send_message(letter(new_account.address, new_account.address, word))
+        client.send_message(letter(new_account.address, f"{word}@example.com", word))
+    before = arrived(test_pod.server, new_account, word)
+    waiting = queued(test_pod, f"{word}@example.com")
+    served = fingerprints(test_pod)
+    cut_off = test_pod.folder("web") / "dav" / ".davfs.tmpabcdef"
+    cut_off.write_text("what a killed Apache leaves of an upload")
+    shutil.chown(cut_off, WWW_DATA, WWW_DATA)
+
+    down = test_pod.invoke("down")
+    assert test_pod.name in down.stdout
+    assert not podman("pod", "exists", test_pod.name, check=False).ok
+    test_pod.invoke("up")
+
+    assert arrived(test_pod.server, new_account, word) == before
+    assert waiting == queued(test_pod, f"{word}@example.com")
+    test_pod.exec("mail", "postsuper", "-d", waiting[0])
+    with test_pod.server.http(new_account) as client:
+        assert client.get(f"/webdav/{word}.txt").text == word
+        assert not cut_off.exists()
+        assert word in client.get("/git/").text
+    assert fingerprints(test_pod) == served
+
+
+def test_down_twice_says_that_there_is_nothing_to_remove(test_pod: PodUnderTest) -> None:
+    other = f"{test_pod.name}-other"
+    assert "nothing to remove" in test_pod.invoke("down", INVOKE_POD=other).stdout
+    assert test_pod.invoke("status").ok
+
+
+def test_no_volume_of_the_pod_is_made_twice_or_left_over(test_pod: PodUnderTest) -> None:
+    wanted = {volume.name for volume in test_pod.manifests.volumes.values()} | set(test_pod.manifests.scratch)
+    assert {name for name in volumes.existing() if name.startswith(test_pod.name)} <= wanted

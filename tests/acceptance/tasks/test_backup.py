@@ -1,0 +1,255 @@
+"""Backup and restore: all that a pod keeps comes back as clients knew it, and what is no good is refused untouched."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from podserve import volumes
+from podserve.commands import Result, podman, run
+from tests.testbed import crafted
+from tests.testbed.crafted import Member, plain
+from tests.testbed.git import Git, make
+from tests.testbed.household import Size, arriving, mailbox, settle
+from tests.testbed.mail import STRANGER, arrived
+from tests.testbed.pod import PodUnderTest, play_test_pod
+from tests.testbed.server import Account, letter, token
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[PodUnderTest]:
+    """A pod of these tests' own, which may lose all that it keeps."""
+    with play_test_pod("-home") as made:
+        yield made
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where archives are put."""
+    return tmp_path
+
+
+def test_all_comes_back_as_clients_knew_it(home: PodUnderTest, folder: Path) -> None:
+    household, bob = settle(home, folder, Size(1, messages=4, files=3, repositories=1)), home.new_account()
+    before = household.seen(home)
+
+    file = folder / "backup"
+    with arriving(home.server, bob) as subjects:
+        subject = token()
+        with home.server.smtp() as client:
+            client.send_message(letter(STRANGER, bob.address, subject))
+        arrived(home.server, bob, subject)
+        acknowledged = list(subjects)
+        home.invoke("backup", "--to", str(file))
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert home.server.domain in home.invoke("backup", "--verify", str(file)).stdout
+
+    home.invoke("down", "--volumes", "--yes")
+    assert not [name for name in volumes.existing() if name.startswith(home.name)]
+    restored = home.invoke("restore", str(file))
+    assert "is up" in restored.stdout
+
+    assert household.seen(home) == before
+    assert arrived(home.server, bob, subject)
+    kept = [message for _, _, message in mailbox(home.server, bob)["INBOX"][1].values()]
+    assert all(any(one.encode() in message for message in kept) for one in acknowledged)
+
+
+def refused(home: PodUnderTest, *argv: str) -> Result:
+    """Return how a task refuses, in a line without a traceback, with nothing changed."""
+    result = home.invoke(*argv, check=False)
+    assert not result.ok
+    assert "Traceback" not in result.stderr
+    # A backup that was refused is a problem from then on, and the only one.
+    problems = json.loads(home.invoke("status", "--json", check=False).stdout)["problems"]
+    assert [problem for problem in problems if not problem.startswith("the last backup failed")] == []
+    return result
+
+
+def test_a_pod_that_keeps_something_is_not_replaced_unasked(home: PodUnderTest, folder: Path) -> None:
+    account = home.new_account()
+    file = folder / "backup"
+    home.invoke("backup", "--to", str(file))
+    later = home.new_account()
+    assert "--yes" in refused(home, "restore", str(file)).stderr
+    with home.server.imap(later):
+        pass
+    home.invoke("restore", str(file), "--yes")
+    with home.server.imap(account):
+        pass
+    assert later.address not in home.invoke("users.list").stdout
+
+
+def test_a_damaged_archive_is_refused_before_anything_is_touched(home: PodUnderTest, folder: Path) -> None:
+    account = home.new_account()
+    file = folder / "backup"
+    home.invoke("backup", "--to", str(file))
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    assert "Nothing was changed" in refused(home, "restore", str(file), "--yes").stderr
+    assert "Nothing was changed" in refused(home, "backup", "--verify", str(file)).stderr
+    with home.server.imap(account):
+        pass
+
+
+def test_a_backup_of_another_domain_is_refused(home: PodUnderTest, folder: Path) -> None:
+    file = folder / "backup"
+    home.invoke("backup", "--to", str(file))
+    other = home.invoke("restore", str(file), "--yes", check=False, INVOKE_DOMAIN="example.org")
+    assert "set domain" in other.stderr
+
+
+def test_a_backup_replaces_no_file_and_leaves_none_that_is_not_whole(home: PodUnderTest, folder: Path) -> None:
+    file = folder / "backup"
+    file.write_text("precious")
+    assert "exists already" in refused(home, "backup", "--to", str(file)).stderr
+    assert file.read_text() == "precious"
+    assert "No such file" in refused(home, "backup", "--to", str(folder / "none" / "backup")).stderr
+    assert [path.name for path in folder.iterdir()] == ["backup"]
+
+
+def test_a_backup_that_failed_is_told_by_status_until_one_succeeds(home: PodUnderTest, folder: Path) -> None:
+    home.invoke("backup", "--to", str(folder / "before"))
+    assert home.invoke("status").ok
+    refused(home, "backup", "--to", str(folder / "none" / "backup"))
+    told = home.invoke("status", "--json", check=False)
+    (problem,) = json.loads(told.stdout)["problems"]
+    assert told.code == 1
+    assert "No such file" in problem
+    assert problem.endswith("Then: invoke backup")
+    home.invoke("backup", "--to", str(folder / "after"))
+    assert home.invoke("status").ok
+
+
+def evil(home: PodUnderTest, victim: Path) -> dict[str, list[Member]]:
+    """Return members that would write in a folder of the host, each in its own way."""
+    climbs = f"../../../..{victim}/x@{home.server.domain}:$2y$10$abc\n".encode()
+    link = crafted.link
+    return {
+        "two slashes": [plain(f"volumes/{victim}/x", b"evil", mode=0o4755)],
+        "a link by another spelling": [link("./volumes/web/l", str(victim)), plain("volumes/web/l/x", b"evil")],
+        "a link": [link("volumes/web/l", str(victim)), plain("volumes/web/l/x", b"evil")],
+        "a hard link": [crafted.hard("volumes/web/h", f"volumes/{victim}/host")],
+        "a link that is written through": [link("volumes/accounts/passwd.new", str(victim / "host"))],
+        "an account that climbs": [plain("volumes/accounts/passwd", climbs)],
+    }
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["two slashes", "a link by another spelling", "a link", "a hard link", "a link that is written through",
+     "an account that climbs"],
+)  # fmt: skip
+def test_a_crafted_archive_is_refused_and_nothing_of_the_host_or_the_pod_is_changed(
+    home: PodUnderTest, folder: Path, how: str
+) -> None:
+    account, victim = home.new_account(), folder / "victim"
+    victim.mkdir()
+    (victim / "host").write_text("precious")
+    before = (victim / "host").stat()
+    file = crafted.crafted(folder / "evil", *evil(home, victim)[how], domain=home.server.domain)
+    for task in (("backup", "--verify", str(file)), ("restore", str(file), "--yes")):
+        assert "Nothing was changed" in refused(home, *task).stderr
+    assert [path.name for path in victim.iterdir()] == ["host"]
+    assert (victim / "host").read_text() == "precious"
+    after = (victim / "host").stat()
+    assert (after.st_mode, after.st_uid, after.st_nlink) == (before.st_mode, before.st_uid, before.st_nlink)
+    with home.server.imap(account):
+        pass
+
+
+def nested(home: PodUnderTest, account: Account, depth: int) -> str:
+    """Make so many folders in one another, with long names, over WebDAV; return the path of the last."""
+    path = f"/webdav/home/{account.local_part}"
+    with home.server.http(account) as client:
+        for _ in range(depth):
+            path += f"/{token()}{'d' * 174}"
+            client.request("MKCOL", f"{path}/").raise_for_status()
+    return path
+
+
+def test_what_an_account_nests_deeper_than_the_host_takes_is_backed_up_and_comes_back(
+    home: PodUnderTest, folder: Path
+) -> None:
+    """Its paths fit in the container, and not on the host, where the volume's own path comes before them."""
+    account, content = home.new_account(), token()
+    file = f"{nested(home, account, 21)}/file"
+    with home.server.http(account) as client:
+        client.put(file, content=content).raise_for_status()
+    git, branch = make(home, folder / "work"), "/".join([*["b" * 200] * 19, "b" * 180])
+    Git(home.server, account).run("-C", str(git.work), "push", "--quiet", Git(home.server, account).url(git.name),
+                                  f"HEAD:refs/heads/{branch}")  # fmt: skip
+    home.invoke("backup", "--to", str(folder / "backup"))
+    home.invoke("backup", "--verify", str(folder / "backup"))
+    home.invoke("restore", str(folder / "backup"), "--yes")
+    with home.server.http(account) as client:
+        assert client.get(file).text == content
+    assert branch in Git(home.server, account).run("ls-remote", Git(home.server, account).url(git.name)).stdout
+    assert home.invoke("status").ok
+
+
+def as_www_data(home: PodUnderTest, *argv: str) -> str:
+    """Run a program as somebody who has broken into the web server, and return what it printed."""
+    return podman("exec", "--user", "www-data", home.container("apache"), *argv).stdout
+
+
+READING = 'my $file = pop; for (@ARGV) { chdir $_ or die } open my $opened, "<", $file or die; print <$opened>'
+"""Reads a file whose path is longer than what Linux takes at once."""
+
+
+def test_what_an_account_moves_deeper_than_it_can_name_is_backed_up_and_comes_back(
+    home: PodUnderTest, folder: Path
+) -> None:
+    """A folder moved into a deep one has a path of twice what Linux takes; mod_dav moves none that is deeper."""
+    account, content = home.new_account(), token()
+    inner, outer = (nested(home, account, 18) for _ in range(2))
+    top = f"/webdav/home/{account.local_part}"
+    first = inner.removeprefix(f"{top}/").partition("/")[0]
+    with home.server.http(account) as client:
+        client.put(f"{inner}/file", content=content).raise_for_status()
+        destination = {"Destination": f"https://{home.server.domain}{outer}/{first}/"}
+        client.request("MOVE", f"{top}/{first}/", headers=destination).raise_for_status()
+    home.invoke("backup", "--to", str(folder / "backup"))
+    home.invoke("restore", str(folder / "backup"), "--yes")
+    names = [part for path in (outer, inner) for part in path.removeprefix(f"{top}/").split("/")]
+    where = f"/data/web/home/{account.local_part}"
+    assert as_www_data(home, "perl", "-e", READING, where, *names, "file") == content
+    assert home.invoke("status").ok
+
+
+def test_what_is_nested_without_an_end_stops_no_backup_and_is_told(home: PodUnderTest, folder: Path) -> None:
+    name = token()
+    nest = 'chdir "/data/web/dav"; for (1 .. 90) { mkdir $ARGV[0]; chdir $ARGV[0] or die }'
+    as_www_data(home, "perl", "-e", nest, name + "d" * 200)
+    done = home.invoke("backup", "--to", str(folder / "backup"))
+    assert "is longer than a path can be in a backup" in " ".join(done.stderr.split())
+    assert "is whole" in home.invoke("backup", "--verify", str(folder / "backup")).stdout
+    told = home.invoke("status", check=False)
+    assert told.code == 1
+    assert "it is there, but without" in " ".join(told.stdout.split())
+    as_www_data(home, "rm", "-r", f"/data/web/dav/{name}{'d' * 200}")
+    home.invoke("backup", "--to", str(folder / "after"))
+    assert home.invoke("status").ok
+
+
+def test_a_link_that_leads_out_of_its_volume_is_left_out_of_a_backup_and_told(home: PodUnderTest, folder: Path) -> None:
+    name = token()
+    as_www_data(home, "ln", "-s", "/etc/shadow", f"/data/web/site/{name}")
+    done = home.invoke("backup", "--to", str(folder / "backup"))
+    assert name in "".join(done.stderr.split())
+    as_www_data(home, "rm", f"/data/web/site/{name}")
+    home.invoke("backup", "--to", str(folder / "after"))
+    assert home.invoke("status").ok
+
+
+def test_a_backup_goes_into_a_pipe(home: PodUnderTest, folder: Path) -> None:
+    file = folder / "piped"
+    piped = ["sh", "-c", '"$@" | cat > "$0"', str(file), sys.executable, "-m", "invoke", "backup", "--to", "-"]
+    run(piped, env=home.environment, timeout=120)
+    assert "is whole" in home.invoke("backup", "--verify", str(file)).stdout
+
+
+def test_nothing_of_a_backup_is_left_beside_the_volumes(home: PodUnderTest) -> None:
+    assert not {f"{home.name}-backup", f"{home.name}-restore"} & volumes.existing()

@@ -1,0 +1,107 @@
+"""The images before an upgrade are kept, and exchanged with today's when one goes back."""
+
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from podserve import images
+from podserve.commands import ROOT, podman, run
+from podserve.errors import Problem
+from tests.testbed.pod import PodUnderTest
+from tests.testbed.server import Account, token
+
+OLD, NEW = "localhost/podserve-base:latest", "localhost/podserve-dns:latest"
+"""Two images that there are, to stand for the same one before and after an upgrade."""
+
+
+def identifier(name: str) -> str:
+    """Return an image's id."""
+    return images.identifiers([name])[0]
+
+
+@pytest.fixture
+def name(test_pod: PodUnderTest) -> Iterator[str]:
+    """The name of an image of the test's own, which is the old one."""
+    made = f"localhost/{test_pod.name}-{token()}"
+    podman("tag", OLD, f"{made}:latest")
+    yield f"{made}:latest"
+    podman("untag", NEW, f"{made}:latest", f"{made}:previous", check=False)
+    podman("rmi", f"{made}:latest", f"{made}:previous", check=False)
+
+
+def test_an_upgrade_keeps_the_image_before_and_the_way_back_exchanges_them(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    previous = name.replace("latest", "previous")
+    monkeypatch.setattr(images, "build", lambda **_: podman("tag", NEW, name))
+    images.renew({name: "no-such-container"}, Console())
+    assert (identifier(name), identifier(previous)) == (identifier(NEW), identifier(OLD))
+    images.exchange([name])
+    assert (identifier(name), identifier(previous)) == (identifier(OLD), identifier(NEW))
+
+
+def test_an_upgrade_keeps_what_runs_though_another_was_built_since(
+    test_pod: PodUnderTest, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = podman("container", "inspect", "--format", "{{.Image}}", test_pod.container("mail")).stdout.strip()
+    monkeypatch.setattr(images, "build", lambda **_: podman("tag", NEW, name))
+    images.renew({name: test_pod.container("mail")}, Console())
+    assert identifier(name.replace("latest", "previous")) == running
+
+
+def test_an_upgrade_that_changes_nothing_keeps_what_was_kept(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "build", lambda **_: None)
+    images.renew({name: "no-such-container"}, Console())
+    with pytest.raises(Problem, match="nothing to go back to"):
+        images.exchange([name])
+
+
+def test_an_upgrade_to_the_same_leaves_the_pod_as_it_is(test_pod: PodUnderTest) -> None:
+    assert "nothing was changed" in test_pod.invoke("upgrade").stdout
+
+
+@pytest.fixture
+def checkout(test_pod: PodUnderTest, tmp_path: Path) -> Iterator[Path]:
+    """A checkout with another image for DNS than this one's, and this one's memory of the pod."""
+    left_out = shutil.ignore_patterns(".git", ".venv", "artefacts", "__pycache__", ".*_cache")
+    made = shutil.copytree(ROOT, tmp_path / "checkout", symlinks=True, ignore=left_out)
+    (made / "docker/dns/Containerfile").write_text("FROM localhost/podserve-dns:latest\nRUN touch /etc/upgraded\n")
+    before = images.identifiers(test_pod.manifests.images)
+    yield made
+    for image, identity in zip(test_pod.manifests.images, before, strict=True):
+        if identifier(image) != identity:
+            podman("rmi", "--force", identifier(image), check=False)
+        podman("tag", identity, image)
+        podman("rmi", image.replace("latest", "previous"), check=False)
+
+
+@pytest.mark.alone
+def test_an_upgrade_replaces_the_containers_over_the_same_volumes_and_one_goes_back(
+    test_pod: PodUnderTest, checkout: Path, alice: Account
+) -> None:
+    def invoke(*words: str) -> None:
+        run(
+            ["env", "--chdir", str(checkout), sys.executable, "-m", "invoke", *words],
+            env=test_pod.environment,
+            timeout=300,
+        )
+
+    def upgraded() -> bool:
+        return test_pod.exec("dns", "test", "-e", "/etc/upgraded", check=False).ok
+
+    name, content = f"/webdav/{token()}", token().encode()
+    with test_pod.server.http(alice) as client:
+        client.put(name, content=content).raise_for_status()
+    for words, after in ((["upgrade"], True), (["upgrade", "--back"], False)):
+        assert upgraded() != after
+        invoke(*words)
+        assert upgraded() == after
+        with test_pod.server.http(alice) as client:
+            assert client.get(name).content == content
+        with test_pod.server.imap(alice) as mailbox:
+            assert mailbox.folder_exists("INBOX")
+    assert "nothing was changed" in test_pod.invoke("up").stdout

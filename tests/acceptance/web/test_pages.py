@@ -1,0 +1,295 @@
+"""The pages in a real browser: Debian's Chromium, which trusts the pod's authority and nothing else of it."""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from selenium.webdriver import Chrome, ChromeOptions
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+
+from podserve.commands import ROOT, run
+from podserve.waiting import NotYet, wait_until
+from tests.testbed.pod import PodUnderTest, play_test_pod
+from tests.testbed.server import Account, token
+from tests.testbed.webdav import folder
+
+PICTURES = ROOT / "artefacts" / "pages"
+WINDOWS = {"light": (1100, 800), "dark": (1100, 800), "phone": (390, 800)}
+
+
+@pytest.fixture(scope="module")
+def repository(test_pod: PodUnderTest, alice: Account, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A public repository with two commits of a Python file."""
+    name, work, server = token(), tmp_path_factory.mktemp("work"), test_pod.server
+    test_pod.invoke("repos.add", name, "--public", "--description", "A repository to look at")
+    git = ["git", "-C", str(work), "-c", "user.name=Ada", "-c", "user.email=ada@example.org"]
+    git += ["-c", f"http.sslCAInfo={server.authority}", "-c", f"http.curloptResolve={server.domain}:443:{server.host}"]
+    environment = {name: value for name, value in os.environ.items() if name != "GIT_SSL_CAINFO"}
+    run([*git, "init", "--quiet", "--initial-branch=main"])
+    for number in (1, 2):
+        (work / "answer.py").write_text(
+            f'"""The answer."""\n\n\ndef answer() -> int:\n    return {number}  # for now\n'
+        )
+        run([*git, "add", "answer.py"])
+        run([*git, "commit", "--quiet", "--message", f"Answer {number}"])
+    login = f"{quote(alice.address)}:{quote(alice.password)}"
+    run([*git, "push", "--quiet", f"https://{login}@{server.domain}/git/{name}.git", "main"], env=environment)
+    return name
+
+
+class Browser:
+    """A browser, its window and scheme of colours, and what it complained about."""
+
+    def __init__(self, driver: Chrome, domain: str, files: str) -> None:
+        """Take a driver that has just begun, the site's name, and the name at which browsers see files."""
+        self.driver, self.domain, self.files = driver, domain, files
+
+    def open(self, path: str, account: Account | None = None) -> None:
+        """Go to a page of the pod's, logging in on the way when asked."""
+        login = f"{quote(account.address)}:{quote(account.password)}@" if account else ""
+        host = self.files if path.startswith(("/webdav", "/git")) else self.domain
+        self.driver.get(f"https://{login}{host}{path}")
+
+    def complaints(self) -> list[str]:
+        """Return the console's errors and the requests that failed since the last call."""
+        console = [entry["message"] for entry in self._log("browser") if entry["level"] == "SEVERE"]
+        events = [json.loads(entry["message"])["message"] for entry in self._log("performance")]
+        answers = [event["params"]["response"] for event in events if event["method"] == "Network.responseReceived"]
+        failed = [f"{answer['status']} {answer['url']}" for answer in answers if answer["status"] >= 400]
+        lost = [str(event["params"]) for event in events if event["method"] == "Network.loadingFailed"]
+        return console + failed + lost
+
+    def _log(self, kind: str) -> list[dict[str, str]]:
+        entries: list[dict[str, str]] = self.driver.get_log(kind)  # type: ignore[no-untyped-call]
+        return entries
+
+    def text(self) -> str:
+        """Return what the page says."""
+        return self.driver.find_element(By.TAG_NAME, "body").text
+
+    def overflows(self) -> bool:
+        """Return whether the page is wider than the window."""
+        width: int = self.driver.execute_script("return document.documentElement.scrollWidth - window.innerWidth")
+        return width > 0
+
+    def picture(self, name: str) -> None:
+        """Keep what the window shows, as artefacts/pages/NAME.png."""
+        PICTURES.mkdir(parents=True, exist_ok=True)
+        self.driver.save_screenshot(str(PICTURES / f"{name}.png"))
+
+
+@pytest.fixture
+def browser(test_pod: PodUnderTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Browser]:
+    """A new browser of the pod under test."""
+    with _browser_of(test_pod, tmp_path, monkeypatch) as made:
+        yield made
+
+
+@contextmanager
+def _browser_of(test_pod: PodUnderTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Browser]:
+    """Yield a new browser with a profile of its own, in which the pod's authority is imported as a person would."""
+    store = tmp_path / ".pki" / "nssdb"
+    store.mkdir(parents=True)
+    run(["certutil", "-N", "-d", f"sql:{store}", "--empty-password"])
+    run(["certutil", "-A", "-d", f"sql:{store}", "-n", "pod", "-t", "C,,", "-i", str(test_pod.server.authority)])
+    monkeypatch.setenv("HOME", str(tmp_path))
+    options = ChromeOptions()
+    options.binary_location = "/usr/bin/chromium"
+    # Root has no sandbox; the rest keeps Chromium from asking its maker's hosts for anything.
+    for word in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        f"--user-data-dir={tmp_path / 'profile'}",
+        f"--host-resolver-rules=MAP *.sethlakowske.com {test_pod.server.host}",
+    ):
+        options.add_argument(word)
+    # The page it begins with would else be its maker's, whose failing may be told of any time later.
+    options.add_experimental_option("prefs", {"session.restore_on_startup": 4, "session.startup_urls": ["about:blank"]})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = Chrome(options=options, service=Service("/usr/bin/chromedriver"))
+    try:
+        driver.set_page_load_timeout(30)
+        yield Browser(driver, test_pod.server.domain, test_pod.manifests.settings.files_host)
+    finally:
+        driver.quit()
+
+
+def pages(repository: str) -> dict[str, tuple[str, str]]:
+    """Return each page's path and something it must show, by a name for its picture."""
+    there = f"/git/{repository}.git"
+    return {
+        "landing": ("/", "IMAP"),
+        "list": ("/git/", repository),
+        "summary": (there, "A repository to look at"),
+        "commit": (f"{there}/commit/HEAD", "Answer 2"),
+        "diff": (f"{there}/commitdiff/HEAD", "return 2"),
+        "blob": (f"{there}/blob/HEAD:/answer.py", "def answer()"),
+        "blame": (f"{there}/blame/HEAD:/answer.py", "def answer()"),
+    }
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+def test_every_page_is_whole_and_fits(browser: Browser, repository: str, window: str) -> None:
+    # The window of Chromium itself is never narrower than 500 pixels.
+    width, height = WINDOWS[window]
+    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    browser.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    scheme = "dark" if window == "dark" else "light"
+    browser.driver.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    )
+    for name, (path, shown) in pages(repository).items():
+        browser.open(path)
+        browser.picture(f"{name}-{window}")
+        assert shown in browser.text(), path
+        assert not browser.complaints(), path
+        assert browser.driver.execute_script("return window.innerWidth") == width, path
+        assert not browser.overflows(), path
+
+
+def test_dark_is_dark_and_light_is_light(browser: Browser) -> None:
+    colours = {}
+    for scheme in ("light", "dark"):
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        browser.open("/git/")
+        script = "return getComputedStyle(document.body).backgroundColor.match(/[\\d.]+/g).slice(0, 3).map(Number)"
+        colours[scheme] = sum(browser.driver.execute_script(script))
+    assert colours["dark"] < colours["light"]
+
+
+def test_a_summary_links_its_clone_address(browser: Browser, repository: str) -> None:
+    browser.open(f"/git/{repository}.git")
+    address = f"https://{browser.domain}/git/{repository}.git"
+    assert browser.driver.find_element(By.LINK_TEXT, address).get_attribute("href") == address
+
+
+def test_source_is_highlighted(browser: Browser, repository: str) -> None:
+    browser.open(f"/git/{repository}.git/blob/HEAD:/answer.py")
+    assert browser.driver.find_elements(By.CSS_SELECTOR, ".pre .kwa, .pre .str, .pre .com")
+
+
+def test_login_leads_back_to_the_page_it_began_at(
+    browser: Browser, repository: str, test_pod: PodUnderTest, alice: Account
+) -> None:
+    private = token()
+    test_pod.invoke("repos.add", private)
+    browser.open(f"/git/{repository}.git/log")
+    way_in = browser.driver.find_element(By.LINK_TEXT, "log in").get_attribute("href") or ""
+    browser.open(way_in.partition(browser.files)[2], alice)
+    assert browser.driver.current_url.endswith(f"/git/{repository}.git/log")
+    browser.open("/git/")
+    assert private in browser.text()
+    assert not browser.complaints()
+    browser.picture("list-logged-in")
+
+
+READER = """<!DOCTYPE html><body><script type="speculationrules">
+{"prefetch": [{"source": "list", "urls": PATHS, "eagerness": "immediate"}]}
+</script><script>
+// What can be read of each path: fetched, out of the cache as well, as part of this page, and in a window of its own.
+const paths = PATHS, look = path => new Promise(done => {
+    const opened = open(path), timer = setInterval(() => {
+        try {
+            if (opened.location.href == "about:blank" || opened.document.readyState != "complete") return
+            done(opened.document.body.textContent)
+        } catch (refused) { done(refused.name) }
+        clearInterval(timer)
+        opened.close()
+    }, 50)
+})
+const get = cache => path => fetch(path, {cache}).then(
+    answer => answer.text().then(text => `${answer.status} ${text}`), String)
+const part = kind => path => new Promise(done => {
+    const made = document.createElement(kind)
+    made.onload = () => done("loaded")
+    made.onerror = () => done("refused")
+    document.body.append(made)
+    made[kind == "link" ? "href" : "src"] = path
+    made.rel = "stylesheet"
+})
+const all = async (way, ...more) => { for (const path of paths) seen.push(await way(path)) }, seen = []
+all(look).then(() => all(get("default"))).then(() => all(get("force-cache"))).then(() => all(part("script")))
+    .then(() => all(part("link"))).then(() => { window.seen = seen })
+</script>"""
+WAYS = ("window", "fetch", "cache", "script", "style")
+
+
+def _seen_by_a_page(
+    test_pod: PodUnderTest, browser: Browser, secrets: Sequence[str], bait: Sequence[str]
+) -> dict[str, list[str]]:
+    """Return what a page of the site reads of each address, by the way it tries, when its visitor is logged in."""
+    with folder(test_pod.server, test_pod.new_account(), "/webdav/site/") as site:
+        site.put("page.html", content=READER.replace("PATHS", json.dumps(bait)))
+        browser.open(f"{site.base_url.path.removeprefix('/webdav/site')}page.html")
+        seen: list[str] = []
+
+        def read() -> None:
+            seen[:] = browser.driver.execute_script("return window.seen") or []
+            if not seen:
+                raise NotYet("the page is still reading")
+
+        wait_until(read, 20, "a page to have read what it can")
+    assert not [text for text in seen if any(secret in text for secret in secrets)]
+    return {way: seen[number * len(bait) : (number + 1) * len(bait)] for number, way in enumerate(WAYS)}
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_a_page_of_the_site_reads_nothing_by_its_visitors_login(
+    test_pod: PodUnderTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, apart: bool
+) -> None:
+    with ExitStack() as stack:
+        pod = test_pod if apart else stack.enter_context(play_test_pod("-one", files_host=test_pod.server.domain))
+        browser, victim = stack.enter_context(_browser_of(pod, tmp_path, monkeypatch)), pod.new_account()
+        secret, private = token(), token()
+        pod.invoke("repos.add", private, "--description", secret)
+        home = f"/webdav/home/{victim.local_part}/"
+        mine = [f"{home}{private}.html", home, f"/git/{private}.git"]
+        with pod.server.http(victim) as client:
+            client.put(mine[0], content=f"<!DOCTYPE html><body>{secret}<script>document.body.append(' acts')</script>")
+        for path in mine:
+            browser.open(path, victim)
+            assert (secret if path != home else private) in browser.text()
+            assert "acts" not in browser.text()
+        files = pod.manifests.settings.files_host
+        bait = [*mine, *(f"https://{files}{path}" for path in mine if apart), "/"]
+        seen = _seen_by_a_page(pod, browser, (secret, private), bait)
+    own_page = {way: told.pop() for way, told in seen.items()}
+    assert set(seen["window"]) == {"SecurityError"}
+    refused = "TypeError: Failed to fetch" if apart else "403"
+    assert {text[: len(refused)] for text in seen["fetch"] + seen["cache"]} == {refused}
+    assert set(seen["script"] + seen["style"]) == {"refused"}
+    assert "IMAP" in own_page["window"]
+    assert own_page["fetch"].startswith("200")
+
+
+def test_the_authority_can_be_downloaded_from_the_landing_page(browser: Browser, test_pod: PodUnderTest) -> None:
+    browser.open("/")
+    link = browser.driver.find_element(By.LINK_TEXT, "its certificate").get_attribute("href") or ""
+    with test_pod.server.http() as client:
+        answer = client.get(link.partition(browser.domain)[2])
+    assert answer.text == (test_pod.folder("certificates") / "current" / "ca.crt").read_text()
+    assert answer.headers["Content-Type"] == "application/x-x509-ca-cert"
+
+
+def test_files_are_listed_for_a_login(browser: Browser, test_pod: PodUnderTest, alice: Account) -> None:
+    name = f"{token()}.txt"
+    with test_pod.server.http(alice) as client:
+        client.put(f"/webdav/{name}", content="hello")
+    # A page at an address with a login in it would look for its style there, too, which a sandbox does not let it.
+    browser.open("/git/login", alice)
+    browser.open("/webdav/")
+    assert name in browser.text()
+    assert not browser.complaints()
+    browser.picture("files")

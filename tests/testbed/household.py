@@ -1,0 +1,136 @@
+"""What a pod keeps for people, as their clients see it: to be compared before and after."""
+
+import datetime as dt
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from podserve import endpoints
+from podserve.certificates.clients import looking_context
+from tests.testbed.git import Git, Repository, make
+from tests.testbed.mail import STRANGER, queued
+from tests.testbed.pod import PodUnderTest
+from tests.testbed.server import Account, Server, letter, token
+
+FOLDERS = ("INBOX", "Sent", "Archive", "Archive.2026", "Grüße & 日本")
+FLAGS = ((), (b"\\Seen",), (b"\\Flagged", b"$Label"), (b"\\Answered", b"\\Deleted"))
+Mailbox = dict[str, tuple[int, dict[int, tuple[tuple[bytes, ...], dt.datetime, bytes]]]]
+
+
+def fill(server: Server, account: Account, each: int) -> None:
+    """Put so many messages, with flags of all kinds, into each of nested folders; the deleted ones go: UIDs tell."""
+    with server.imap(account) as client:
+        for name in FOLDERS:
+            if not client.folder_exists(name):
+                client.create_folder(name)
+            for number in range(each):
+                message = letter(STRANGER, STRANGER, token(), "Grüße\n").as_bytes()
+                client.append(name, message, FLAGS[number % len(FLAGS)])
+            client.select_folder(name)
+            client.expunge()
+
+
+def mailbox(server: Server, account: Account) -> Mailbox:
+    """Return all that an account's mailbox holds: for each folder UIDVALIDITY and, by UID, flags, date and message."""
+    found: Mailbox = {}
+    with server.imap(account) as client:
+        for _, _, name in client.list_folders():
+            validity = client.select_folder(name, readonly=True)[b"UIDVALIDITY"]
+            uids = client.search()
+            messages = client.fetch(uids, ["FLAGS", "INTERNALDATE", "BODY.PEEK[]"]) if uids else {}
+            found[name] = (
+                validity,
+                {
+                    uid: (tuple(sorted(set(m[b"FLAGS"]) - {b"\\Recent"})), m[b"INTERNALDATE"], m[b"BODY[]"])
+                    for uid, m in messages.items()
+                },
+            )
+    return found
+
+
+@contextmanager
+def arriving(server: Server, account: Account) -> Iterator[list[str]]:
+    """Have mail arrive meanwhile, one message after the other; yield the subjects of those that got their 250."""
+    subjects: list[str] = []
+    done = threading.Event()
+
+    def send() -> None:
+        with server.smtp() as client:
+            while not done.is_set():
+                subject = token()
+                assert client.send_message(letter(STRANGER, account.address, subject)) == {}
+                subjects.append(subject)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        yield subjects
+    finally:
+        done.set()
+        sender.join()
+    assert subjects
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much a pod is to keep: accounts, messages in each of their folders, files, repositories."""
+
+    accounts: int
+    messages: int
+    files: int
+    repositories: int
+
+
+@dataclass(frozen=True)
+class Household:
+    """People with accounts, their files (paths under /webdav/) and repositories, and an address that mail waits for."""
+
+    accounts: tuple[Account, ...]
+    files: tuple[str, ...]
+    repositories: tuple[Repository, ...]
+    elsewhere: str
+
+    def _objects(self, test_pod: PodUnderTest, repository: Repository) -> str:
+        """Clone a repository; return its objects, as git lists them after a check, and where its branches are."""
+        git = Git(test_pod.server, self.accounts[0])
+        with tempfile.TemporaryDirectory() as folder:
+            git.run("clone", "--quiet", "--mirror", git.url(repository.name), folder)
+            git.run("-C", folder, "fsck", "--strict")
+            listed = git.run("-C", folder, "cat-file", "--batch-check", "--batch-all-objects").stdout
+            return listed + git.run("-C", folder, "show-ref").stdout
+
+    def seen(self, test_pod: PodUnderTest) -> Mapping[str, object]:
+        """Return, by what it is, all that clients see of it; the queue, which they do not, as Postfix shows it."""
+        found: dict[str, object] = {a.address: mailbox(test_pod.server, a) for a in self.accounts}
+        with test_pod.server.http(self.accounts[0]) as client:
+            found |= {path: client.get(f"/webdav/{path}").raise_for_status().content for path in self.files}
+        found |= {repository.name: self._objects(test_pod, repository) for repository in self.repositories}
+        https = endpoints.attempt(test_pod.manifests, looking_context(test_pod.server.domain), "https")
+        found["certificate"] = https.fingerprint
+        found["queue"] = [
+            test_pod.exec("mail", "postcat", "-qb", one).stdout for one in queued(test_pod, self.elsewhere)
+        ]
+        return found
+
+
+def settle(test_pod: PodUnderTest, folder: Path, size: Size) -> Household:
+    """Have a pod keep so much for new people; the repositories are made in a folder of this host."""
+    people = tuple(test_pod.new_account() for _ in range(size.accounts))
+    for account in people:
+        fill(test_pod.server, account, size.messages)
+    first, word = people[0], token()
+    places = (f"{word} ü %d.txt", f"home/{first.local_part}/{word} %d", f"site/{word}-%d.html")
+    paths = tuple(places[number % len(places)] % number for number in range(size.files))
+    with test_pod.server.http(first) as client:
+        for number, path in enumerate(paths):
+            client.put(f"/webdav/{path}", content=f"{word} {number}\n" * 1000).raise_for_status()
+    made = tuple(
+        make(test_pod, folder / f"work{number}", public=number % 2 == 0) for number in range(size.repositories)
+    )
+    elsewhere = f"somebody@{token()}.acme.example.com"
+    with test_pod.server.submission(first) as sender:
+        sender.send_message(letter(first.address, elsewhere, word))
+    return Household(people, paths, made, elsewhere)

@@ -1,0 +1,17 @@
+"""Memory of the pod under test."""
+
+from tests.testbed.pod import PodUnderTest
+
+MB = 1e6
+
+
+def pss(test_pod: PodUnderTest, service: str) -> float:
+    """Return the proportional share of memory of a service's container, in MB."""
+    total = 0
+    for process in test_pod.processes(service):
+        try:
+            rollup = (process / "smaps_rollup").read_text()
+        except OSError:
+            continue
+        total += next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
+    return total * 1024 / MB

@@ -1,0 +1,123 @@
+"""Pebble, an ACME directory of the tests' own, on the pod's network; `python -m tests.testbed.pebble` builds it."""
+
+import json
+import ssl
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from podserve.certificates import authority, pairs
+from podserve.commands import podman
+from podserve.errors import Problem
+from podserve.folder import Folder
+from podserve.waiting import NotYet, wait_until
+from tests.testbed.pod import PodUnderTest
+
+IMAGE = "localhost/podserve-pebble:latest"
+NAME = "directory.acme.example.com"
+"""What the pod's BIND finds it by."""
+PORT, MANAGEMENT = 14000, 15000
+"""Where it answers ACME, and what it says of itself."""
+
+
+@dataclass
+class Directory:
+    """A directory that runs: the settings that make it the pod's, and its folder on this host."""
+
+    test_pod: PodUnderTest
+    folder: Path
+    running: tuple[object, ...] = ()
+
+    @property
+    def container(self) -> str:
+        """Podman's name for it."""
+        return f"{self.test_pod.name}-pebble"
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The INVOKE_ variables with which the pod's certificate comes from it."""
+        return {
+            "INVOKE_CERTIFICATE_SOURCE": "acme",
+            "INVOKE_ACME_DIRECTORY": f"https://{NAME}:{PORT}/dir",
+            "INVOKE_ACME_EMAIL": f"postmaster@{self.test_pod.manifests.settings.domain}",
+            "INVOKE_ACME_ROOT": str(self.folder / "roots.pem"),
+        }
+
+    def start(self, hardships: Mapping[str, str] | None = None, *, lifetime: int = 90 * 86400) -> None:
+        """Start it, in place of one that runs otherwise: it then has another root, and knows no account.
+
+        What it issues lasts `lifetime` seconds. Its own hardships are variables of its environment
+        (https://github.com/letsencrypt/pebble#readme).
+        """
+        wanted = (hardships, lifetime)
+        if self.running != wanted:
+            self.stop()
+            self._start(hardships or {}, lifetime)
+            self.running = wanted
+        self.lead_names_to(self.test_pod.address)
+        root = wait_until(self._root, 10, "Pebble to answer")
+        (self.folder / "roots.pem").write_text((self.folder / "ca.crt").read_text() + root)
+
+    def _start(self, hardships: Mapping[str, str], lifetime: int) -> None:
+        config = {
+            "listenAddress": f"0.0.0.0:{PORT}",
+            "managementListenAddress": f"0.0.0.0:{MANAGEMENT}",
+            "certificate": "/pebble/tls.crt",
+            "privateKey": "/pebble/tls.key",
+            "httpPort": 80,
+            "tlsPort": 443,
+            "ocspResponderURL": "",
+            "certificateValidityPeriod": lifetime,
+            "retryAfter": {"authz": 1, "order": 1},
+        }
+        (self.folder / "config.json").write_text(json.dumps({"pebble": config}))
+        environment = {"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "0", "PEBBLE_AUTHZREUSE": "100", **hardships}
+        podman(
+            "run", "--detach", "--name", self.container, "--network", self.test_pod.name,
+            "--volume", f"{self.folder}:/pebble:ro", *(f"--env={name}={value}" for name, value in environment.items()),
+            IMAGE, "-dnsserver", f"{self.test_pod.upstreams[0].address}:53",
+        )  # fmt: skip
+
+    def lead_names_to(self, address: str) -> None:
+        """Have the pod's names lead to an address, as far as Pebble sees."""
+        chosen = self.test_pod.manifests.settings
+        names = dict.fromkeys((chosen.domain, chosen.mail_host, f"www.{chosen.domain}"), address)
+        self.test_pod.name_addresses({NAME: self.test_pod.address_of(self.container), **names})
+
+    def stop(self) -> None:
+        """Take it away."""
+        podman("rm", "--force", "--time", "0", self.container, check=False)
+        self.running = ()
+
+    def _root(self) -> str:
+        context = ssl.create_default_context(cafile=str(self.folder / "ca.crt"))
+        context.check_hostname = False
+        address = f"https://{self.test_pod.address_of(self.container)}:{MANAGEMENT}/roots/0"
+        try:
+            with urllib.request.urlopen(address, context=context, timeout=2) as answer:  # https
+                said: bytes = answer.read()
+        except OSError as error:
+            raise NotYet(str(error)) from error
+        return said.decode()
+
+
+@contextmanager
+def directory(test_pod: PodUnderTest, folder: Path) -> Iterator[Directory]:
+    """Yield a directory that keeps its files in that folder; it does not run yet."""
+    if not podman("image", "exists", IMAGE, check=False).ok:
+        raise Problem(f"there is no image {IMAGE}: python -m tests.testbed.pebble builds it, as nox does")
+    pair = authority.issue(Folder.at(folder), (NAME,), "ec256")
+    (folder / "tls.crt").write_bytes(pairs.pem(pair.chain))
+    (folder / "tls.key").write_bytes(pair.key.pem)
+    (folder / "ca.crt").write_bytes(pairs.pem(pair.roots))
+    made = Directory(test_pod, folder)
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+if __name__ == "__main__":
+    podman("build", "--tag", IMAGE, str(Path(__file__).parent / "directory"))

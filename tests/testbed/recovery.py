@@ -1,0 +1,310 @@
+"""How long a service is away when one of its processes, or its container, is killed, and whether the others go on."""
+
+import base64
+import os
+import queue
+import random
+import signal
+import socket
+import statistics
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
+
+import dns.message
+import dns.rcode
+import httpx
+
+from podserve import endpoints
+from podserve.certificates.clients import looking_context
+from podserve.errors import Problem
+from podserve.waiting import NotYet, wait_until
+from tests.testbed.concurrency import meanwhile
+from tests.testbed.outcome import Outcome
+from tests.testbed.pod import PodUnderTest
+from tests.testbed.server import PATIENCE, Account, letter, token
+from tests.testbed.victims import WHOLE, Container
+
+T = TypeVar("T")
+MEDIAN, WORST, CONTAINER = 1.0, 2.0, 3.0
+"""Seconds that a supervised daemon may be away, and a container or a daemon that is its process 1 at worst."""
+STUCK = 30.0
+"""Seconds after which a service counts as gone for good."""
+PACE, HANGS = 0.03, 0.4
+"""Seconds between two tries, and those after which the next try does not wait for the one before it."""
+REST = 0.2
+"""Seconds from one look at the other ports to the next."""
+FAILURES = (*endpoints.FAILURES, httpx.HTTPError, Problem)
+MAIL = {"imap", "imaps", "pop3s", "smtp", "submission"}
+POSTFIX, DOVECOT, WEB, DNS = {"smtp", "submission"}, MAIL - {"smtp"}, {"http", "https"}, {"dns-udp", "dns-tcp"}
+"""The ports that a daemon may be missed on; on all others the pod goes on."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of process: its service and program, the ports it may be missed on, and what shows that it is back."""
+
+    service: str
+    programs: tuple[str, ...]
+    ports: Collection[str]
+    exchange: Callable[["Scene"], None]
+
+    @property
+    def name(self) -> str:
+        """What it is called in the table."""
+        return f"{self.service}: {', then '.join(self.programs)}"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The pod, somebody with an account, a repository, and the containers."""
+
+    test_pod: PodUnderTest
+    account: Account
+    repository: str
+    containers: dict[str, Container]
+
+    @classmethod
+    def of(cls, test_pod: PodUnderTest) -> "Scene":
+        """Set it up."""
+        repository = token()
+        test_pod.invoke("repos.add", repository)
+        containers = {service: Container.of(test_pod, service) for service in test_pod.manifests.containers}
+        return cls(test_pod, test_pod.new_account(), repository, containers)
+
+    def page(self) -> None:
+        """Get a page of the site."""
+        self._get("/", "</html>")
+
+    def gitweb(self) -> None:
+        """Get GitWeb's list."""
+        self._get("/git/", self.repository)
+
+    def refs(self) -> None:
+        """Begin as `git fetch` does."""
+        self._get(f"/git/{self.repository}.git/info/refs?service=git-upload-pack", "# service=git-upload-pack")
+
+    def _get(self, path: str, wanted: str) -> None:
+        with self.test_pod.server.http(self.account) as client:
+            text = client.get(path).text
+        if wanted not in text:
+            raise NotYet(text[:200])
+
+    def letter(self) -> None:
+        """Send a letter with a login on 587, and read it over IMAP."""
+        name, address = token(), self.account.address
+        with self.test_pod.server.submission(self.account) as client:
+            client.send_message(letter(address, address, name))
+        with self.test_pod.server.imap(self.account) as mailbox:
+            mailbox.select_folder("INBOX")
+
+            def check() -> None:
+                mailbox.noop()
+                found = mailbox.search(["SUBJECT", name])
+                if not found:
+                    raise NotYet("the letter is not there")
+                mailbox.delete_messages(found)
+                mailbox.expunge()
+
+            wait_until(check, WORST, "the letter to arrive")
+
+    def resolve(self) -> None:
+        """Have a name resolved."""
+        query = dns.message.make_query(endpoints.QUESTION, "A")
+        answer = endpoints.udp(query, self.test_pod.server.host, port=53, timeout=1)
+        if answer.rcode() != dns.rcode.NOERROR:
+            raise NotYet(dns.rcode.to_text(answer.rcode()))
+
+    def _delivery(self) -> socket.socket:
+        """Connect to Dovecot's lmtp, which is there for as long as somebody delivers."""
+        running = self.containers["mail"].processes().items()
+        firsts = [number for number, name in running if name.endswith("process 1")]
+        delivery = socket.socket(socket.AF_UNIX)
+        delivery.connect(f"/proc/{firsts[0] if firsts else 0}/root/run/dovecot/lmtp")
+        return delivery
+
+    @contextmanager
+    def clients(self, service: str) -> Iterator[None]:
+        """Have clients of a service in the midst of something: their sessions keep what its daemons start in being."""
+        server, account, domain = self.test_pod.server, self.account, self.test_pod.server.domain
+        sessions = ExitStack()
+
+        def opened(make: Callable[[], AbstractContextManager[T]]) -> T:
+            """Return a session; one who was killed just now may have been about to open it."""
+
+            def attempt() -> T:
+                try:
+                    return sessions.enter_context(make())
+                except FAILURES as error:
+                    raise NotYet(str(error)) from error
+
+            return wait_until(attempt, CONTAINER, f"a session with {service}")
+
+        try:
+            if service == "mail":
+                reader, idle = (opened(partial(server.imap, account)) for _ in range(2))
+                for client in (reader, idle):
+                    sessions.callback(client.shutdown)
+                    client.select_folder("INBOX")
+                idle.idle()
+                opened(partial(server.pop3, account))
+                opened(server.smtp)
+                sender = opened(partial(server.submission, account))
+                sender.mail(account.address)
+                sender.rcpt(account.address)
+                opened(self._delivery)
+            if service == "apache":
+                connection = opened(partial(socket.create_connection, (server.host, 443), timeout=PATIENCE))
+                browser = sessions.enter_context(server.context().wrap_socket(connection, server_hostname=domain))
+                login = base64.b64encode(f"{account.address}:{account.password}".encode()).decode()
+                browser.sendall(
+                    f"POST /git/{self.repository}.git/git-upload-pack HTTP/1.1\r\nHost: {domain}\r\n"
+                    f"Authorization: Basic {login}\r\nContent-Type: application/x-git-upload-pack-request\r\n"
+                    "Content-Length: 100\r\n\r\n0032".encode()
+                )
+            yield
+        finally:
+            with suppress(*FAILURES):  # who was killed says no goodbye
+                sessions.close()
+
+
+KINDS = (
+    Kind("apache", ("apache2",), WEB, Scene.page),
+    Kind("apache", ("perl-fcgi",), WEB, Scene.gitweb),
+    Kind("apache", ("perl-fcgi-pm",), WEB, Scene.gitweb),
+    Kind("apache", ("git-http-backend",), WEB, Scene.refs),
+    Kind("mail", ("master",), POSTFIX, Scene.letter),
+    *(Kind("mail", (name,), POSTFIX, Scene.letter) for name in ("qmgr", "smtpd", "cleanup", "lmtp", "tlsmgr")),
+    Kind("mail", ("s6-supervise postfix", "master"), POSTFIX, Scene.letter),
+    Kind("mail", ("dovecot",), DOVECOT, Scene.letter),
+    *(
+        Kind("mail", (f"dovecot/{name}",), DOVECOT, Scene.letter)
+        for name in ("auth", "imap-login", "imap", "imap-hibernate", "pop3-login", "lmtp", "anvil", "config", "log")
+    ),
+    Kind("mail", ("dovecot/stats",), DOVECOT, Scene.letter),
+    Kind("mail", ("penalties",), DOVECOT, Scene.letter),
+    Kind("mail", ("s6-supervise dovecot", "dovecot"), DOVECOT, Scene.letter),
+)
+
+
+FIRSTS = (
+    ("apache", "apache2, process 1", Scene.gitweb),
+    ("mail", "s6-svscan, process 1", Scene.letter),
+    ("dns", "named, process 1", Scene.resolve),
+)
+
+
+def seconds_until(works: Callable[[], None], enough: float = STUCK) -> float:
+    """Return the seconds until an exchange works, tried again and again; `enough` where it does not by then.
+
+    A try that hangs is no longer waited for after HANGS s: the next may meet another process.
+    """
+    begin, ends = time.monotonic(), queue.SimpleQueue[float | None]()
+
+    def attempt() -> None:
+        try:
+            works()
+        except FAILURES:
+            ends.put(None)
+        else:
+            ends.put(time.monotonic() - begin)
+
+    while time.monotonic() - begin < enough:
+        threading.Thread(target=attempt, daemon=True).start()
+        with suppress(queue.Empty):
+            if seconds := ends.get(timeout=HANGS):
+                return seconds
+            threading.Event().wait(PACE)
+    return enough
+
+
+@dataclass
+class Others:
+    """How the other ports answer meanwhile: the number of tries, and what failed."""
+
+    test_pod: PodUnderTest
+    ports: Collection[str]
+    tries: int = 0
+    failures: list[str] = field(default_factory=list)
+
+    def watched(self) -> AbstractContextManager[None]:
+        """Try them one after another, until the body is done."""
+        context = looking_context(self.test_pod.server.domain)
+
+        def watch(over: threading.Event) -> None:
+            while not over.is_set():
+                for port in self.ports:
+                    answer = endpoints.attempt(self.test_pod.manifests, context, port)
+                    self.tries += 1
+                    if not answer.ok:
+                        self.failures.append(f"{port}: {answer.error}")
+                over.wait(REST)
+
+        return meanwhile(watch)
+
+
+def kill(container: Container, program: str, chance: random.Random) -> None:
+    """Kill one of the processes that are this program, or the whole container, and return when it is dead."""
+
+    def struck() -> set[int]:
+        running = container.processes()
+        found = [number for number, name in sorted(running.items()) if program in {name, WHOLE}]
+        if not found:
+            raise NotYet(f"{container.name} runs {', '.join(sorted(set(running.values())))}")
+        if program == WHOLE:
+            container.kill()
+            return set(found)
+        victim = chance.choice(found)
+        os.kill(victim, signal.SIGKILL)  # it may have ended by itself just now: then another is looked for
+        return {victim}
+
+    victims = wait_until(struck, STUCK, f"{program} to be there")
+
+    def dead() -> None:
+        if victims & set(container.processes()):
+            raise NotYet("alive")
+
+    wait_until(dead, STUCK, f"{program} of {container.name} to be dead")
+
+
+def outcome(name: str, times: list[float], others: Others, median: float, worst: float) -> Outcome:
+    """Return a row, with what was too slow or failed."""
+    stuck = sum(seconds >= STUCK for seconds in times)
+    figures = {"kills": len(times), "median s": statistics.median(times), "worst s": max(times), "stuck": stuck,
+               "tries of others": others.tries, "failed": len(others.failures)}  # fmt: skip
+    faults = [f"at worst {worst:g} s"] if max(times) > worst else []
+    faults += [f"in the median {median:g} s"] if statistics.median(times) > median else []
+    fault = f"expected {' and '.join(faults)}" if faults else ""
+    return Outcome("recovery", name, figures, "; ".join(filter(None, [fault, *others.failures[:3]])))
+
+
+def kill_kind(scene: Scene, kind: Kind, count: int, chance: random.Random) -> Outcome:
+    """Kill processes of a kind, each while clients are at work, and time until a whole exchange works again."""
+    others = Others(scene.test_pod, [port for port in scene.test_pod.manifests.ports if port not in kind.ports])
+    times = []
+    for _ in range(count):
+        with scene.clients(kind.service):
+            seconds_until(partial(kind.exchange, scene))  # so that what comes on demand is there
+            with others.watched():
+                for program in kind.programs:
+                    kill(scene.containers[kind.service], program, chance)
+                times.append(seconds_until(partial(kind.exchange, scene)))
+    return outcome(kind.name, times, others, MEDIAN, WORST)
+
+
+def kill_in_a_row(scene: Scene, service: str, program: str, exchange: Callable[[Scene], None], count: int) -> Outcome:
+    """Kill a container again and again, as a whole and by its process 1 in turn, each time as soon as it is back."""
+    ports = scene.test_pod.manifests.ports
+    others = Others(scene.test_pod, [name for name, port in ports.items() if port.container != service])
+    times = []
+    with others.watched():
+        for number in range(count):
+            with scene.clients(service):
+                victim = WHOLE if number % 2 else program
+                kill(scene.containers[service], victim, random.Random(number))  # noqa: S311  # there is but one
+                times.append(seconds_until(partial(exchange, scene)))
+    return outcome(f"{service}: container, {program}", times, others, CONTAINER, CONTAINER)
