@@ -2,17 +2,18 @@
 
 import os
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO
 
 import nox
 
 nox.needs_version = ">=2024.4.15"
-# ./bootstrap has made the one environment, from the lock file: sessions run in it.
+# ./bootstrap has made the one environment, from the two lock files: sessions run in it.
 nox.options.default_venv_backend = "none"
 nox.options.error_on_external_run = False
 nox.options.sessions = ["lint", "types", "unit", "acceptance"]
+# A session means the checkout, not the pod that its caller set up by variables.
+for variable in [name for name in os.environ if name.startswith("INVOKE_")]:
+    del os.environ[variable]
 
 PYTHON = ["tasks.py", "noxfile.py", "podserve", "tests", "bench"]
 REMOVAL = 60.0
@@ -28,27 +29,24 @@ def _scripts() -> list[str]:
     return sorted(str(path) for path in files if path.read_bytes().startswith(shells))
 
 
-def _chosen(session: nox.Session, folder: str, part: str = "") -> list[str]:
+def _chosen(session: nox.Session, folder: str) -> list[str]:
     """Return pytest's arguments: a JUnit file, what follows `--`, and the folder unless tests are named there."""
     named = any(Path(word.partition("::")[0]).exists() and word.startswith("tests/") for word in session.posargs)
-    return [f"--junitxml={ARTEFACTS}/{session.name}{part}.xml", *session.posargs, *([] if named else [folder])]
-
-
-def _run(session: nox.Session, *words: str, said: IO[str] | None = None) -> None:
-    """Run a program, and leave it time to clean up when it is interrupted; what it says may go to a file."""
-    session.run(*words, external=True, stdout=said, interrupt_timeout=REMOVAL, terminate_timeout=REMOVAL)
+    return [f"--junitxml={ARTEFACTS}/{session.name}.xml", *session.posargs, *([] if named else [folder])]
 
 
 def _module(session: nox.Session, *words: str) -> None:
-    """Run a Python module so."""
-    _run(session, sys.executable, "-m", *words)
+    """Run a Python module. It ends when nox does, and has time to clean up when it is interrupted."""
+    session.run("setpriv", "--pdeathsig", "TERM", sys.executable, "-m", *words, external=True,
+                interrupt_timeout=REMOVAL, terminate_timeout=REMOVAL)  # fmt: skip
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style of everything that is written: Python, shell, YAML, Containerfiles, Kubernetes objects."""
+    """Style of Python, shell, YAML, Containerfiles and Kubernetes objects, and which module may import which."""
     session.run("ruff", "check", *PYTHON)
     session.run("ruff", "format", "--check", *PYTHON)
+    session.run("lint-imports", "--no-cache", "--no-logo")
     session.run("shellcheck", *SHELL, *_scripts())
     session.run("yamllint", "--strict", ".")
     images = ("base", "apache", "mail", "dns", "certificates")
@@ -67,42 +65,23 @@ def types(session: nox.Session) -> None:
 @nox.session
 def unit(session: nox.Session) -> None:
     """What can be judged without a container: settings, documents, the accounts file, certificates, tasks."""
-    session.run("pytest", *_chosen(session, "tests/unit"))
+    if os.geteuid() != 0:
+        session.error("these tests need root, for a network namespace of their own and for files of other users")
+    session.run("pytest", "--numprocesses=auto", *_chosen(session, "tests/unit"))
 
 
 @nox.session
 def acceptance(session: nox.Session) -> None:
-    """A pod of its own and real clients of every protocol; `-- --target HOST --user NAME …` for a server that runs."""
+    """A pod for each core and real clients of every protocol; `-- --target HOST --user NAME …` for a running server."""
+    pytest = ["pytest", "--durations=25", "--dist=load", *_chosen(session, "tests/acceptance")]
     if any(word.startswith("--target") for word in session.posargs):
-        _module(session, "pytest", *_chosen(session, "tests/acceptance"))
+        _module(session, *pytest)
         return
     if os.geteuid() != 0:
         session.error("a network namespace of its own needs root; a server that runs can be tried by anybody: --target")
     session.run("invoke", "build")
     _module(session, "tests.testbed.pebble")
-    # A network namespace of its own: every port is free there whatever this host serves, and no way leads out of it.
-    # Whoever ends nox ends it too.
-    enter = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec setpriv --pdeathsig TERM "$@"', "sh"]
-    pytest = [*enter, sys.executable, "-m", "pytest"]
-    if session.posargs:
-        _run(session, *pytest, *_chosen(session, "tests/acceptance"))
-        return
-
-    def run(half: int, said: IO[str] | None = None) -> None:
-        """Run every other module."""
-        _run(session, *pytest, *_chosen(session, "tests/acceptance", f"-{half}"), f"--half={half}", said=said)
-
-    # Much of it is waiting: two runs, each with a pod of its own, take little longer than one of them.
-    ARTEFACTS.mkdir(exist_ok=True)
-    with (ARTEFACTS / "acceptance-2.log").open("w+") as said:
-        try:
-            with ThreadPoolExecutor(1) as pool:
-                second = pool.submit(run, 2, said)
-                run(1)
-        finally:
-            said.seek(0)
-            print(said.read())
-    second.result()
+    _module(session, *pytest[:1], "--numprocesses=auto", *pytest[1:])
 
 
 @nox.session(default=False)

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from invoke import Collection, Context, Exit, task
-from rich.console import Console
-from rich.filesize import decimal
 
 from podserve import (
     accounts,
@@ -16,6 +14,7 @@ from podserve import (
     homes,
     host,
     images,
+    invocation,
     manifests,
     pod,
     report,
@@ -25,11 +24,11 @@ from podserve import (
     systemd,
     volumes,
 )
-from podserve.backup import archive, keeping
+from podserve.backup import keeping, reading
 from podserve.certificates import renewal, store
 from podserve.commands import become
 
-errors.explain_errors()
+invocation.explain_errors()
 
 
 def _manifests(c: Context) -> manifests.Manifests:
@@ -42,7 +41,7 @@ def _manifests(c: Context) -> manifests.Manifests:
 def _documents(c: Context) -> manifests.Manifests:
     """Return the pod's documents with the settings of this call. Raises Problem for wrong settings."""
     errors.explain_interruptions()
-    errors.require_configuration_file(c.config)
+    invocation.require_configuration_file(c.config)
     chosen = settings.load({name: c.config[name] for name in map(str, c.config)}, manifests.defaults())
     return manifests.Manifests(chosen)
 
@@ -54,7 +53,7 @@ def show_doctor(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
     if json:
         print(doctor.as_json(found))
     else:
-        report.diagnosis(found, Console())
+        report.diagnosis(found, report.standard_output())
     if not doctor.sound(found):
         raise Exit(code=1)
 
@@ -71,30 +70,34 @@ def build(c: Context, image: list[str], base: str = "", no_cache: bool = False) 
     """Build the images whose files have changed."""
     _documents(c)
     host.podman()  # which may hang; a build may take as long as it takes
-    if images.build(image, base, no_cache=no_cache) and sys.stdout.isatty():
+    with report.building(report.standard_output()) as show:
+        built = images.build(image, base, no_cache=no_cache, show=show)
+    if built and sys.stdout.isatty():
         print("images: built")
 
 
-def _prepare(pod_manifests: manifests.Manifests, console: Console, *, keep: bool = False) -> None:
+def _prepare(pod_manifests: manifests.Manifests, *, keep: bool = False) -> None:
     """Look at the host and build what is out of date, once; then go on where volumes can be reached.
 
     With `keep`, the images before stay as `:previous`.
     """
     if not host.entered():
         doctor.require(pod_manifests)
-        if keep:
-            images.renew(dict(zip(pod_manifests.images, pod_manifests.containers.values(), strict=True)), console)
-        else:
-            images.build(console=console)
+        with report.building(report.standard_output()) as show:
+            if keep:
+                running = dict(zip(pod_manifests.images, pod_manifests.containers.values(), strict=True))
+                images.renew(running, show)
+            else:
+                images.build(show=show)
         host.enter()
 
 
 @task
 def up(c: Context) -> None:
     """Build what is out of date, play the pod, and return when every endpoint answers."""
-    pod_manifests, console = _documents(c), Console()
+    pod_manifests, console = _documents(c), report.standard_output()
     with pod.alone(pod_manifests.settings):
-        _prepare(pod_manifests, console)
+        _prepare(pod_manifests)
         outcome = pod.up(pod_manifests.settings)
     report.started(pod_manifests, outcome, console)
 
@@ -114,13 +117,13 @@ def down(c: Context, volumes: bool = False, yes: bool = False) -> None:  # noqa:
 @task(help={"back": "to the images before the last upgrade; the next `up` builds this checkout's again"})
 def upgrade(c: Context, back: bool = False) -> None:  # noqa: FBT001,FBT002
     """Build, keep the images before as :previous, and replace the containers; the volumes stay."""
-    pod_manifests, console = _documents(c), Console()
+    pod_manifests, console = _documents(c), report.standard_output()
     with pod.alone(pod_manifests.settings):
         if back:
             host.enter()
             images.exchange(pod_manifests.images)
         else:
-            _prepare(pod_manifests, console, keep=True)
+            _prepare(pod_manifests, keep=True)
         outcome = pod.up(pod_manifests.settings)
     report.started(pod_manifests, outcome, console)
 
@@ -134,32 +137,32 @@ def upgrade(c: Context, back: bool = False) -> None:  # noqa: FBT001,FBT002
 def backup(c: Context, to: str = "", verify: str = "") -> None:
     """Write all that the pod keeps into one archive, while it serves and mail keeps arriving."""
     if verify:
-        with report.bytes_read("verify", Console(stderr=True)) as (progress, total):
+        with report.bytes_read("verify", report.standard_error()) as (progress, total):
             total(keeping.length(Path(verify)))
-            header, extent = archive.verify(Path(verify), progress)
-        print(f"{verify} is whole: {decimal(extent.size)} of {header.settings['domain']}, made {header.made}")
+            header, extent = reading.verify_archive(Path(verify), progress)
+        print(f"{verify} is whole: {report.readable(extent.size)} of {header.settings['domain']}, made {header.made}")
         return
     pod_manifests = _manifests(c)
     name = to or keeping.file_name(pod_manifests)
-    with report.bytes_read("backup", Console(stderr=True)) as (progress, total):
+    with report.bytes_read("backup", report.standard_error()) as (progress, total):
         left_out = keeping.backup(pod_manifests, name, progress, total)
-    report.warn([f"left out: {line}" for line in left_out], Console(stderr=True))
+    report.warn([f"left out: {line}" for line in left_out], report.standard_error())
     if name != keeping.STANDARD_OUTPUT:
-        print(f"{name}: {decimal(keeping.length(Path(name)))}. It holds private keys and all mail: keep it so")
+        print(f"{name}: {report.readable(keeping.length(Path(name)))}. It holds private keys and all mail: keep it so")
 
 
 @task(help={"file": "an archive that invoke backup made", "yes": "replace all that the pod keeps now"})
 def restore(c: Context, file: str, yes: bool = False) -> None:  # noqa: FBT001,FBT002
     """Put back what an archive holds, after all of it was verified, and bring the pod up."""
-    pod_manifests, console = _documents(c), Console()
+    pod_manifests, console = _documents(c), report.standard_output()
     with pod.alone(pod_manifests.settings):
         # Before images are built, which takes minutes.
-        with report.bytes_read("verify", Console(stderr=True)) as (progress, total):
+        with report.bytes_read("verify", report.standard_error()) as (progress, total):
             total(keeping.length(Path(file)))
             header, needed = keeping.verify(pod_manifests, Path(file), progress)
-        _prepare(pod_manifests, console)
-        report.warn(keeping.differences(pod_manifests, header), Console(stderr=True))
-        with report.bytes_read("restore", Console(stderr=True)) as (progress, total):
+        _prepare(pod_manifests)
+        report.warn(keeping.differences(pod_manifests, header), report.standard_error())
+        with report.bytes_read("restore", report.standard_error()) as (progress, total):
             total(keeping.length(Path(file)))
             keeping.restore(pod_manifests, Path(file), needed, progress, replace=yes)
         outcome = pod.up(pod_manifests.settings)
@@ -170,10 +173,10 @@ def restore(c: Context, file: str, yes: bool = False) -> None:  # noqa: FBT001,F
 @task
 def install(c: Context) -> None:
     """Make the pod a service of this machine, with a timer for its certificates, and bring it up."""
-    pod_manifests, console = _documents(c), Console()
+    pod_manifests, console = _documents(c), report.standard_output()
     with pod.alone(pod_manifests.settings):
         systemd.require_systemd(pod_manifests.settings)
-        _prepare(pod_manifests, console)
+        _prepare(pod_manifests)
         outcome = pod.install(pod_manifests.settings)
     report.started(pod_manifests, outcome, console)
     shown = systemd.status_command(pod_manifests.settings)
@@ -204,7 +207,7 @@ def show_status(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
     if json:
         print(seen.json())
     else:
-        report.status(pod_manifests, seen, Console())
+        report.status(pod_manifests, seen, report.standard_output())
     if seen.problems:
         raise Exit(code=1)
 
@@ -303,7 +306,7 @@ def repos_add(c: Context, name: str, public: bool = False, description: str = ""
 @task(name="list")
 def repos_list(c: Context) -> None:
     """List the repositories: which are public, and what they are."""
-    report.repositories(repositories.Repositories(_manifests(c)).all(), Console())
+    report.repositories(repositories.Repositories(_manifests(c)).all(), report.standard_output())
 
 
 REPOSITORY = {"name": "of the repository, without .git"}
@@ -337,9 +340,9 @@ def repos_remove(c: Context, name: str, yes: bool = False) -> None:  # noqa: FBT
 def _swap(c: Context, change: Callable[[manifests.Manifests], renewal.Outcome]) -> None:
     """Change the pod's certificate, and show what came of it when every port serves it."""
     outcome = pod.swap(_manifests(c), change)
-    report.renewed(outcome, Console())
+    report.renewed(outcome, report.standard_output())
     # Where cron mails it, which is to hear of nothing else.
-    report.warn(outcome.warnings, Console(stderr=True))
+    report.warn(outcome.warnings, report.standard_error())
 
 
 @task(name="show")
@@ -349,7 +352,7 @@ def certs_show(c: Context) -> None:
     there = store.current(store.folder(pod_manifests))
     if not there:
         raise errors.Problem("there is no certificate yet: invoke up makes one")
-    report.certificate(there, pod.tls_answers(pod_manifests), Console())
+    report.certificate(there, pod.tls_answers(pod_manifests), report.standard_output())
 
 
 @task(name="issue")

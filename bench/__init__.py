@@ -1,1 +1,1 @@
-"""How fast, how big, how lean: figures, each beside its alternative measured in the same run. `nox -s bench`."""
+"""`nox -s bench`: figures of speed, size and memory, each beside an alternative measured in the same run."""

@@ -1,4 +1,4 @@
-"""`python -m bench [--record] [SECTION…]`: measure all sections, or those named, and show the figures."""
+"""`python -m bench [--record] [SECTION…]`: measure all sections, or the named ones, and show the figures."""
 
 import argparse
 import signal
@@ -18,10 +18,10 @@ from tests.testbed.pod import PodUnderTest, play_test_pod
 OUTSIDE = {"build": images.build, "images": images.measure}
 """The sections that need no pod."""
 ALONE = {"play": play.measure, "memory": memory.measure}
-"""Those that need a pod and no twin: what is mapped by both would weigh half."""
+"""The sections that need a pod and no native twin: PSS counts memory that both map by half."""
 COMPARED = {"dns": dns.measure, "https": https.measure, "smtp": smtp.measure, "imap": imap.measure,
             "webdav": webdav.measure, "git": git.measure}  # fmt: skip
-"""Those that compare the pod with its native twin."""
+"""The sections that compare the pod with its native twin."""
 GROWTH = {"growth": growth.measure}
 SECTIONS = [*OUTSIDE, *ALONE, *COMPARED, *GROWTH]
 ARTEFACTS, DOCUMENT, PLOT = ROOT / "artefacts", ROOT / "docs/figures.md", ROOT / "docs/figures.svg"
@@ -29,7 +29,7 @@ BEGIN, END = "<!-- begin: nox -s bench -- --record -->", "<!-- end -->"
 
 
 def _figures(chosen: Collection[str]) -> Iterator[Figure]:
-    """Yield the figures of these sections, in the order of SECTIONS."""
+    """Yield the figures of the chosen sections, in the order of SECTIONS."""
     for section, measured in OUTSIDE.items():
         if section in chosen:
             yield from measured()
@@ -55,18 +55,16 @@ def _compared(chosen: Collection[str], test_pod: PodUnderTest) -> Iterator[Figur
 
 
 def main() -> None:
-    """Measure and show."""
+    """Measure the chosen sections, show the figures and save them. Exits with a message if a section raised Problem."""
     parser = argparse.ArgumentParser(prog="nox -s bench --", description=__doc__)
-    parser.add_argument("section", nargs="*", help=f"{', '.join(SECTIONS)} (otherwise: all)")
-    parser.add_argument(
-        "--record", action="store_true", help=f"keep the run in {DOCUMENT.relative_to(ROOT)}, in place of the last"
-    )
+    parser.add_argument("section", nargs="*", help=f"{', '.join(SECTIONS)} (default: all)")
+    parser.add_argument("--record", action="store_true", help=f"write the run into {DOCUMENT.relative_to(ROOT)}")
     given = parser.parse_args()
     if unknown := set(given.section) - set(SECTIONS):
         parser.error(f"no section {', '.join(sorted(unknown))}: expected some of {', '.join(SECTIONS)}")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
-    # A log is as wide as the table.
+    # Without a terminal the output goes to a log: make it as wide as the table.
     console = Console() if sys.stdout.isatty() else Console(width=180)
     on, figures, failed = report.machine(), [], ""
     try:
@@ -74,7 +72,7 @@ def main() -> None:
             figures.append(figure)
             console.print(" · ".join([figure.section, *report.row(figure)]), highlight=False)
     except Problem as problem:
-        # What was measured until then may have taken minutes: it is shown all the same.
+        # The figures measured so far may have taken minutes: show them, too.
         failed = str(problem)
     console.print()
     report.table(figures, console)

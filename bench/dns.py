@@ -1,4 +1,4 @@
-"""Queries a second: from named's cache, and through its forwarder."""
+"""DNS queries a second: from named's cache, and through its forwarder."""
 
 from collections.abc import Iterator
 
@@ -10,11 +10,11 @@ from tests.testbed.pod import PodUnderTest
 
 SECTION = "dns"
 _NEW = 3000
-"""Names that are asked for once, which every round makes anew."""
+"""Names in a query run without the cache. Each round makes new names."""
 
 
 def measure(_own: PodUnderTest, pod: Side, native: Side) -> Iterator[Figure]:
-    """Ask both."""
+    """Yield the figures of the pod beside its native twin."""
 
     def cached(side: Side) -> float:
         return load.resolve(side, load.cached_names())

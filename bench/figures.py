@@ -1,4 +1,4 @@
-"""A figure: the runs it was measured in, those of its alternative, and what it is to reach."""
+"""A figure: its runs, the runs of its alternative, and its goal."""
 
 import statistics
 from collections.abc import Sequence
@@ -8,15 +8,15 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Goal:
-    """What a figure is to reach: its median, its ratio to the alternative, or what it is beyond that."""
+    """A limit for a figure's median, for its ratio to the alternative, or for its difference from the alternative."""
 
     of: Literal["median", "ratio", "beyond"]
     limit: float
     least: bool = False
-    """Whether `limit` is the least that will do; otherwise it is the most."""
+    """Whether `limit` is a minimum; otherwise it is a maximum."""
 
     def words(self, unit: str) -> str:
-        """Return it in words, such as `≥ 0.9 ×`."""
+        """Return the goal as text, such as `≥ 0.9 ×`."""
         sign = "≥" if self.least else "≤"
         return {
             "median": f"{sign} {self.limit:g} {unit}",
@@ -26,13 +26,13 @@ class Goal:
 
 
 def at_least(share: float) -> Goal:
-    """Return the goal of a throughput: at least this many times the alternative's."""
+    """Return the goal of a throughput: at least `share` times the throughput of the alternative."""
     return Goal("ratio", share, least=True)
 
 
 @dataclass(frozen=True)
 class Figure:
-    """What was measured: `runs` in `unit`s and, where there is an alternative, its runs, taken in turn with them."""
+    """A measurement: `runs` in `unit`s and, if there is an alternative, its runs `beside` them, one for each round."""
 
     section: str
     name: str
@@ -44,42 +44,42 @@ class Figure:
 
     @property
     def median(self) -> float:
-        """The middle one of the runs."""
+        """The median of the runs."""
         return statistics.median(self.runs)
 
     @property
     def ratio(self) -> float | None:
-        """The median of each run's ratio to the alternative's run of the same round, or None without one, or of 0."""
+        """Median ratio of a run to the alternative's run of its round; None without an alternative or if one is 0."""
         if not self.beside or 0 in self.beside:
             return None
         return statistics.median(own / other for own, other in zip(self.runs, self.beside, strict=True))
 
     @property
     def beyond(self) -> float | None:
-        """The median of what each run is more than the alternative's run of the same round, or None without one."""
+        """The median difference between a run and the alternative's run of its round; None without an alternative."""
         if not self.beside:
             return None
         return statistics.median(own - other for own, other in zip(self.runs, self.beside, strict=True))
 
     @property
     def judged(self) -> float | None:
-        """What the goal is of, or None without a goal, or where there is nothing beside it."""
+        """The value to which the goal applies; None without a goal, or without the alternative that the goal needs."""
         if self.goal is None:
             return None
         return {"median": self.median, "ratio": self.ratio, "beyond": self.beyond}[self.goal.of]
 
     @property
     def reached(self) -> bool | None:
-        """Whether the goal is reached, or None where there is none."""
+        """Whether the goal is reached; None without a goal. Raises ValueError if the goal needs an alternative."""
         if self.goal is None:
             return None
         value = self.judged
         if value is None:
-            raise ValueError(f"{self.name}: the goal is a {self.goal.of}, and there is nothing beside it")
+            raise ValueError(f"{self.name}: the goal is a {self.goal.of}, which needs an alternative")
         return value >= self.goal.limit if self.goal.least else value <= self.goal.limit
 
     def document(self) -> dict[str, Any]:
-        """Return it for JSON: what was measured, and what follows from that."""
+        """Return the figure for JSON: the measured runs and the derived values."""
         return {
             "section": self.section,
             "name": self.name,

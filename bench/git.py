@@ -1,4 +1,4 @@
-"""GitWeb's pages a second, and MB a second of a clone."""
+"""Git: GitWeb's pages a second, and MB a second of a clone."""
 
 import shutil
 import tempfile
@@ -20,14 +20,14 @@ _SIZE = 32_000_000
 _PAGES = 24
 CONFIGURATION = ROOT / "docker/apache/rootfs/etc/apache2/podserve/git.conf"
 _PERSISTENT = {"\nAlias /git ": "\nScriptAlias /git ", "proxy:unix:/run/apache2/gitweb|fcgi://localhost/": "cgi-script"}
-"""What of Apache's configuration makes GitWeb's processes persistent, and what would make them plain CGI."""
+"""The parts of Apache's configuration that make GitWeb's processes persistent, and their replacements for plain CGI."""
 
 
 def plain_cgi(configuration: str) -> str:
-    """Return Apache's configuration of git with GitWeb as plain CGI."""
+    """Return Apache's configuration of git with GitWeb as plain CGI. Raises Problem if a replaced part is missing."""
     for persistent, plain in _PERSISTENT.items():
         if persistent not in configuration:
-            raise Problem(f"{CONFIGURATION.name} has no {persistent!r} any more: bench/git.py must learn what it has")
+            raise Problem(f"{CONFIGURATION.name} has no {persistent!r}: expected it; update _PERSISTENT (bench/git.py)")
         configuration = configuration.replace(persistent, plain)
     return configuration
 
@@ -47,7 +47,7 @@ def _clone(side: Side, folder: Path) -> float:
 
 
 def measure(test_pod: PodUnderTest, pod: Side, native: Side) -> Iterator[Figure]:
-    """Look at pages and clone, on both; the pages of GitWeb as plain CGI too."""
+    """Request pages and clone on both sides; request the pages also from GitWeb as plain CGI."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         content = load.file_of(folder, _SIZE).read_bytes()
@@ -60,7 +60,7 @@ def measure(test_pod: PodUnderTest, pod: Side, native: Side) -> Iterator[Figure]
             for page, path in (("list", "/git/"), ("summary", "/git/bench.git")):
 
                 def act(side: Side, path: str = path) -> float:
-                    load.request(side, path, load.CLIENTS, "--h1")  # a persistent process is persistent from its second
+                    load.request(side, path, load.CLIENTS, "--h1")  # a persistent process is fast from its second on
                     return load.request(side, path, _PAGES, "--h1")
 
                 taken, natively, plainly = in_turn(*(side.measured(act) for side in (pod, native, cgi)))

@@ -1,4 +1,4 @@
-"""How each grows: accounts, a mailbox, repositories."""
+"""Growth: the same operations with more accounts, messages and repositories."""
 
 import os
 import shutil
@@ -26,15 +26,15 @@ ACCOUNTS = 10, 1_000, 5_000
 MESSAGES = 100, 10_000, 100_000
 REPOSITORIES = 10, 100, 500
 FLAT = 1.5
-"""How many times the time of the size before a size may take where it is to be flat."""
+"""The maximum ratio of a time to the time of the size before, for operations whose time must not grow."""
 LINEAR = 1.2
-"""How many times the linear growth of it, otherwise: what the noise of a machine may be."""
+"""The maximum ratio to linear growth, for all other operations. The margin is for noise."""
 
 
 def _figures(
     name: str, unit: str, sizes: Sequence[int], taken: Sequence[Sequence[float]], *, flat: bool = False
 ) -> Iterator[Figure]:
-    """Yield a figure for each size; each but the first beside that of the size before."""
+    """Yield a figure for each size. The alternative of each but the first is the size before."""
     for number, (size, runs) in enumerate(zip(sizes, taken, strict=True)):
         title = f"{name} {size:,}"
         if number == 0:
@@ -42,11 +42,11 @@ def _figures(
             continue
         before = sizes[number - 1]
         most = FLAT if flat else LINEAR * size / before
-        yield Figure(SECTION, title, unit, runs, f"of {before:,}", taken[number - 1], Goal("ratio", most))
+        yield Figure(SECTION, title, unit, runs, f"with {before:,}", taken[number - 1], Goal("ratio", most))
 
 
 def _deliver_one(side: Side, account: Account) -> float:
-    """Return the seconds from the connection to port 25 until a message is in the mailbox."""
+    """Return the seconds from the connection to port 25 until the message is in the mailbox."""
     return 1 / load.deliver(side, account.address, 1)
 
 
@@ -59,9 +59,9 @@ def _log_in(side: Side, account: Account) -> float:
 
 
 def _write_accounts(test_pod: PodUnderTest, account: Account, count: int) -> float:
-    """Make accounts, all with that account's password, until there are `count`; return when Postfix knew the last.
+    """Add accounts with the password of `account` until there are `count`; return the seconds until Postfix has all.
 
-    One by one each would cost its hash; so the file is written whole, as podserve.accounts does it.
+    Adding them one by one would compute a hash for each. So this writes the whole file, as podserve.accounts does.
     """
     folder = test_pod.folder("accounts")
     hashes = Accounts(Folder.at(folder)).hashes()
@@ -85,12 +85,12 @@ def _write_accounts(test_pod: PodUnderTest, account: Account, count: int) -> flo
 
 
 def _repeated(act: Callable[[], float]) -> list[float]:
-    act()  # what was changed is read at the first
+    act()  # the first call reads what has changed
     return [act() for _ in range(ROUNDS)]
 
 
 def accounts(test_pod: PodUnderTest, pod: Side, account: Account) -> Iterator[Figure]:
-    """Log in and deliver with few and with many accounts: it is to be the same."""
+    """Log in and deliver with few and with many accounts. The times must not grow."""
     logins, deliveries = [], []
     for count in ACCOUNTS:
         _write_accounts(test_pod, account, count)
@@ -101,12 +101,12 @@ def accounts(test_pod: PodUnderTest, pod: Side, account: Account) -> Iterator[Fi
 
 
 def _fill(cur: Path, count: int) -> None:
-    """Lay messages into a Maildir until there are `count`: links to a few files, which is what a disk takes quickly."""
+    """Add messages to a Maildir until there are `count`. They are links to a few files, which is fast on any disk."""
     owner = cur.stat()
     template, text = cur.parent / "tmp" / uuid.uuid4().hex, "Subject: bench\nFrom: sender@example.com\n\nHello.\n"
     there = len(list(cur.iterdir()))
     for number in range(there, count):
-        # ext4 knows 65,000 links to a file at most, and a backup makes as many again.
+        # ext4 allows at most 65,000 links to a file, and a backup doubles the number.
         if number == there or number % 25_000 == 0:
             template = template.with_name(uuid.uuid4().hex)
             template.write_text(text)
@@ -115,9 +115,9 @@ def _fill(cur: Path, count: int) -> None:
 
 
 def _open(side: Side, account: Account, messages: int) -> float:
-    """Return the seconds in which a client that has logged in opens the mailbox and lists the newest 50 messages."""
+    """Return the seconds that a logged-in client needs to open the mailbox and list the newest 50 messages."""
     with side.server.imap(account) as client:
-        client.use_uid = False  # messages by their place
+        client.use_uid = False  # number messages by their position
 
         def act() -> None:
             count = int(client.select_folder("INBOX")[b"EXISTS"])
@@ -129,14 +129,14 @@ def _open(side: Side, account: Account, messages: int) -> float:
 
 
 def _open_anew(side: Side, account: Account, messages: int) -> float:
-    """Do so when Dovecot has forgotten all that it knows of the messages."""
+    """Do the same after removing Dovecot's index files."""
     for known in side.mailbox(account.address).glob("dovecot*"):
         known.unlink()
     return _open(side, account, messages)
 
 
 def _link(test_pod: PodUnderTest) -> float:
-    """Return the seconds for which a backup has the pod stand still to hold on to its mail."""
+    """Return the seconds for which a backup pauses the pod while it links the mail."""
     with snapshot.scratch(test_pod.manifests, "bench") as folder:
         return seconds(
             lambda: snapshot.hold("mail", Folder.at(test_pod.folder("mail")), folder.ensure("mail", 0o755, 0))
@@ -144,8 +144,8 @@ def _link(test_pod: PodUnderTest) -> float:
 
 
 def mailbox(test_pod: PodUnderTest, pod: Side, account: Account) -> Iterator[Figure]:
-    """Open a mailbox, deliver to it and back it up while it grows."""
-    _deliver_one(pod, account)  # which makes it
+    """Open a mailbox, deliver to it and back it up, at each size."""
+    _deliver_one(pod, account)  # creates the mailbox
     firsts, opens, deliveries, pauses = [], [], [], []
     for count in MESSAGES:
         _fill(pod.mailbox(account.address) / "cur", count)
@@ -156,11 +156,11 @@ def mailbox(test_pod: PodUnderTest, pod: Side, account: Account) -> Iterator[Fig
     yield from _figures("mailbox opened without its index, messages", "s", MESSAGES, firsts)
     yield from _figures("mailbox opened, messages", "s", MESSAGES, opens)
     yield from _figures("delivery to a mailbox, messages", "s", MESSAGES, deliveries)
-    yield from _figures("standstill for a backup, messages", "s", MESSAGES, pauses)
+    yield from _figures("pause for a backup, messages", "s", MESSAGES, pauses)
 
 
 def repositories(pod: Side) -> Iterator[Figure]:
-    """Look at the list of all repositories, and at one of them, while there are more and more."""
+    """Request the list of all repositories and the page of one, at each number of repositories."""
     folder = pod.web / "git"
     for old in folder.glob("*.git"):
         shutil.rmtree(old)
@@ -187,7 +187,7 @@ def repositories(pod: Side) -> Iterator[Figure]:
 
 
 def measure(test_pod: PodUnderTest) -> Iterator[Figure]:
-    """Let all three grow."""
+    """Yield the figures of repositories, a mailbox and accounts."""
     pod = pod_of(test_pod)
     yield from repositories(pod)
     yield from mailbox(test_pod, pod, test_pod.new_account())

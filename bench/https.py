@@ -1,4 +1,4 @@
-"""Requests a second for a small file, MB a second of a large one."""
+"""HTTPS: requests a second for a small file, MB a second of a large file."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ _LARGE = 32_000_000
 
 
 def measure(_own: PodUnderTest, pod: Side, native: Side) -> Iterator[Figure]:
-    """Ask both for files, over connections that stay and over new ones."""
+    """Download files from both sides, over persistent and over new connections."""
     with tempfile.TemporaryDirectory() as folder:
         content = load.file_of(Path(folder), _LARGE).read_bytes()
     for side in (pod, native):

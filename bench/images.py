@@ -1,4 +1,4 @@
-"""Building the images from nothing, and what is in them."""
+"""Images: the time to build all from nothing, and their sizes."""
 
 import tempfile
 import time
@@ -13,14 +13,14 @@ from tests.testbed.images import IMAGES, MB, unique
 
 SECTION = "images"
 LARGEST = 5
-"""How many packages of an image are named."""
+"""The number of packages named for each image."""
 
 
 @contextmanager
 def _empty_storage() -> Iterator[dict[str, str]]:
-    """Yield the environment in which Podman has no image yet."""
+    """Yield an environment in which Podman has no images."""
     driver = podman("info", "--format", "{{.Store.GraphDriverName}}").stdout.strip()
-    # Not in /tmp, which may be memory.
+    # Not in /tmp, which may be a tmpfs.
     with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="podserve-bench-") as folder:
         conf = Path(folder) / "storage.conf"
         conf.write_text(f'[storage]\ndriver = "{driver}"\ngraphroot = "{folder}/graph"\nrunroot = "{folder}/run"\n')
@@ -28,9 +28,9 @@ def _empty_storage() -> Iterator[dict[str, str]]:
 
 
 def _cold_build() -> tuple[float, float]:
-    """Build all images from nothing; return the seconds of that, and those of the Debian root in it."""
+    """Build all images from nothing; return the seconds of the whole build, and of the Debian root in it."""
     with _empty_storage() as env:
-        # Podman's mounts on its storage end with the namespace they were made in, so that the folder can be removed.
+        # Podman's mounts on its storage end with their mount namespace; then the folder can be removed.
         private = ["unshare", "--mount", "--propagation", "private"]
         begin, root = time.perf_counter(), 0.0
         for line in lines([*private, str(ROOT / "docker/build.sh"), "--base", "mmdebstrap"], env=env):
@@ -40,20 +40,22 @@ def _cold_build() -> tuple[float, float]:
 
 
 def build() -> Iterator[Figure]:
-    """Build from nothing. The one measure that needs a way out: to Debian's archive."""
+    """Build from nothing. Only this measure needs the internet: Debian's archive."""
     whole, root = zip(*(_cold_build() for _ in range(ROUNDS)), strict=True)
-    yield Figure(SECTION, "build from nothing", "s", whole, "mmdebstrap and import in it", root, Goal("median", 70))
+    yield Figure(
+        SECTION, "build from nothing", "s", whole, "mmdebstrap and import, a part of it", root, Goal("median", 70)
+    )
 
 
 def _packages(image: str) -> dict[str, int]:
-    """Return the bytes that each Debian package of an image is installed in, as its maintainer says."""
+    """Return the installed size of each Debian package of an image, in bytes, as dpkg states it."""
     listed = podman("run", "--rm", "--network", "none", "--entrypoint", "dpkg-query", image,
                     "--show", "--showformat", "${Package} ${Installed-Size}\\n")  # fmt: skip
     return {name: int(size) * 1024 for name, size in map(str.split, listed.stdout.splitlines())}
 
 
 def measure() -> Iterator[Figure]:
-    """Weigh the images: each by what it adds to its parent, and its largest packages among that."""
+    """Yield the size that each image adds to its parent, with its largest packages."""
     packages = [_packages(f"localhost/podserve-{image}") for image in IMAGES]
     added = unique()
     yield Figure(SECTION, "unique bytes of all images", "MB", [sum(added) / MB], "the Debian root alone",

@@ -1,4 +1,4 @@
-"""Logins, fetching, and how soon a client in IDLE hears of a message."""
+"""IMAP: logins, fetches, and the delay of the notice that a client in IDLE gets for a message."""
 
 import time
 from collections.abc import Iterator
@@ -14,11 +14,11 @@ from tests.testbed.server import Account, letter, token
 SECTION = "imap"
 _MESSAGES = 1000
 _WAITED = 2
-"""Seconds that a client has been in IDLE when a message comes: longer than imap_hibernate_timeout (dovecot.conf)."""
+"""Seconds in IDLE before a message arrives: longer than imap_hibernate_timeout (dovecot.conf)."""
 
 
 def _fetch(side: Side, account: Account) -> float:
-    """Return how many messages a second are fetched, whole."""
+    """Return the messages fetched a second, whole messages. Raises Problem if some are missing."""
     with side.server.imap(account) as client:
         client.select_folder("INBOX", readonly=True)
         begin = time.perf_counter()
@@ -29,12 +29,12 @@ def _fetch(side: Side, account: Account) -> float:
 
 
 def notice(side: Side, account: Account) -> float:
-    """Return the seconds from the 250 of a message at port 25 to what IDLE tells of it."""
+    """Return the seconds from the 250 for a message at port 25 to its notice in IDLE. Raises Problem after 10 s."""
     with side.server.imap(account) as client, side.server.smtp() as sender:
         client.select_folder("INBOX")
         client.idle()
         client.idle_check(timeout=_WAITED)
-        # Its end is the answer to DATA.
+        # It returns after the reply to DATA.
         sender.send_message(letter("sender@example.com", account.address, token()), "sender@example.com")
         taken = seconds(lambda: _exists(client.idle_check(timeout=10)))
         client.idle_done()
@@ -43,11 +43,11 @@ def notice(side: Side, account: Account) -> float:
 
 def _exists(answers: list[tuple[object, ...]]) -> None:
     if not any(b"EXISTS" in answer for answer in answers):
-        raise Problem(f"IDLE told of no message within 10 s, but {answers}")
+        raise Problem(f"IDLE announced no message within 10 s: expected EXISTS, got {answers}")
 
 
 def measure(test_pod: PodUnderTest, pod: Side, native: Side) -> Iterator[Figure]:
-    """Log in, fetch and wait on both."""
+    """Log in, fetch and wait in IDLE on both sides."""
     reader, waiting = test_pod.new_account(), test_pod.new_account()
     taken, beside = in_turn(*(side.measured(lambda s: load.log_in(s, waiting, workers=4, duration=1.5))
                             for side in (pod, native)))  # fmt: skip
@@ -58,4 +58,4 @@ def measure(test_pod: PodUnderTest, pod: Side, native: Side) -> Iterator[Figure]
     yield Figure(SECTION, f"messages a second, {_MESSAGES} of 10 kB fetched", "/s", taken, native.name, beside,
                  at_least(0.9))  # fmt: skip
     taken, beside = in_turn(*(side.measured(lambda s: notice(s, waiting)) for side in (pod, native)))
-    yield Figure(SECTION, "250 at SMTP to the notice in IDLE", "s", taken, native.name, beside, Goal("median", 0.1))
+    yield Figure(SECTION, "SMTP 250 to the IDLE notice", "s", taken, native.name, beside, Goal("median", 0.1))

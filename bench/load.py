@@ -1,4 +1,4 @@
-"""The loads, bounded and from this machine: what a client does, and what comes of it."""
+"""The loads: limited, from this machine. Each function runs one and returns its throughput."""
 
 import re
 import tempfile
@@ -17,55 +17,55 @@ from tests.testbed.server import Account
 from tests.testbed.vantage import first_process
 
 DURATION = 1
-"""Seconds that a load lasts which is bounded by time."""
+"""Seconds of a load that is limited by time."""
 PATIENCE = 60
-"""Seconds that it may take at the most."""
+"""Seconds after which a load has failed."""
 CLIENTS = 8
-"""Connections at once of a web load."""
+"""Concurrent connections of a web load."""
 SENDERS, MESSAGES, LETTER = 10, 200, 10_000
-"""Of a mail load: sessions at once, messages, and bytes of each."""
+"""Of a mail load: concurrent sessions, messages, and bytes of a message."""
 
 
 def _run(*argv: str) -> str:
-    """Run a load to its end, and return what it printed. Raises Problem when it takes too long: a client that hangs."""
+    """Run a load, and return its output. Raises Problem after PATIENCE: the client hangs."""
     return commands.run(argv, timeout=PATIENCE).stdout
 
 
 def _number(pattern: str, text: str) -> float:
     found = re.search(pattern, text)
     if not found:
-        raise Problem(f"this was to hold {pattern!r}:\n{text}")
+        raise Problem(f"the output of the load has no number: expected {pattern!r} in\n{text}")
     return float(found[1])
 
 
 def cached_names() -> list[str]:
-    """Return names that are in the cache once they were asked for."""
+    """Return names that named keeps in its cache after the first query."""
     return ["google.com", "www.google.com", "mail.google.com", "ns.google.com"]
 
 
 def new_names(count: int) -> list[str]:
-    """Return names that nobody has asked for yet, which the tests' forwarders know."""
+    """Return names that no query has used yet and that the test forwarders resolve."""
     once = uuid.uuid4().hex[:12]
     return [f"{once}-{number}.once.example.com" for number in range(count)]
 
 
 def resolve(side: Side, names: Iterable[str], *, once: bool = False) -> float:
-    """Return how many queries a second named answers: the names over and over, or each `once`."""
+    """Return the queries a second that named answers: repeated queries for the names, or one for each (`once`)."""
     with tempfile.NamedTemporaryFile("w", prefix="names-") as file:
         file.writelines(f"{name} A\n" for name in names)
         file.flush()
         limit = ["-n", "1"] if once else ["-l", str(DURATION)]
         said = _run("dnsperf", "-s", side.server.host, "-d", file.name, "-c", "4", "-t", "5", *limit)
-    # It is UDP: some are lost where more come than are answered.
+    # UDP loses queries when more arrive than named answers.
     if _number(r"Queries lost:\s+\d+ \(([\d.]+)%", said) > 1 or "NOERROR" not in said:
         raise Problem(f"queries to {side.name} were lost:\n{said}")
     return _number(r"Queries per second:\s+([\d.]+)", said)
 
 
 def request(side: Side, path: str, requests: int, *options: str, size: int = 0) -> float:
-    """Return h2load's requests a second for a path, or MB a second where its `size` (bytes) is given.
+    """Return h2load's requests a second for a path, or MB a second if `size` (bytes) is given.
 
-    So many requests, and no duration: h2load 1.52 does not end when the time of a load by HTTP/1.1 is over.
+    The load is limited by a number, not by time: h2load 1.52 does not end a timed load over HTTP/1.1.
     """
     said = _run("h2load", f"--requests={requests}", f"--clients={min(CLIENTS, requests)}", *options,
                 f"--connect-to={side.server.host}:443", f"https://{side.server.domain}{path}")  # fmt: skip
@@ -75,22 +75,22 @@ def request(side: Side, path: str, requests: int, *options: str, size: int = 0) 
 
 
 def connect(side: Side, path: str) -> float:
-    """Return how many requests a second are answered on connections of their own, one after another."""
+    """Return the requests a second, one after another, each on a new connection."""
     begin = time.perf_counter()
     said = _run(
         "openssl", "s_time", "-connect", f"{side.server.host}:443", "-new", "-time", str(DURATION), "-www", path
     )
-    # It says whole seconds.
+    # openssl reports whole seconds.
     return _number(r"(\d+) connections in \d+ real", said) / (time.perf_counter() - begin)
 
 
 def deliver(side: Side, recipient: str, messages: int = MESSAGES) -> float:
-    """Return how many messages a second come from port 25 into a mailbox."""
+    """Return the messages a second from port 25 into a mailbox."""
     new = side.mailbox(recipient) / "new"
     before = len(list(new.glob("*"))) if new.exists() else 0
     process = first_process(side.containers["mail"])
     begin = time.perf_counter()
-    # Postfix's own program, which the mail image has.
+    # smtp-source is part of Postfix, in the mail image.
     _run("nsenter", f"--mount=/proc/{process}/ns/mnt", "smtp-source", "-s", str(SENDERS), "-m", str(messages),
          "-l", str(LETTER), "-M", "client.example.com", "-f", "sender@example.com", "-t", recipient,
          f"{side.server.host}:25")  # fmt: skip
@@ -105,7 +105,7 @@ def deliver(side: Side, recipient: str, messages: int = MESSAGES) -> float:
 
 
 def log_in(side: Side, account: Account, *, workers: int, duration: float) -> float:
-    """Return how many IMAPS logins a second are answered, by so many clients at once."""
+    """Return the IMAPS logins a second of `workers` concurrent clients, during `duration` seconds."""
     end = time.perf_counter() + duration
     lock, done = threading.Lock(), 0
 
@@ -124,7 +124,7 @@ def log_in(side: Side, account: Account, *, workers: int, duration: float) -> fl
 
 
 def file_of(folder: Path, size: int) -> Path:
-    """Make a file of so many bytes that nothing makes smaller, and return it."""
+    """Write a file of `size` random bytes, which do not compress, and return its path."""
     with Path("/dev/urandom").open("rb") as noise, (folder / f"{size}.bin").open("wb") as file:
         left = size
         while left:

@@ -1,4 +1,4 @@
-"""What the pod takes while nothing happens: memory and processor."""
+"""Memory and processor time of the pod, idle and after a load."""
 
 import resource
 import tempfile
@@ -20,11 +20,11 @@ SECTION = "memory"
 _WINDOW = 3.0
 """Seconds between two probes (periodSeconds of kube/podserve.yaml)."""
 _QUIET = 1.0
-"""Seconds looked at without probes, in which next to nothing happens."""
+"""Seconds measured without probes, in which the pod does almost nothing."""
 
 
 def _usage(container: str) -> float:
-    """Return the processor time a container has used (s), by its control group."""
+    """Return the processor time that a container has used, in seconds, from its control group."""
     groups = dict(
         line.split(":", 2)[1:] for line in Path(f"/proc/{first_process(container)}/cgroup").read_text().splitlines()
     )
@@ -47,7 +47,7 @@ def _memory(test_pod: PodUnderTest, when: str, goal: Goal | None) -> Iterator[Fi
 
 
 def _idle_processor(test_pod: PodUnderTest) -> Iterator[Figure]:
-    """Measure the share of one core that is used in a probe's period, by the containers and by Podman for the probe."""
+    """Measure the share of one core that the containers, and Podman for the probes, use in one probe period."""
     containers = list(test_pod.manifests.containers.values())
 
     def used() -> float:
@@ -55,12 +55,12 @@ def _idle_processor(test_pod: PodUnderTest) -> Iterator[Figure]:
         return sum(map(_usage, containers)) + children.ru_utime + children.ru_stime
 
     def window(length: float, probed: Collection[str] = ()) -> float:
-        ask = used()  # what asking costs, which is of the same kind of children, is taken off
+        ask = used()  # reading the usage starts processes, too; its cost is subtracted
         asked = used()
         begin = time.monotonic()
         for container in probed:
             podman("healthcheck", "run", container)
-        # The length of the measure itself: nothing is waited for.
+        # This is the length of the measurement: it waits for nothing.
         time.sleep(max(0.0, begin + length - time.monotonic()))
         return max(0.0, used() - asked - (asked - ask)) / length * 100
 
@@ -70,7 +70,7 @@ def _idle_processor(test_pod: PodUnderTest) -> Iterator[Figure]:
 
 
 def _busy(side: Side, test_pod: PodUnderTest) -> None:
-    """Give every service something to do."""
+    """Put a load on every service."""
     load.resolve(side, load.cached_names())
     load.request(side, "/podserve/icon.svg", 2000, "--h1")
     with tempfile.TemporaryDirectory() as folder:
@@ -81,7 +81,7 @@ def _busy(side: Side, test_pod: PodUnderTest) -> None:
 
 
 def measure(test_pod: PodUnderTest) -> Iterator[Figure]:
-    """Weigh the pod, which has been played anew, before a load and after it."""
+    """Measure the pod, which has just been played, before and after a load."""
     yield from _memory(test_pod, "idle", Goal("median", 80))
     yield from _idle_processor(test_pod)
     side = pod_of(test_pod)

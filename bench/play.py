@@ -1,4 +1,4 @@
-"""From `podman kube play` to the last endpoint, what `invoke` adds to that, and how long a stop takes."""
+"""Times of `podman kube play` and `invoke up` until all endpoints answer, of a stop, and of idle tasks."""
 
 import threading
 import time
@@ -15,7 +15,7 @@ import yaml
 from bench.figures import Figure, Goal
 from bench.running import ROUNDS, in_turn, seconds
 from podserve import endpoints
-from podserve.certificates.clients import looking_context
+from podserve.certificates.clients import unverified_context
 from podserve.commands import ROOT, podman
 from podserve.pod import STATE, STOP_TIMEOUT
 from podserve.waiting import NotYet, wait_until
@@ -23,13 +23,13 @@ from tests.testbed.pod import PodUnderTest
 
 SECTION = "play"
 _PATIENCE = 60
-"""Seconds that the last endpoint may take, as for `up`."""
+"""Seconds until the last endpoint must answer, as for `up`."""
 _PAUSE = 0.05
-"""Seconds between two visits to an endpoint."""
+"""Seconds between two attempts at an endpoint."""
 
 
 def _exchanges(test_pod: PodUnderTest) -> dict[str, Callable[[], None]]:
-    """Return, for each port, an exchange that only a service that works can have; with a login where there is one."""
+    """Return an exchange for each port that only a working service completes, with a login where there is one."""
     server, account = test_pod.server, test_pod.postmaster
 
     def http(port: int, status: int) -> None:
@@ -74,7 +74,7 @@ def _exchanges(test_pod: PodUnderTest) -> dict[str, Callable[[], None]]:
 
 
 def _answered(exchange: tuple[str, Callable[[], None]]) -> None:
-    """Wait until an endpoint has had its exchange."""
+    """Wait until the exchange with an endpoint succeeds."""
     name, act = exchange
 
     def check() -> None:
@@ -87,8 +87,8 @@ def _answered(exchange: tuple[str, Callable[[], None]]) -> None:
 
 
 def _without_service(test_pod: PodUnderTest, act: Callable[[], object]) -> float:
-    """Return the longest time (s) between two answers of the same endpoint while something is done."""
-    context, end = looking_context(test_pod.server.domain), threading.Event()
+    """Call `act`; return the longest time between two answers of the same endpoint meanwhile, in seconds."""
+    context, end = unverified_context(test_pod.server.domain), threading.Event()
 
     def visit(port: str) -> float:
         last, longest = time.monotonic(), 0.0
@@ -113,7 +113,7 @@ def _remove(pod: str) -> None:
 
 
 def measure(test_pod: PodUnderTest) -> Iterator[Figure]:
-    """Play, stop and task the pod, which runs before and after; five times each."""
+    """Play and stop the pod and run its tasks, five times each. The pod runs before and after."""
     name, folder = test_pod.name, STATE / test_pod.name / "bench"
     config, document = test_pod.manifests.write(folder)
     floor = yaml.safe_load((ROOT / "bench/floor.yaml").read_text())
@@ -130,7 +130,7 @@ def measure(test_pod: PodUnderTest) -> Iterator[Figure]:
     def play_floor() -> None:
         podman("kube", "play", "--network", name, "-", stdin=yaml.safe_dump(floor))
 
-    # What is played by one measure is stopped by the next of the same kind: in_turn's order is not for these.
+    # One measure stops what another played, so their order is fixed: in_turn would change it.
     runs: dict[str, list[float]] = {}
 
     def take(what: str, act: Callable[[], object]) -> None:
@@ -143,18 +143,18 @@ def measure(test_pod: PodUnderTest) -> Iterator[Figure]:
         take("play", play)
         _remove(name)
         take("up", partial(test_pod.invoke, "up"))
-        # Another setting has the containers replaced as other images have: `upgrade` builds, then does what `up` does.
+        # A changed setting replaces the containers, as `upgrade` does after its build.
         anew = partial(test_pod.invoke, "up", INVOKE_MESSAGE_SIZE_LIMIT=f"{50_000_000 + number}")
         runs.setdefault("replaced", []).append(_without_service(test_pod, anew))
     test_pod.invoke("up")
-    yield Figure(SECTION, "kube play to the last of nine endpoints", "s", runs["play"], "three sleeping containers",
-                 runs["floor"], Goal("ratio", 2.5))  # fmt: skip
-    yield Figure(SECTION, "invoke up, to the same", "s", runs["up"], "kube play", runs["play"], Goal("beyond", 1))
+    yield Figure(SECTION, "kube play until the last of nine endpoints answers", "s", runs["play"],
+                 "three sleeping containers", runs["floor"], Goal("ratio", 2.5))  # fmt: skip
+    yield Figure(SECTION, "invoke up until the same", "s", runs["up"], "kube play", runs["play"], Goal("beyond", 1))
     yield Figure(SECTION, "stop and removal", "s", runs["stop"], "three sleeping containers", runs["stop floor"],
                  Goal("beyond", 1))  # fmt: skip
     floor_replaced = [sum(pair) for pair in zip(runs["stop floor"], runs["floor"], strict=True)]
-    yield Figure(SECTION, "without service while containers are replaced (upgrade)", "s", runs["replaced"],
-                 "stop and play of three sleeping ones", floor_replaced, Goal("beyond", 3))  # fmt: skip
+    yield Figure(SECTION, "outage while containers are replaced (upgrade)", "s", runs["replaced"],
+                 "stop and play of three sleeping containers", floor_replaced, Goal("beyond", 3))  # fmt: skip
     tasks = {"up": 2.0, "build": 2.0, "status": 1.0}
     idle = in_turn(*(partial(seconds, partial(test_pod.invoke, task)) for task in tasks))
     for (task, limit), taken in zip(tasks.items(), idle, strict=True):

@@ -21,7 +21,7 @@ VERDICTS = {True: "[green]reached[/]", False: "[red]missed[/]", None: "–"}
 
 
 def number(value: float) -> str:
-    """Return a number as a person reads it: three digits that count."""
+    """Return a number as text with three significant digits."""
     if value == 0:
         return "0"
     places = max(0, 2 - len(f"{abs(value):.0f}") + (1 if abs(value) >= 1 else 0))
@@ -33,7 +33,7 @@ def _spread(runs: Sequence[float]) -> str:
 
 
 def machine() -> dict[str, Any]:
-    """Return what the figures were measured on, and of which commit."""
+    """Return the machine and the commit of the run. Keys: processor, cores, memory_gb, system and others."""
     cpuinfo = Path("/proc/cpuinfo").read_text()
     model = next((line.partition(": ")[2] for line in cpuinfo.splitlines() if line.startswith("model name")), "")
     described = run(["git", "describe", "--always", "--dirty"], check=False)
@@ -51,7 +51,7 @@ def machine() -> dict[str, Any]:
 
 
 def row(figure: Figure) -> list[str]:
-    """Return a figure's cells: name, median, spread, alternative, ratio, what to reach."""
+    """Return the cells of a figure: name, median, spread, alternative, ratio or difference, goal."""
     beside = ""
     if figure.beside:
         one = Figure("", "", "", figure.beside)
@@ -63,12 +63,12 @@ def row(figure: Figure) -> list[str]:
             figure.goal.words(figure.unit) if figure.goal else ""]  # fmt: skip
 
 
-HEADINGS = "Figure", "Median", "Spread", "Beside it", "Compared", "To reach"
+HEADINGS = "Figure", "Median", "Spread", "Alternative", "Compared", "Goal", "Result"
 
 
 def table(figures: Sequence[Figure], console: Console) -> None:
-    """Show the figures, a table a section."""
-    shown = Table(*HEADINGS, "", box=None, pad_edge=False, header_style="bold")
+    """Print the figures as one table, with a heading for each section."""
+    shown = Table(*HEADINGS, box=None, pad_edge=False, header_style="bold")
     section = ""
     for figure in figures:
         if figure.section != section:
@@ -84,21 +84,21 @@ def document(figures: Sequence[Figure], on: dict[str, Any]) -> dict[str, Any]:
 
 
 def markdown(figures: Sequence[Figure], on: dict[str, Any]) -> str:
-    """Return the run as the part of docs/figures.md that is made by it."""
+    """Return the run as Markdown: the generated part of docs/figures.md."""
     where = "{processor}, {cores} cores, {memory_gb} GB; {system}, Linux {kernel}, Podman {podman}; commit {commit}"
     words = [where.format(**on) + f"; load {on['load_before']} before the run.", ""]
     section = ""
     for figure in figures:
         if figure.section != section:
             section = figure.section
-            words += ["", f"### {section}", "", f"| {' | '.join(HEADINGS)} | |", "| --- " * (len(HEADINGS) + 1) + "|"]
+            words += ["", f"### {section}", "", f"| {' | '.join(HEADINGS)} |", "| --- " * len(HEADINGS) + "|"]
         verdict = {True: "reached", False: "**missed**", None: ""}[figure.reached]
         words.append(f"| {' | '.join(row(figure))} | {verdict} |")
     return "\n".join(words) + "\n"
 
 
 def write(text: str, file: Path, begin: str, end: str) -> None:
-    """Write a text into a file, between the line `begin` and the line `end`."""
+    """Write a text into a file, between the lines `begin` and `end`. Raises ValueError if the file lacks them."""
     before, found, rest = file.read_text().partition(begin + "\n")
     _, closed, after = rest.partition(end)
     if not (found and closed):
@@ -106,7 +106,7 @@ def write(text: str, file: Path, begin: str, end: str) -> None:
     file.write_text(f"{before}{begin}\n{text}{end}{after}")
 
 
-# Rich's own (rich._export_format) without the title bar, and without the font that it has a browser fetch.
+# Rich's own format (rich._export_format) without the title bar and without the font that a browser would fetch.
 _SVG = """\
 <svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
 <style>
@@ -127,9 +127,9 @@ _LONGEST_BAR = 2.0
 
 
 def plot(figures: Sequence[Figure], file: Path) -> None:
-    """Draw how near each figure is to what it is to reach: a bar of half the width is just that."""
+    """Draw each figure that has a goal as a bar. Half the width is exactly the goal."""
     console = Console(file=io.StringIO(), record=True, width=130, force_terminal=True, color_system="truecolor")
-    drawn = Table("Figure", "By what it is to reach: half is just that", "", "", box=None, pad_edge=False)
+    drawn = Table("Figure", "Share of the goal; half the width is 100 %", "", "", box=None, pad_edge=False)
     for figure in figures:
         share = _share(figure)
         if share is None or figure.goal is None:
@@ -139,12 +139,12 @@ def plot(figures: Sequence[Figure], file: Path) -> None:
         _, median, _, _, compared, goal = row(figure)
         said = median if figure.goal.of == "median" else compared
         drawn.add_row(Text(f"{figure.section}: {figure.name}", overflow="ellipsis", no_wrap=True), bar, said, goal)
-    console.print(drawn, "")  # Rich's height is short of the last line's lower edge
+    console.print(drawn, "")  # Rich cuts off the lower edge of the last line
     file.write_text(console.export_svg(title="", code_format=_SVG, unique_id="bench", theme=DEFAULT_TERMINAL_THEME))
 
 
 def _share(figure: Figure) -> float | None:
-    """Return a figure as a share of its goal: the larger the better, 1 is the goal itself; None without a goal."""
+    """Return a figure as a share of its goal: 1 is exactly the goal, larger is better; None without a goal."""
     goal, value = figure.goal, figure.judged
     if goal is None or value is None:
         return None

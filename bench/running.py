@@ -1,10 +1,10 @@
-"""How a figure is measured: five rounds, the figure and its alternative in turn."""
+"""Measuring: five rounds, each with the figure and its alternative."""
 
 import time
 from collections.abc import Callable
 
 ROUNDS = 5
-"""How often everything is measured."""
+"""The number of runs of each measure."""
 
 Measure = Callable[[], float]
 
@@ -12,8 +12,8 @@ Measure = Callable[[], float]
 def in_turn(*measures: Measure) -> list[tuple[float, ...]]:
     """Return the runs of each measure.
 
-    Each round measures all of them, every other round backwards, so that what changes on the machine meanwhile
-    changes all of them, and none has the advantage of its place.
+    Each round calls every measure, and every second round calls them in reverse order. So other work on the machine
+    affects all measures, and no measure gains from its position.
     """
     rounds: list[list[float]] = []
     for number in range(ROUNDS):
@@ -24,7 +24,7 @@ def in_turn(*measures: Measure) -> list[tuple[float, ...]]:
 
 
 def seconds(act: Callable[[], object]) -> float:
-    """Return how long something takes (s)."""
+    """Return the seconds that a call of `act` takes."""
     begin = time.perf_counter()
     act()
     return time.perf_counter() - begin

@@ -1,8 +1,9 @@
-"""Whom clients talk to: the pod through its forwarded ports, and the native twin on its host's own loopback.
+"""The two servers that the bench compares: the pod behind its forwarded ports, and its native twin on loopback.
 
-The twin is the same images with the same configuration, accounts and certificate, in containers that all have one
-network namespace, its clients in it. It stands for the host: nothing is forwarded or translated there. Its containers
-may write to their roots and have Podman's usual capabilities. So the pod's network and confinement alone differ.
+The twin is the same images with the same configuration, accounts and certificate. All its containers and its clients
+share one network namespace. It stands for services on the host's own network: no port forwarding, no address
+translation. Its containers may write to their root file systems and have Podman's usual capabilities. So only the
+pod's network and confinement differ.
 """
 
 import os
@@ -27,7 +28,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Side:
-    """A server, the network namespace its clients are in, its volumes' folders, and its containers."""
+    """A server, the network namespace of its clients, the folders of its volumes, and its containers."""
 
     name: str
     server: Server
@@ -37,11 +38,11 @@ class Side:
     containers: dict[str, str]
 
     def measured(self, act: Callable[["Side"], T]) -> Callable[[], T]:
-        """Return `act` on this side, to be called without arguments."""
+        """Return `act` for this side, as a function without arguments."""
         return partial(self.call, act)
 
     def call(self, act: Callable[["Side"], T]) -> T:
-        """Return what `act` returns, its sockets and programs being where this side's clients are."""
+        """Call `act` in the network namespace of this side's clients, and return its result."""
         with ThreadPoolExecutor(1, initializer=enter, initargs=(self.network,)) as thread:
             return thread.submit(act, self).result()
 
@@ -52,7 +53,7 @@ class Side:
 
 
 def pod_of(test_pod: PodUnderTest) -> Side:
-    """Return the pod, as clients on this host see it."""
+    """Return the pod as a side. Its clients run on this host."""
     network = Path(f"/proc/{os.getpid()}/ns/net")
     return Side(
         "pod", test_pod.server, network, test_pod.folder("web"), test_pod.folder("mail"), test_pod.manifests.containers
@@ -60,14 +61,14 @@ def pod_of(test_pod: PodUnderTest) -> Side:
 
 
 def _control_group(side: str) -> str:
-    """Return the option for one control group beside the pod's: the kernel shares a busy machine out among such."""
+    """Return Podman's option for a control group beside the pod's: the kernel shares time out between siblings."""
     if podman("info", "--format", "{{.Host.CgroupManager}}").stdout.strip() == "systemd":
         return f"--cgroup-parent=machine-{side.replace('-', '_')}.slice"
     return f"--cgroup-parent=/libpod_parent/{side}"
 
 
 def _start(test_pod: PodUnderTest, side: str, service: str, *options: str) -> str:
-    """Start one of the twin's containers, in the network of the container `side`, and return its name."""
+    """Start one container of the twin in the network namespace of the container `side`; return its name."""
     name, spec = f"{side}-{service}", test_pod.manifests.pod["spec"]
     claims = {v["name"]: v["persistentVolumeClaim"]["claimName"] for v in spec["volumes"]
               if "persistentVolumeClaim" in v}  # fmt: skip
@@ -78,7 +79,7 @@ def _start(test_pod: PodUnderTest, side: str, service: str, *options: str) -> st
         if mount.get("readOnly"):
             words.append(f"--volume={claim}:{path}:ro")
         else:
-            # The twin's own, and one without a name where the pod's is scratch.
+            # A volume of the twin's own; an anonymous one where the pod has scratch space.
             words.append(f"--volume={side}-{mount['name']}:{path}" if claim else f"--volume={path}")
     podman("run", "--detach", "--name", name, "--network", f"container:{side}", *words, *options, container["image"])
     return name
@@ -86,9 +87,9 @@ def _start(test_pod: PodUnderTest, side: str, service: str, *options: str) -> st
 
 @contextmanager
 def native_twin(test_pod: PodUnderTest, name: str = "native", *services: str, **mounts: Path) -> Iterator[Side]:
-    """Yield the same services without the pod: all three, or those named.
+    """Yield the native twin, with all three services or the named ones.
 
-    `mounts` lays a file of this host over apache's /etc/apache2/podserve/NAME.conf.
+    `mounts` mounts a file of this host over apache's /etc/apache2/podserve/NAME.conf.
     """
     side = f"{test_pod.name}-{name}"
     domain, mail_host = test_pod.server.domain, test_pod.manifests.settings.mail_host
@@ -115,7 +116,7 @@ def native_twin(test_pod: PodUnderTest, name: str = "native", *services: str, **
         for container in (*(f"{side}-{service}" for service in test_pod.manifests.containers), side):
             podman("rm", "--force", "--time", "0", "--volumes", container, check=False)
         volumes.remove([f"{side}-web", f"{side}-mail"])
-        # Podman leaves a control group that it was given; systemd removes its own.
+        # Podman does not remove a control group that it was given; systemd removes its own.
         for place in Path("/sys/fs/cgroup").glob(f"**/libpod_parent/{side}"):
             for left in (*place.glob("*/"), place):
                 with suppress(OSError):

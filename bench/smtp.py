@@ -1,4 +1,4 @@
-"""Messages a second, from port 25 to the mailbox."""
+"""SMTP: messages a second from port 25 to the mailbox."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ SECTION = "smtp"
 
 
 def measure(test_pod: PodUnderTest, pod: Side, native: Side) -> Iterator[Figure]:
-    """Deliver to the same account on both."""
+    """Deliver to the same account on both sides."""
     account = test_pod.new_account()
 
     def act(side: Side) -> float:

@@ -18,14 +18,14 @@ _SIZE = 64_000_000
 
 
 def _curl(side: Side, account: Account, *argv: str) -> None:
-    """Run curl with a login, which comes by standard input and so is in no list of processes."""
+    """Run curl with a login. Standard input carries the password, so no process list shows it."""
     run(["curl", "--silent", "--show-error", "--fail", "--config", "-", "--cacert", str(side.server.authority),
          "--connect-to", f"::{side.server.host}:443", *argv, f"https://{side.server.domain}/webdav/bench.bin"],
         stdin=f'user = "{account.address}:{account.password}"\n')  # fmt: skip
 
 
 def measure(test_pod: PodUnderTest, pod: Side, native: Side) -> Iterator[Figure]:
-    """Put a file on both, and get it."""
+    """Upload a file to both sides, and download it."""
     with tempfile.TemporaryDirectory() as folder:
         file = load.file_of(Path(folder), _SIZE)
         for name, words in (("PUT", ["--upload-file", str(file)]), ("GET", ["--output", f"{folder}/got"])):

@@ -1,28 +1,36 @@
-"""The one module that runs other programs: argv lists, never a shell."""
+"""The one module that runs other programs: argv lists, never a shell.
+
+Each command is logged at level DEBUG: argv, exit code, seconds and, if it failed, standard error. Standard input and
+the environment are not logged: secrets are passed there.
+"""
 
 import contextlib
 import functools
+import logging
 import os
+import shlex
 import signal
 import subprocess
-import sys
+import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from podserve.errors import Problem
+from podserve.errors import Problem, printable
+
+_logger = logging.getLogger(__name__)
 
 ROOT = Path(__file__).resolve().parent.parent
 """The checkout."""
 GRACE = 5
-"""Seconds that a command has to end when its task is interrupted, and again when it is told to end."""
+"""Seconds that a command may take to end after its task is interrupted, and again after SIGTERM."""
 SHOWN = 30
-"""Lines of what a command printed that an error shows: some print one for each of a hundred thousand files."""
+"""Lines of output that an error shows: some commands print one line for each of a hundred thousand files."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """A command that ended: its argv, its exit code and what it printed."""
+    """A command that has ended: its argv, its exit code and its output."""
 
     argv: tuple[str, ...]
     code: int
@@ -35,7 +43,7 @@ class Result:
         return self.code == 0
 
     def __str__(self) -> str:
-        """Return the command, its exit code and what it printed, the last SHOWN lines, as one would have seen it."""
+        """Return the command, the last SHOWN lines of its output, and its exit code, as a terminal shows them."""
         said = f"{self.stdout}{self.stderr}".splitlines(keepends=True)
         return f"$ {' '.join(self.argv)}\n{''.join(said[-SHOWN:])}[exit {self.code}]"
 
@@ -44,13 +52,13 @@ class Result:
 def environment() -> Mapping[str, str]:
     """Return the environment for Podman: this process's, with the containers.conf that docker/engine.sh found.
 
-    Raises Problem where Podman cannot run a container.
+    Raises Problem if Podman cannot run a container on this host.
     """
     found = run([str(ROOT / "docker/engine.sh")], env=os.environ, check=False)
     if not found.ok:
         raise Problem(found.stderr.strip())
     if found.stderr:
-        print(found.stderr.strip(), file=sys.stderr)  # standard output may be a backup's
+        _logger.warning("%s", printable(found.stderr.strip()))
     conf = found.stdout.strip()
     return {**os.environ, **({"CONTAINERS_CONF": conf} if conf else {})}
 
@@ -63,14 +71,14 @@ def run(
     timeout: float = 600,
     env: Mapping[str, str] | None = None,
 ) -> Result:
-    """Run a command to its end and return what it printed.
+    """Run a command to its end and return its output.
 
-    Its standard input is `stdin`. Raises Problem when it is missing, takes longer than `timeout` seconds or, with
-    `check`, ends with another code than 0.
+    Its standard input is `stdin`. Raises Problem if the program is missing, if it takes longer than `timeout` seconds
+    or, with `check`, if its exit code is not 0.
     """
-    pipe = subprocess.PIPE
+    pipe, begun = subprocess.PIPE, time.monotonic()
     try:
-        # A session of its own, so that Ctrl-C is for the task, which lets the command end what it is at.
+        # In a session of its own the command does not get Ctrl-C: the task lets it finish its step.
         with subprocess.Popen(
             argv, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=env, errors="replace", start_new_session=True
         ) as process:
@@ -80,7 +88,7 @@ def run(
                 _end(process)
                 raise
             except BaseException:
-                # Podman that is told to end while it plays a pod can leave rules behind that lead the ports to nowhere.
+                # Podman that is killed while it plays a pod can leave firewall rules behind that lead ports nowhere.
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(GRACE)
                 _end(process)
@@ -88,16 +96,24 @@ def run(
     except FileNotFoundError as error:
         raise Problem(f"{argv[0]} is not installed: run ./bootstrap {argv[0]} --version, which installs it") from error
     except subprocess.TimeoutExpired as error:
+        _logger.debug("%s: no answer within %.0f s", shlex.join(argv), timeout)
         hint = ". What else uses Podman? ps -C podman -o pid,etime,args" if argv[0] == "podman" else ""
         raise Problem(f"no answer within {timeout:.0f} s from: {' '.join(argv)}{hint}") from error
     result = Result(tuple(argv), process.returncode, stdout, stderr)
+    _log(argv, result.code, begun, stderr)
     if check and not result.ok:
         raise Problem(f"this command failed:\n{result}")
     return result
 
 
+def _log(argv: Sequence[str], code: int, begun: float, stderr: str = "") -> None:
+    said = "".join(f"\n  {line}" for line in stderr.splitlines()[-SHOWN:]) if code else ""
+    seconds = time.monotonic() - begun
+    _logger.debug("%s: exit code %d after %.2f s%s", shlex.join(argv), code, seconds, printable(said), stacklevel=2)
+
+
 def _end(process: subprocess.Popen[str]) -> None:
-    """Let a process end what it is at (Podman does, when it is told to end), but not for longer than GRACE seconds."""
+    """Send SIGTERM, on which Podman finishes its step, and SIGKILL after GRACE seconds."""
     process.terminate()
     try:
         process.wait(GRACE)
@@ -111,13 +127,13 @@ def podman(*argv: str, stdin: str = "", check: bool = True, timeout: float = 120
 
 
 def lines(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> Generator[str, None, None]:
-    """Run a command and yield each line it prints, standard error included, as it comes.
+    """Run a command and yield each line of its output and its standard error, as it comes.
 
-    Raises Problem after the last line when it ended with another code than 0. Where lines are left, and the generator
-    is closed, the command is ended with all that it has started.
+    Raises Problem after the last line if the exit code is not 0. Closing the generator earlier ends the command, and
+    all processes that it has started.
     """
-    # A session of its own, so that one signal ends all of it: what a shell runs in the background passes over Ctrl-C.
-    pipe, null = subprocess.PIPE, subprocess.DEVNULL
+    # In a session of its own one signal ends all processes: those that a shell starts in the background ignore Ctrl-C.
+    pipe, null, begun = subprocess.PIPE, subprocess.DEVNULL, time.monotonic()
     with subprocess.Popen(
         argv,
         stdin=null,
@@ -131,14 +147,16 @@ def lines(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> Gener
         try:
             if process.stdout:
                 yield from (line.rstrip("\n") for line in process.stdout)
-        finally:
-            if process.poll() is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGTERM)
+        except BaseException:  # the generator is closed, too
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+            raise
+    _log(argv, process.returncode, begun)
     if process.returncode:
         raise Problem(f"{' '.join(argv)} ended with exit code {process.returncode}; its last lines say why")
 
 
 def become(*argv: str) -> None:
-    """Replace this process by another program, so that its output, signals and exit code are the task's own."""
+    """Replace this process by another program: its output, signals and exit code become the task's own."""
+    _logger.debug("exec %s", shlex.join(argv))
     os.execvpe(argv[0], argv, environment())

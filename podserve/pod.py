@@ -3,8 +3,8 @@
 import contextlib
 import fcntl
 import json
+import logging
 import shutil
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -13,14 +13,16 @@ from typing import Any, TextIO
 
 from podserve import accounts, endpoints, homes, host, images, network, systemd, volumes
 from podserve.certificates import renewal, store
-from podserve.certificates.clients import looking_context
-from podserve.certificates.pairs import Certificate
+from podserve.certificates.clients import unverified_context
+from podserve.certificates.keypair import Certificate
 from podserve.commands import ROOT, podman
 from podserve.errors import Interrupted, Problem
 from podserve.folder import Folder
 from podserve.manifests import DIGEST_LABEL, LOG_OPTION, Manifests
 from podserve.settings import Settings, of_tasks
 from podserve.waiting import NotYet, wait_until
+
+_logger = logging.getLogger(__name__)
 
 STATE = ROOT / ".podserve"
 """What this checkout remembers of the host and of the pods it played.
@@ -73,7 +75,7 @@ def alone(settings: Settings) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(f"another task is at work on {settings.pod}: waiting for it to end", file=sys.stderr)
+            _logger.warning("another task is at work on %s: waiting for it to end", settings.pod)
             fcntl.flock(lock, fcntl.LOCK_EX)
         _alone.add(settings.pod)
         try:
@@ -197,7 +199,7 @@ def wait_until_answering(manifests: Manifests) -> None:
 
     Raises Problem after START_TIMEOUT s, or if a container exits.
     """
-    context = looking_context(manifests.settings.domain)
+    context = unverified_context(manifests.settings.domain)
     certificate = store.current(store.folder(manifests))
     waiting = list(manifests.ports)
     before: dict[str, str] = {}
@@ -247,7 +249,7 @@ def tls_answers(manifests: Manifests) -> list[endpoints.Answer]:
     """Return how each port that speaks TLS answers; nothing where there is no pod."""
     if not exists(manifests.settings):
         return []
-    return endpoints.attempt_all(manifests, looking_context(manifests.settings.domain), endpoints.TLS)
+    return endpoints.attempt_all(manifests, unverified_context(manifests.settings.domain), endpoints.TLS)
 
 
 def swap(manifests: Manifests, change: Callable[[Manifests], renewal.Outcome]) -> renewal.Outcome:
@@ -344,7 +346,7 @@ def _replace(manifests: Manifests, built: list[str], there: dict[str, Any]) -> N
         wait_until_answering(manifests)
     except (Problem, Interrupted, KeyboardInterrupt):
         if before:
-            print(f"{settings.pod} did not come up: the pod that ran before is played again")
+            _logger.warning("%s did not come up: the pod that ran before is played again", settings.pod)
             _play(before, folder / "played", replacing=exists(settings))
             wait_until_answering(before)
         elif exists(settings):

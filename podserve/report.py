@@ -1,5 +1,7 @@
-"""What tasks show on a terminal."""
+"""What tasks show on a terminal. No other module of podserve imports rich."""
 
+import re
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -11,18 +13,22 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     Progress,
+    SpinnerColumn,
+    TaskID,
     TextColumn,
+    TimeElapsedColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
 from rich.table import Table
 
 from podserve.certificates import renewal
-from podserve.certificates.pairs import Certificate
+from podserve.certificates.keypair import Certificate
 from podserve.doctor import Finding
 from podserve.endpoints import Answer
-from podserve.errors import printable
+from podserve.errors import Problem, printable
 from podserve.host import NO_HEALTH_CHECKS
+from podserve.images import UP_TO_DATE, Show
 from podserve.manifests import Manifests
 from podserve.pod import Outcome
 from podserve.repositories import Repository
@@ -42,6 +48,24 @@ USES = {
 """What each port of kube/podserve.yaml is for."""
 
 
+_STEP = re.compile(r"STEP (\d+)/(\d+): (.*)")
+
+
+def standard_output() -> Console:
+    """Return the console of what a task is asked for."""
+    return Console()
+
+
+def standard_error() -> Console:
+    """Return the console of progress and warnings, beside what is asked for."""
+    return Console(stderr=True)
+
+
+def readable(size: int) -> str:
+    """Return a number of bytes as a person reads it, such as `1.2 MB`."""
+    return decimal(size)
+
+
 def _table(*columns: str, title: str = "") -> Table:
     table = Table(*columns, title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for column in table.columns:
@@ -51,11 +75,51 @@ def _table(*columns: str, title: str = "") -> Table:
 
 @contextmanager
 def bytes_read(what: str, console: Console) -> Iterator[tuple[Callable[[int], object], Callable[[int], object]]]:
-    """Yield two functions: one to tell how many bytes were read since the last time, and one how many there are."""
+    """Yield two functions: one takes the bytes read since its last call, the other the total of bytes."""
     columns = TextColumn(what), BarColumn(24), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task("", total=None)
         yield partial(progress.advance, bar), lambda total: progress.update(bar, total=total)
+
+
+@contextmanager
+def building(console: Console) -> Iterator[Show]:
+    """Yield a function that shows a line of docker/build.sh: as it is, or on a terminal as progress of its image.
+
+    On a terminal the last 30 lines are shown as they are when building fails.
+    """
+    plain = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        yield plain
+        return
+    last, bars = deque[str](maxlen=30), dict[str, TaskID]()
+    columns = SpinnerColumn(), TextColumn("{task.fields[image]:<7}"), BarColumn(24), TimeElapsedColumn()
+    try:
+        with Progress(*columns, TextColumn("{task.description}"), console=console) as progress:
+
+            def show(line: str) -> None:
+                last.append(line)
+                if line != UP_TO_DATE:
+                    _advance(progress, bars, line)
+
+            yield show
+    except Problem:
+        for line in last:
+            plain(line)
+        raise
+
+
+def _advance(progress: Progress, bars: dict[str, TaskID], line: str) -> None:
+    """Show a line of docker/build.sh (`IMAGE: what it does`) in the bar of its image."""
+    image, _, text = line.partition(": ")
+    if image not in bars:
+        bars[image] = progress.add_task("", image=image, total=None)
+    if step := _STEP.search(text):
+        progress.update(bars[image], completed=int(step[1]) - 1, total=int(step[2]), description=step[3][:60])
+    elif text.startswith("Successfully tagged") or (image == "debian" and text.startswith("sha256:")):
+        progress.update(bars[image], completed=1, total=1, description="done")
+    else:
+        progress.update(bars[image], description=text[:60])
 
 
 def started(manifests: Manifests, outcome: Outcome, console: Console) -> None:

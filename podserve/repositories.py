@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from podserve import volumes
 from podserve.commands import Result, podman
+from podserve.descriptors import closing, open_file
 from podserve.errors import Problem
-from podserve.folder import Folder, closing, open_file
+from podserve.folder import Folder
 from podserve.manifests import Manifests
 
 PUBLIC_MARK = "git-daemon-export-ok"

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from podserve import endpoints, host, pod, systemd, volumes
 from podserve.backup import keeping
 from podserve.certificates import store
-from podserve.certificates.clients import looking_context
-from podserve.certificates.pairs import IMPORTED, Certificate
+from podserve.certificates.clients import unverified_context
+from podserve.certificates.keypair import IMPORTED, Certificate
 from podserve.commands import podman
 from podserve.manifests import Manifests, Volume
 
@@ -135,7 +135,7 @@ def look(manifests: Manifests) -> Status:
     settings = manifests.settings
     if not pod.exists(settings):
         raise pod.missing(settings)
-    context = looking_context(settings.domain)
+    context = unverified_context(settings.domain)
     with ThreadPoolExecutor() as pool:
         seen = pool.submit(containers, manifests.containers.values())
         queue = pool.submit(_queue, manifests.containers["mail"])

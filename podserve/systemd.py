@@ -10,6 +10,7 @@ from pathlib import Path
 from podserve import host, network
 from podserve.commands import ROOT, Result, environment, run
 from podserve.errors import Problem
+from podserve.folder import Folder
 from podserve.manifests import LOG_OPTION, Manifests
 from podserve.settings import Settings
 
@@ -157,7 +158,8 @@ def write(manifests: Manifests, folder: Path) -> None:
     """Write the units of a pod whose documents are in a folder, and have systemd read them."""
     for file, text in _texts(manifests, folder).items():
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
+        with Folder.at(file.parent).replacing(file.name, 0o644) as opened:
+            opened.write(text.encode())
     _systemctl("daemon-reload")
 
 

@@ -5,13 +5,14 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from podserve import network, pod, volumes
-from podserve.backup import archive, snapshot
-from podserve.backup.archive import FORMAT, Extent, Header, Progress
+from podserve.backup import reading, snapshot, writing
+from podserve.backup.layout import FORMAT, Extent, Header, Progress
+from podserve.descriptors import written_whole
 from podserve.errors import Problem, printable
 from podserve.folder import Folder
 from podserve.manifests import Manifests
@@ -40,22 +41,18 @@ def _destination(name: str) -> Iterator[BinaryIO]:
         yield sys.stdout.buffer
         return
     file, part = Path(name), Path(f"{name}.part")
+    folder = Folder.at(file.parent)
     if file.exists():
         raise Problem(f"{file} exists already, and is kept: give another name, or remove it")
-    try:
-        made = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    except FileExistsError as error:
-        raise Problem(
-            f"{part} is there already: a backup is being written, or one was killed. Give another name, or remove it"
-        ) from error
-    try:
-        with os.fdopen(made, "wb") as out:
-            yield out
-            out.flush()
-            os.fsync(out.fileno())
-        part.rename(file)
-    finally:
-        part.unlink(missing_ok=True)
+    with ExitStack() as stack:
+        try:
+            unfinished = written_whole(file.name, folder.descriptor, unfinished=part.name, mode=0o600)
+            out = stack.enter_context(unfinished)
+        except FileExistsError as error:
+            raise Problem(
+                f"{part} is there already: a backup is being written, or was killed. Give another name, or remove it"
+            ) from error
+        yield out
 
 
 def length(file: Path) -> int:
@@ -134,7 +131,7 @@ def _backup(manifests: Manifests, name: str, progress: Progress, total: Progress
     try:
         with _destination(name) as out, snapshot.taken(manifests) as (folder, long):
             total(size(folder))
-            unwritten = archive.write(folder, Header(FORMAT, _now().isoformat(), settings), out, progress)
+            unwritten = writing.write_archive(folder, Header(FORMAT, _now().isoformat(), settings), out, progress)
     except OSError as error:
         raise Problem(f"the backup to {name} failed, and is not there: {error.strerror or error}") from error
     told = [f"{_shortened(path)} is longer than a path can be in a backup: move it, or remove it" for path in long]
@@ -182,7 +179,7 @@ def verify(manifests: Manifests, file: Path, progress: Progress) -> tuple[Header
 
     Raises Problem where it is no good, or of another domain.
     """
-    header, needed = archive.verify(file, progress)
+    header, needed = reading.verify_archive(file, progress)
     if header.settings["domain"] != manifests.settings.domain:
         raise Problem(
             f"{file} is of {header.settings['domain']}, and this pod serves {manifests.settings.domain}: set domain "
@@ -213,7 +210,7 @@ def restore(manifests: Manifests, file: Path, needed: Extent, progress: Progress
             _require_empty(manifests)
         with snapshot.scratch(manifests, "restore") as folder:
             require_room(folder, needed)
-            header, extent = archive.extract(file, folder, progress)
+            header, extent = reading.extract_archive(file, folder, progress)
             if header.settings["domain"] != settings.domain or extent != needed:
                 raise Problem(f"{file} is another than when it was verified. Nothing was changed: restore it again")
             pod.down(settings)

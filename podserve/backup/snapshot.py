@@ -1,17 +1,21 @@
 """What the volumes held in one moment, while the pod goes on: hard links, and copies of what is written in place."""
 
 import errno
+import logging
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from podserve import pod, volumes
 from podserve.commands import podman
+from podserve.descriptors import become_like, copy_file
 from podserve.errors import Problem, uninterrupted
-from podserve.folder import LONGEST, Descent, Folder, Place, become_like, copy
+from podserve.folder import Folder
 from podserve.manifests import Manifests
 from podserve.waiting import NotYet, wait_until
+from podserve.walk import LONGEST, Descent, Place
+
+_logger = logging.getLogger(__name__)
 
 FREEZING = 60
 """Seconds within which a pod must stand still: two of runc's attempts, which take up to 31 s."""
@@ -35,8 +39,8 @@ def scratch(manifests: Manifests, purpose: str) -> Iterator[Folder]:
         try:
             folder.clear()
             volumes.remove([name])
-        except Problem as problem:  # what was done with it is done, and the next one begins by removing it
-            print(f"volume {name} is left over: {problem.text}", file=sys.stderr)
+        except Problem as problem:  # its work is done, and the next backup or restore removes it
+            _logger.warning("volume %s is left over: %s", name, problem.text)
 
 
 def freeze(name: str) -> None:
@@ -127,7 +131,7 @@ def hold(content: str, volume: Folder, folder: Folder) -> list[str]:
         left_out += _take_long(place)
         for name in place.files:
             if copied or not _link(name, place, target):
-                copy(name, place.descriptor, target)
+                copy_file(name, place.descriptor, target)
         for name in place.links:
             _copy_link(name, place, target)
         for name in place.folders:

@@ -1,11 +1,12 @@
-"""A pair from an ACME directory (RFC 8555), by lego in a container on the pod's own network."""
+"""A key pair from an ACME directory (RFC 8555), by lego in a container on the pod's own network."""
 
 import re
 from pathlib import Path
 
 from podserve import volumes
 from podserve.certificates import container
-from podserve.certificates.pairs import LARGEST, Pair, certificates, pem, private_key, read_certificates
+from podserve.certificates.keypair import LARGEST, KeyPair, to_pem
+from podserve.certificates.pem import parse_certificates, parse_key, read_certificates
 from podserve.commands import podman
 from podserve.errors import Problem
 from podserve.manifests import Manifests
@@ -19,8 +20,8 @@ def origin(directory: str) -> str:
     return f"acme {directory}"
 
 
-def obtain(manifests: Manifests, names: tuple[str, ...]) -> Pair:
-    """Return a new pair for `names` from the directory of the settings, which looks at port 80 of each of them.
+def obtain(manifests: Manifests, names: tuple[str, ...]) -> KeyPair:
+    """Return a new key pair for `names` from the directory of the settings, which looks at port 80 of each of them.
 
     lego joins the pod, whose BIND resolves for it. Raises Problem, with lego's reason, when no pod runs
     or the directory issues none.
@@ -33,7 +34,7 @@ def obtain(manifests: Manifests, names: tuple[str, ...]) -> Pair:
     mounts = {"/data/state/authority": authority, "/data/web/acme": volumes.mountable(web, "acme")}
     asked = container.run(
         "obtain", settings.acme_directory, settings.acme_email, settings.key_type, *names,
-        mounts=mounts, pod=settings.pod, stdin=pem(roots).decode("ascii"),
+        mounts=mounts, pod=settings.pod, stdin=to_pem(roots).decode("ascii"),
     )  # fmt: skip
     if not asked.ok:
         raise Problem(
@@ -43,9 +44,9 @@ def obtain(manifests: Manifests, names: tuple[str, ...]) -> Pair:
     there = volumes.folder(authority).enter(_FOLDER, "certificates")
     crt, key = f"{names[0]}.crt", f"{names[0]}.key"
     try:
-        chain = certificates(there.read(crt, LARGEST) or b"", f"{there}/{crt}")
-        secret = private_key(there.read(key, LARGEST) or b"", f"{there}/{key}")
-        return Pair(origin(settings.acme_directory), chain, secret, tuple(roots))
+        chain = parse_certificates(there.read(crt, LARGEST) or b"", f"{there}/{crt}")
+        secret = parse_key(there.read(key, LARGEST) or b"", f"{there}/{key}")
+        return KeyPair(origin(settings.acme_directory), chain, secret, tuple(roots))
     finally:
         # The key has one place, which is on the other volume.
         for name in there.names():

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from podserve.certificates.pairs import LARGEST, Key, Pair, Secret, pem
+from podserve.certificates.keypair import LARGEST, Key, KeyPair, Secret, to_pem
 from podserve.errors import Problem
 from podserve.folder import Folder
 
@@ -22,8 +22,8 @@ _FILE = "ca.pem"
 """Its key and its certificate, in one file, so that one never lies there without the other."""
 
 
-def issue(folder: Folder, names: tuple[str, ...], key_type: str) -> Pair:
-    """Return a new pair for `names`, with a key of that type (`ec256`, `rsa2048`, …).
+def issue(folder: Folder, names: tuple[str, ...], key_type: str) -> KeyPair:
+    """Return a new key pair for `names`, with a key of that type (`ec256`, `rsa2048`, …).
 
     `folder` is the authority's volume. Raises Problem where what lies there cannot be read.
     """
@@ -40,7 +40,7 @@ def issue(folder: Folder, names: tuple[str, ...], key_type: str) -> Pair:
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
         .sign(issuer_key, hashes.SHA256())
     )
-    return Pair(ORIGIN, (certificate,), Secret(key), (issuer,))
+    return KeyPair(ORIGIN, (certificate,), Secret(key), (issuer,))
 
 
 def _new_key(key_type: str) -> Key:
@@ -113,5 +113,5 @@ def _authority(folder: Folder, domain: str) -> tuple[x509.Certificate, ec.Ellipt
         .sign(key, hashes.SHA256())
     )
     with folder.replacing(_FILE, 0o600) as file:
-        file.write(Secret(key).pem + pem([made]))
+        file.write(Secret(key).pem + to_pem([made]))
     return made, key

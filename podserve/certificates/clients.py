@@ -1,4 +1,4 @@
-"""TLS clients: one that verifies a name at whatever address, and one that only looks at what is served."""
+"""TLS clients: one verifies a name at any address, the other accepts any certificate to read it."""
 
 import os
 import ssl
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class _NamedContext(ssl.SSLContext):
-    """A client's context that asks for, and verifies, one name whatever address was connected to."""
+    """A client context that asks for and verifies one name, at any address."""
 
     name: str
 
@@ -30,8 +30,8 @@ def client_context(name: str, authority: Path | str | None) -> ssl.SSLContext:
     return context
 
 
-def looking_context(name: str) -> ssl.SSLContext:
-    """Return the context of a client that asks for `name` and takes any certificate, so that it can be looked at."""
+def unverified_context(name: str) -> ssl.SSLContext:
+    """Return the context of a TLS client that asks for `name` and accepts any certificate."""
     context = _NamedContext(ssl.PROTOCOL_TLS_CLIENT)
     context.name = name
     context.check_hostname = False
@@ -41,8 +41,8 @@ def looking_context(name: str) -> ssl.SSLContext:
 
 @contextmanager
 def _file_in_memory(content: bytes) -> Iterator[str]:
-    """Yield the path of a file with that content, which no disk and no other user ever sees."""
-    number = os.memfd_create("pair")
+    """Yield the path of a file with that content. It is never on a disk, and no other user can open it."""
+    number = os.memfd_create("keypair")
     try:
         os.write(number, content)
         yield f"/proc/self/fd/{number}"
@@ -53,11 +53,11 @@ def _file_in_memory(content: bytes) -> Iterator[str]:
 def distrust(name: str, chain: bytes, key: bytes, roots: bytes = b"") -> str:
     """Return why a client of `name` refuses a server that has this chain and key (PEM), or an empty text.
 
-    The client trusts what this host trusts, and `roots` (PEM). Raises ssl.SSLError where OpenSSL cannot use the pair.
+    The client trusts what this host trusts, and `roots` (PEM). Raises ssl.SSLError if OpenSSL cannot use the key pair.
     """
     server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    with _file_in_memory(key + chain) as pair:
-        server_context.load_cert_chain(pair)
+    with _file_in_memory(key + chain) as file:
+        server_context.load_cert_chain(file)
     trusting = ssl.create_default_context()
     if roots:
         trusting.load_verify_locations(cadata=roots.decode("ascii"))

@@ -4,8 +4,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from podserve import volumes
-from podserve.certificates import acme, authority, pairs, store
-from podserve.certificates.pairs import IMPORTED, Certificate, Pair
+from podserve.certificates import acme, authority, store
+from podserve.certificates.judging import require_good
+from podserve.certificates.keypair import IMPORTED, Certificate, KeyPair
+from podserve.certificates.pem import read_key_pair
 from podserve.errors import Problem
 from podserve.manifests import Manifests
 from podserve.settings import Settings
@@ -27,7 +29,7 @@ def origin(settings: Settings) -> str:
     )
 
 
-def _from_authority(manifests: Manifests) -> Pair:
+def _from_authority(manifests: Manifests) -> KeyPair:
     folder = volumes.folder(manifests.volumes["authority"].name)
     return authority.issue(folder, manifests.settings.certified_names, manifests.settings.key_type)
 
@@ -37,8 +39,8 @@ def provide(manifests: Manifests) -> Certificate:
     return store.current(store.folder(manifests)) or _take(manifests, _from_authority(manifests)).certificate
 
 
-def _take(manifests: Manifests, pair: Pair) -> Outcome:
-    warnings = pairs.require_good(pair, manifests.settings.certified_names)
+def _take(manifests: Manifests, pair: KeyPair) -> Outcome:
+    warnings = require_good(pair, manifests.settings.certified_names)
     return Outcome(store.take(manifests, pair), changed=True, warnings=warnings)
 
 
@@ -91,5 +93,5 @@ def _imported(there: Certificate, settings: Settings, *, force: bool) -> Outcome
 
 
 def bring(manifests: Manifests, certificate: Path, key: Path) -> Outcome:
-    """Take a pair that was made elsewhere into use. A Problem says what is wrong with it, and changes nothing."""
-    return _take(manifests, pairs.read(certificate, key, IMPORTED))
+    """Import a key pair and serve it. Raises Problem, which says what is wrong with the files; then nothing changes."""
+    return _take(manifests, read_key_pair(certificate, key, IMPORTED))

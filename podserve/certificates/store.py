@@ -1,13 +1,13 @@
 """The certificates volume: `current` leads to a folder with tls.crt, tls.key, ca.crt (Kubernetes' names) and origin.
 
-The link is replaced in one step, so that a reader finds a pair that fits or the pair before it.
+The link is replaced in one step: a reader finds either the old key pair or the new one, never a mix.
 """
 
 from cryptography import x509
 
 from podserve import volumes
 from podserve.certificates import container
-from podserve.certificates.pairs import IMPORTED, LARGEST, Certificate, Pair, describe, legible
+from podserve.certificates.keypair import IMPORTED, LARGEST, Certificate, KeyPair, describe, legible
 from podserve.errors import Problem
 from podserve.folder import Folder
 from podserve.manifests import Manifests
@@ -35,7 +35,7 @@ def current(folder: Folder) -> Certificate | None:
     if not pair or content is None:
         return None
     said = pair.read("origin", LARGEST)
-    # A pair that somebody put there is as one that was imported: theirs.
+    # A key pair without an origin was put there by a person: it counts as imported.
     origin = IMPORTED if said is None else said.decode(errors="replace").strip()
     with legible(f"{folder}/{_CURRENT}/tls.crt", "Another one: invoke certs.issue"):
         return describe(x509.load_pem_x509_certificate(content), origin)
@@ -47,12 +47,12 @@ def root(folder: Folder) -> str:
     return ((pair and pair.read("ca.crt", LARGEST)) or b"").decode("ascii", errors="replace")
 
 
-def take(manifests: Manifests, pair: Pair) -> Certificate:
-    """Put a pair, which has been judged, on the volume: in use from then on. Raises Problem when it cannot be put."""
+def take(manifests: Manifests, pair: KeyPair) -> Certificate:
+    """Put a judged key pair on the volume, in use from then on. Raises Problem if the volume cannot be written."""
     name = manifests.volumes["certificates"].name
     # A tar archive of PEM files is ASCII.
     archive = pair.archive().decode("ascii")
     put = container.run("take-pair", MOUNT, pair.certificate.serial, mounts={MOUNT: name}, stdin=archive)
     if not put.ok:
-        raise Problem(f"the pair could not be put on the volume {name}; what was there stays: {put.stderr.strip()}")
+        raise Problem(f"the key pair could not be put on the volume {name}; what was there stays: {put.stderr.strip()}")
     return pair.certificate

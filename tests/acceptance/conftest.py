@@ -1,6 +1,7 @@
-"""What the acceptance tests share: the pod of their own, or the server that --target names."""
+"""What the acceptance tests share: a pod for each worker, or the server that --target names."""
 
-import fcntl
+import contextlib
+import os
 import signal
 import time
 from collections.abc import Generator, Iterator
@@ -8,17 +9,25 @@ from pathlib import Path
 from types import FrameType
 
 import pytest
+from xdist.remote import Producer
+from xdist.workermanage import WorkerController
 
-from podserve import pod
 from podserve.errors import INTERRUPTIONS
+from tests.testbed.distribution import Distribution, alone, in_order
+from tests.testbed.network import leave_the_network
+from tests.testbed.parent import end_with_parent
 from tests.testbed.pod import PodUnderTest, play_test_pod
 from tests.testbed.server import Account, Server
 from tests.testbed.vantage import Vantage, neighbour_of, stranger_to
 
 INSIDE = "test_pod"
 """The fixture of a test that needs the pod's inside, and so cannot be run against another's server."""
+REMOVAL = 60.0
+"""Seconds that a worker may take to remove what its tests made, when the run is interrupted."""
 _own: list[PodUnderTest] = []
 """The pod under test, for the hook that shows its logs."""
+_workers: list[WorkerController] = []
+"""The workers of this run, in the process that controls them."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -29,47 +38,77 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--user", metavar="NAME", help="an account there, as name@domain")
     group.addoption("--password-file", type=Path, metavar="F", help="the file whose first line is its password")
     group.addoption("--ca", metavar="FILE", help="the authority (PEM) to verify by; otherwise this host's")
-    halves = parser.getgroup("podserve-halves", "two runs side by side")
-    halves.addoption("--half", type=int, choices=(1, 2), help="every other module, from the first or the second on")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--target") and not (config.getoption("--user") and config.getoption("--password-file")):
         raise pytest.UsageError("--target needs --user NAME and --password-file F: an account to log in with")
-    config.addinivalue_line("markers", "alone: changes the images, which all runs here share, or times something short")
+    config.addinivalue_line("markers", "alone: changes the images, which all workers share, or times something short")
+    if _is_worker(config):
+        end_with_parent()
     for number in INTERRUPTIONS:  # also SIGINT, which a pipeline in the background ignores
         signal.signal(number, _end)
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    """Have pytest remove what the tests made, and end; who asks for it twice does not stop that."""
+    """Let pytest remove what the tests made, and end; a second signal does not stop that."""
     for each in INTERRUPTIONS:
         signal.signal(each, signal.SIG_IGN)
     signal.default_int_handler(number, frame)
+
+
+def _is_worker(config: pytest.Config) -> bool:
+    """Return whether this process is a worker of pytest-xdist."""
+    return hasattr(config, "workerinput")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Give a process that runs tests its own network: all ports are free there, and no route leads out.
+
+    The process that controls workers runs no test, and --target means a server on the network as it is.
+    """
+    config = session.config
+    if config.option.dist == "no" and not config.getoption("--target") and not config.option.collectonly:
+        leave_the_network()
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Distribution:
+    return Distribution(config, log, _alone_file(config))
+
+
+def pytest_configure_node(node: WorkerController) -> None:
+    node.workerinput["alone"] = str(_alone_file(node.config))
+    _workers.append(node)
+
+
+def _alone_file(config: pytest.Config) -> Path:
+    """Return the file in which workers tell the scheduler, which knows tests by name only, what runs alone."""
+    folder: Path = config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]  # noqa: SLF001  # as xdist does
+    return folder / "alone.json"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(exitstatus: int) -> None:
+    """Wait until each worker has removed what its tests made: pytest-xdist would kill it after 10 s."""
+    running = [worker for worker in _workers if not worker.channel.isclosed()]
+    for worker in running:
+        if exitstatus != pytest.ExitCode.OK:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker.gateway._rinfo().pid, signal.SIGTERM)  # noqa: SLF001  # execnet tells it nowhere else
+    for worker in running:
+        with contextlib.suppress(OSError, EOFError, worker.channel.RemoteError):  # it did not end in order, or in time
+            worker.channel.waitclose(REMOVAL)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     left_out = list[pytest.Item]()
     if config.getoption("--target"):
         left_out = [item for item in items if INSIDE in getattr(item, "fixturenames", ())]
-    elif half := config.getoption("--half"):
-        others = set(list(dict.fromkeys(item.path for item in items))[2 - half :: 2])
-        left_out = [item for item in items if item.path in others]
     config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if item not in left_out]
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool | None, bool | None]:
-    """Let a test that is to be alone wait for those of the other run, and these for it."""
-    if item.config.getoption("--target"):
-        return (yield)
-    pod.STATE.mkdir(exist_ok=True)
-    with (pod.STATE / "tests-turn.lock").open("a") as turn, (pod.STATE / "tests-here.lock").open("a") as here:
-        fcntl.flock(turn, fcntl.LOCK_EX)  # who waits for its turn is not overtaken
-        fcntl.flock(here, fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH)
-        fcntl.flock(turn, fcntl.LOCK_UN)
-        return (yield)
+    items[:] = in_order([item for item in items if item not in left_out])
+    if _is_worker(config):
+        Path(config.workerinput["alone"]).write_text(alone(items))  # type: ignore[attr-defined]  # of pytest-xdist
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,1 +1,1 @@
-"""What PodServe does under faults: `nox -s faults` breaks it on purpose and counts what was lost."""
+"""`nox -s faults`: break a pod of its own on purpose, and count the losses."""

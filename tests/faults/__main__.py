@@ -1,4 +1,4 @@
-"""`python -m tests.faults [--count PERCENT] [--seed N] [SECTION…]`: break a pod of its own, count what was lost."""
+"""`python -m tests.faults [--count PERCENT] [--seed N] [SECTION…]`: break a pod of its own, and count the losses."""
 
 import argparse
 import json
@@ -39,7 +39,7 @@ def _row(outcome: Outcome) -> list[str]:
 
 
 def main() -> None:
-    """Run the sections, show the table and keep it; exit 1 where the product did not hold."""
+    """Run the sections, show the table and save it as JSON; exit with 1 if a section found a fault."""
     parser = argparse.ArgumentParser(prog="nox -s faults --", description=__doc__)
     parser.add_argument("section", nargs="*", help=f"{', '.join(SECTIONS)} (otherwise: all)")
     parser.add_argument("--count", type=float, default=100, metavar="PERCENT", help="of the full numbers (100)")

@@ -1,4 +1,4 @@
-"""A volume that is full: nothing is accepted and lost, what is there can be read, and with space again all goes on."""
+"""A full volume: nothing accepted is lost, stored data stays readable, and service resumes with space again."""
 
 import os
 import re
@@ -20,20 +20,20 @@ from tests.testbed.server import letter, token
 SECTION = "disk"
 PURPOSE = "-full"
 SIZE = 160
-"""MiB of each small volume: twice what Postfix wants to be free, one and a half times the largest message."""
+"""MiB of each small volume. Postfix needs free space of 1.5 times the largest message; this is twice that."""
 SENT = 20
 LARGE = ("x" * 70 + "\n") * 30_000
-"""The text of a letter for which the few bytes that a full disk may still find are not enough."""
+"""The text of a message that is larger than the few bytes that may become free on a full disk."""
 OLD = "what was there before, all of it\n" * 1000
 
 
 @contextmanager
 def _small_pod() -> Iterator[PodUnderTest]:
-    """Yield a pod whose mail and web volumes have SIZE, in memory."""
+    """Yield a pod whose mail and web volumes have SIZE MiB each, in memory."""
     chosen = load({"pod": f"podserve-test-{os.getpid()}{PURPOSE}"}, defaults(), {})
     small = [Manifests(chosen).volumes[content].name for content in ("mail", "web")]
     for name in small:
-        # In blocks of 4 KiB: Podman 4.3.1 takes a size for a quota.
+        # The size is in blocks of 4 KiB, because Podman 4.3.1 reads the option `size` as a quota.
         options = "type=tmpfs", "device=tmpfs", f"o=nr_blocks={SIZE * 256},mode=0755"
         podman("volume", "create", *(f"--opt={option}" for option in options), name)
     try:
@@ -46,7 +46,7 @@ def _small_pod() -> Iterator[PodUnderTest]:
 
 @contextmanager
 def _full(test_pod: PodUnderTest, service: str, folder: str) -> Iterator[None]:
-    """Leave not one byte free in a folder of a container, until this is left."""
+    """Fill a folder of a container to its last byte until the context ends."""
     filler = f"{folder}/filler"
     test_pod.exec(service, "sh", "-c", f"cat /dev/zero > {filler}", check=False)
     try:
@@ -56,7 +56,7 @@ def _full(test_pod: PodUnderTest, service: str, folder: str) -> Iterator[None]:
 
 
 def _codes(test_pod: PodUnderTest, count: int) -> list[int]:
-    """Send letters on 25, and return how each was answered."""
+    """Send messages to port 25, and return the reply code of each."""
     codes = []
     for _ in range(count):
         with test_pod.server.smtp() as client:
@@ -73,14 +73,14 @@ def _codes(test_pod: PodUnderTest, count: int) -> list[int]:
 
 
 def _told(test_pod: PodUnderTest, volume: str) -> bool:
-    """Return whether `status` says that nothing is left of a volume, and that this is not well."""
+    """Return whether `status` reports 0 MiB free on a volume, and exits with 1."""
     said = test_pod.invoke("status", check=False)
     nothing_left = rf"\b0 MiB are free for [^:]*{re.escape(test_pod.manifests.volumes[volume].name)}"
     return said.code == 1 and re.search(nothing_left, " ".join(said.stdout.split())) is not None
 
 
 def _delivery_put_off(test_pod: PodUnderTest, subject: str) -> None:
-    """Have a letter in the queue whose delivery was put off."""
+    """Put a message into the queue and defer its delivery."""
     test_pod.exec("mail", "sh", "-c", "postconf -e defer_transports=lmtp && postfix reload")
     with test_pod.server.smtp() as client:
         client.send_message(letter(STRANGER, test_pod.postmaster.address, subject, LARGE))
@@ -94,7 +94,7 @@ def _delivery_put_off(test_pod: PodUnderTest, subject: str) -> None:
 
 
 def _delivered(test_pod: PodUnderTest, subject: str) -> tuple[float, str]:
-    """Wait until the queue is empty and the letter there; return the seconds, and what went wrong."""
+    """Wait until the queue is empty and the message is in the mailbox; return the seconds, and the error if any."""
     begin = time.monotonic()
     try:
         wait_until_left(test_pod, test_pod.postmaster.address, RETRY, "what was in the queue to be delivered by itself")
@@ -105,7 +105,7 @@ def _delivered(test_pod: PodUnderTest, subject: str) -> tuple[float, str]:
 
 
 def _first(*faults: tuple[bool, str]) -> str:
-    """Return the first text whose fault is there."""
+    """Return the text of the first fault that is present, or an empty text."""
     return next((text for there, text in faults if there), "")
 
 
@@ -159,7 +159,7 @@ def _web(test_pod: PodUnderTest, scale: Scale) -> Iterator[Outcome]:
 
 
 def run(_own: PodUnderTest, scale: Scale) -> Iterator[Outcome]:
-    """Fill the volumes of a pod of its own."""
+    """Fill the volumes of a second pod."""
     with _small_pod() as test_pod:
         yield from _mail(test_pod, scale)
         yield from _web(test_pod, scale)

@@ -1,4 +1,4 @@
-"""Files and pushes under kills: what was answered with success is there, byte for byte."""
+"""Files and pushes during kills: every upload and push that succeeded is stored, byte for byte."""
 
 import hashlib
 import tempfile
@@ -25,21 +25,21 @@ PUSHES, PUSHERS = 100, 4
 LARGEST = 1_000_000
 """Bytes of the largest file."""
 PATIENCE = 60
-"""Seconds that a client goes on trying to store one file, or to push one commit."""
+"""Seconds for which a client retries one file or one push."""
 
 
 def content(name: str) -> bytes:
-    """Return the bytes of the file, or commit, of that name: of any length up to LARGEST, and like no other's."""
+    """Return the bytes of the file or commit of that name: up to LARGEST bytes, different for each name."""
     seed = hashlib.sha256(name.encode()).digest()
     return seed * (1 + int.from_bytes(seed[:4]) % (LARGEST // len(seed)))
 
 
 @dataclass
 class Writer:
-    """Somebody who stores files by WebDAV, and notes which were answered with success.
+    """A client that uploads files by WebDAV and records which uploads succeeded.
 
-    Every other one replaces the same file, which must be one of those that were put there, whole, the last answered or
-    one that was tried after it.
+    Every second upload replaces the same file. In the end this file must be a complete upload: the last that succeeded,
+    or one that was tried after that.
     """
 
     server: Server
@@ -52,7 +52,7 @@ class Writer:
     may_stand: list[str] = field(default_factory=list)
 
     def write(self) -> None:
-        """Store all, each until that was answered with success, or PATIENCE s long."""
+        """Upload all files. Retry each until it succeeds, for at most PATIENCE seconds."""
         for number, name in enumerate(self.names):
             with suppress(Problem):
                 wait_until(partial(self._put, name, replacing=number % 2 == 1), PATIENCE, f"{name} to be stored")
@@ -77,7 +77,7 @@ class Writer:
             self.stored.append(name)
 
     def lost(self) -> list[str]:
-        """Return the names of what was answered with success and is not there as it was."""
+        """Return the names of uploads that succeeded and are missing or changed."""
         with self.server.http(self.account) as client:
             lost = [name for name in self.stored if client.get(f"/webdav/{name}").content != content(name)]
             if self.may_stand and client.get(f"/webdav/{self.standing}").content not in map(content, self.may_stand):
@@ -87,7 +87,7 @@ class Writer:
 
 @dataclass
 class Pusher:
-    """Somebody who pushes commits to a repository, and notes which pushes succeeded."""
+    """A client that pushes commits to a repository and records which pushes succeeded."""
 
     git: Git
     repository: str
@@ -98,7 +98,7 @@ class Pusher:
     pushed: list[str] = field(default_factory=list)
 
     def push(self) -> None:
-        """Push all, each until that succeeded, or PATIENCE s long."""
+        """Push all commits. Retry each until it succeeds, for at most PATIENCE seconds."""
         for name in self.names:
             commit = self.git.commit(self.work, name, {name: content(name)})
             with suppress(Problem):
@@ -114,7 +114,7 @@ class Pusher:
             raise NotYet(done.stderr)
 
     def lost(self, clone: Path) -> list[str]:
-        """Return the commits whose push succeeded and that a new clone has not, after git has checked all of it."""
+        """Return the pushed commits that a new clone lacks, and its damaged files, after git fsck."""
         self.git.run("clone", "--quiet", self.git.url(f"{self.repository}.git"), str(clone))
         self.git.run("-C", str(clone), "fsck", "--full", "--strict")
         there = self.git.run("-C", str(clone), "rev-list", "HEAD").stdout.split()
@@ -123,7 +123,7 @@ class Pusher:
 
 
 def send(test_pod: PodUnderTest, puts: int, pushes: int, storm: Storm, folder: Path) -> Iterator[Outcome]:
-    """Store files and push commits while the storm rages, and get them when it is over. `folder` is for work trees."""
+    """Upload files and push commits during the storm; read them after it. `folder` is for work trees."""
     account = test_pod.new_account()
     names = [[token() for _ in range(count)] for count in (puts, pushes)]
     writers = [Writer(test_pod.server, account, names[0][number::WRITERS]) for number in range(WRITERS)]
@@ -159,7 +159,7 @@ def send(test_pod: PodUnderTest, puts: int, pushes: int, storm: Storm, folder: P
 
 
 def run(test_pod: PodUnderTest, scale: Scale) -> Iterator[Outcome]:
-    """Store PUTS files and push PUSHES commits while Apache's processes and its container are killed."""
+    """Upload PUTS files and push PUSHES commits during kills of Apache's processes and container."""
     storm = Storm(Container.of(test_pod, "apache"), scale.random("files"))
     with tempfile.TemporaryDirectory() as folder:
         yield from send(test_pod, scale.count(PUTS), scale.count(PUSHES), storm, Path(folder))

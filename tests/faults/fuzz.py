@@ -1,4 +1,4 @@
-"""Malformed inputs on every port: no daemon dies, memory comes back, the next proper client is served."""
+"""Malformed inputs on every port: no daemon dies, memory is released, the next well-behaved client is served."""
 
 import base64
 import contextlib
@@ -23,14 +23,14 @@ INPUTS = 1000
 """Malformed inputs to each port."""
 CLIENTS = 8
 PATIENCE = 0.15
-"""Seconds for which an answer to a malformed input is read: what it says is of no interest, but it shall be read."""
+"""Seconds for which the reply to a malformed input is read. Its content does not matter."""
 IMPLICIT_TLS = (443, 993, 995)
 LASTING = {
     "apache": ("s6-svscan", "s6-supervise", "apache2", "perl-fcgi-pm", "on-change"),
     "mail": ("s6-svscan", "s6-supervise", "master", "qmgr", "dovecot", "on-change"),
     "dns": ("named",),
 }
-"""Programs of each container whose processes are the same ones for as long as it runs; of apache2 the parent."""
+"""Programs of each container whose processes must not change while it runs; of apache2 the parent only."""
 DEATH = re.compile(
     r"killed by signal|exit signal|segfault|[Ss]egmentation|core dumped|[Pp]anic:|assertion failure|INSIST|REQUIRE\("
 )
@@ -65,7 +65,7 @@ POP3 = b"CAPA\r\n", b"USER a@example.com\r\nPASS x\r\n", b"AUTH PLAIN AHVzZXIAcG
 
 
 def _hello(domain: str) -> bytes:
-    """Return the record in which a TLS client says hello."""
+    """Return the TLS record of a ClientHello."""
     coming, going = ssl.MemoryBIO(), ssl.MemoryBIO()
     context = ssl.create_default_context()
     with contextlib.suppress(ssl.SSLWantReadError):
@@ -74,7 +74,7 @@ def _hello(domain: str) -> bytes:
 
 
 def _http(test_pod: PodUnderTest, account: Account) -> list[bytes]:
-    """Return requests: the site's, WebDAV's with and without a login, git's."""
+    """Return requests for the site, for WebDAV with and without a login, and for git."""
     host = test_pod.server.domain.encode()
     login = b"Authorization: Basic " + base64.b64encode(f"{account.address}:{account.password}".encode())
 
@@ -92,7 +92,7 @@ def _http(test_pod: PodUnderTest, account: Account) -> list[bytes]:
         request(b"GET /git/x.git/info/refs?service=git-upload-pack", b"Git-Protocol: version=2"),
         request(b"GET /git/?p=x.git;a=blob;f=a;hb=HEAD"),
         request(b"OPTIONS *", b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABk"),
-        # HTTP/2: settings, and a request's headers.
+        # HTTP/2: a SETTINGS frame, and the HEADERS frame of a request.
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\xff\xff" + HEADERS,
     ]
 
@@ -107,7 +107,7 @@ def _questions() -> list[bytes]:
 
 
 def _send(server: Server, context: ssl.SSLContext | None, port: int, text: bytes, *, udp: bool) -> None:
-    """Send an input, within TLS where there is a context, and read what comes; the server may close at any moment."""
+    """Send an input (within TLS if there is a context) and read the reply. The server may close at any moment."""
     kind = socket.SOCK_DGRAM if udp else socket.SOCK_STREAM
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET, kind) as plain:
         plain.settimeout(10)
@@ -120,20 +120,20 @@ def _send(server: Server, context: ssl.SSLContext | None, port: int, text: bytes
 
 
 def _lasting(test_pod: PodUnderTest) -> dict[str, set[int]]:
-    """Return the processes that must not change, by service."""
+    """Return the ids of the processes that must not change, by service."""
     found = {}
     for service, names in LASTING.items():
         processes = {int(path.name): path for path in test_pod.processes(service)}
         said = {number: (path / "stat").read_text() for number, path in processes.items() if path.exists()}
         named = {number for number, stat in said.items() if stat[stat.index("(") + 1 : stat.rindex(")")] in names}
-        # Apache's workers come and go; their parent does not.
+        # Apache replaces its workers, but not their parent.
         parents = {number: int(said[number].rpartition(")")[2].split()[1]) for number in named}
         found[service] = {number for number in named if parents[number] not in named or service != "apache"}
     return found
 
 
 def _specimens(test_pod: PodUnderTest) -> dict[tuple[int, bool, bool], Sequence[bytes]]:
-    """Return valid inputs by port, whether within TLS, and whether by UDP."""
+    """Return valid inputs. The keys are port, within TLS or not, by UDP or not."""
     hello, http, questions = [_hello(test_pod.server.domain)], _http(test_pod, test_pod.postmaster), _questions()
     framed = [len(question).to_bytes(2, "big") + question for question in questions]
     return {

@@ -1,4 +1,4 @@
-"""The line is down: no forwarder answers. What is known and what is local goes on; mail for outside waits."""
+"""An outage of the uplink: no forwarder answers. Cached names and local services work; other mail is queued."""
 
 import tempfile
 import time
@@ -21,11 +21,11 @@ from tests.testbed.server import PATIENCE, letter, token
 
 SECTION = "line"
 CACHED, FAILED = 0.1, 3.0
-"""Seconds in which a name that is known is answered, and one that is not fails."""
+"""Seconds within which a cached name must be answered, and within which any other name must fail."""
 PROBES = 6
-"""Rounds of health checks: one more than the failures after which a container is restarted (kube/podserve.yaml)."""
+"""Rounds of health checks: one more than the failures that restart a container (kube/podserve.yaml)."""
 RETRY = 150.0
-"""Seconds in which what waits is tried again: after 5 s at first, then each time after as long as it has waited."""
+"""Seconds within which queued mail is retried: first after 5 s, then each time after as long as it has waited."""
 NAMES = 50
 
 
@@ -37,7 +37,7 @@ def _ask(test_pod: PodUnderTest, name: str) -> tuple[str, float]:
 
 @contextmanager
 def elsewhere(test_pod: PodUnderTest) -> Iterator[str]:
-    """Yield the address of another mail server on the pod's network, which takes everything (Postfix's smtp-sink)."""
+    """Yield the address of a mail server on the pod's network that accepts every message (Postfix's smtp-sink)."""
     name = f"{test_pod.name}-elsewhere"
     podman("run", "--detach", "--name", name, "--network", test_pod.name, "--entrypoint", "smtp-sink",
            "localhost/podserve-mail:latest", "-c", "-u", "postfix", "0.0.0.0:25", "100")  # fmt: skip
@@ -48,7 +48,7 @@ def elsewhere(test_pod: PodUnderTest) -> Iterator[str]:
 
 
 def _timed(act: Callable[[], object], most: float, what: str) -> tuple[float, str]:
-    """Return the seconds that something took, and what is wrong with that."""
+    """Call `act`; return its seconds, and its error or that it took more than `most`."""
     begin = time.monotonic()
     try:
         act()
@@ -59,7 +59,7 @@ def _timed(act: Callable[[], object], most: float, what: str) -> tuple[float, st
 
 
 def _local(test_pod: PodUnderTest, repository: git.Repository) -> Iterator[Outcome]:
-    """Use what needs no line."""
+    """Use the services that need no uplink."""
 
     def mail() -> None:
         with test_pod.server.submission(test_pod.postmaster) as client:
@@ -94,7 +94,7 @@ def _names(test_pod: PodUnderTest, scale: Scale) -> Iterator[Outcome]:
 
 
 def run(test_pod: PodUnderTest, scale: Scale) -> Iterator[Outcome]:
-    """Take the line away, use everything, and give it back."""
+    """Stop the forwarders, use every service, and start the forwarders again."""
     containers = test_pod.manifests.containers.values()
     before = {one.name: one.restarts for one in status.containers(containers)}
     with elsewhere(test_pod) as address, ExitStack() as line, tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""Many clients at the same moment: served or refused cleanly, and what that takes of memory."""
+"""Many concurrent clients: each is served or cleanly refused, within a limit of memory."""
 
 import imaplib
 import smtplib
@@ -22,16 +22,16 @@ SECTION = "load"
 CLIENTS = 200
 PORTS = "https", "imaps", "smtp", "dns-udp", "dns-tcp"
 PEAK = 700.0
-"""MB (PSS of all containers) that the pod may take with so many clients (stated in README.md)."""
+"""MB (PSS of all containers) that the pod may use with CLIENTS clients (stated in docs/operation.md)."""
 AFTER = 60.0
-"""MB more than before that it may keep."""
+"""MB that the pod may keep in addition to its memory before the load."""
 CALM = 30.0
-"""Seconds that processes which nobody needs any more have to end."""
+"""Seconds within which unused processes must exit."""
 REFUSALS = {429, 503}
 
 
 def _refused(error: Exception) -> bool:
-    """Return whether this is how a server says that it has no room: by a code of its protocol, or at the door."""
+    """Return whether the server refused cleanly: by a code of its protocol, or by refusing the connection."""
     if isinstance(error, httpx.HTTPStatusError):
         return error.response.status_code in REFUSALS
     if isinstance(error, smtplib.SMTPResponseException):
@@ -44,10 +44,10 @@ def _memory(test_pod: PodUnderTest) -> float:
 
 
 class Peak:
-    """The most memory that the containers take while this is entered."""
+    """A context that records the peak memory of the containers."""
 
     def __init__(self, test_pod: PodUnderTest) -> None:
-        """Begin with what they take now."""
+        """Record the present memory."""
         self.test_pod, self.before, self._over = test_pod, _memory(test_pod), threading.Event()
         self.most = self.before
 
@@ -56,18 +56,18 @@ class Peak:
             self.most = max(self.most, _memory(self.test_pod))
 
     def __enter__(self) -> Self:
-        """Begin to watch."""
+        """Start the thread that measures memory."""
         self._thread = threading.Thread(target=self._watch)
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Watch no more."""
+        """Stop the thread."""
         self._over.set()
         self._thread.join()
 
     def left(self) -> float:
-        """Return how many MB more than before are taken, once that is what may be, or CALM seconds have passed."""
+        """Return the MB in addition to the memory before, when they are at most AFTER or CALM seconds have passed."""
 
         def check() -> float:
             more = _memory(self.test_pod) - self.before
@@ -82,7 +82,7 @@ class Peak:
 
 
 def _at_once(exchange: Callable[[], None], many: int) -> tuple[Counter[str], str, float]:
-    """Have so many clients begin at the same moment; return what became of them, an error, and the slowest's s."""
+    """Start `many` clients at once; return the counts of their results, one error, and the seconds of the slowest."""
     begin, errors = threading.Barrier(many), []
 
     def client(_: int) -> tuple[str, float]:
@@ -103,7 +103,7 @@ def _at_once(exchange: Callable[[], None], many: int) -> tuple[Counter[str], str
 
 
 def run(test_pod: PodUnderTest, scale: Scale) -> Iterator[Outcome]:
-    """Load one port after another."""
+    """Put the load on one port after another."""
     many = scale.count(CLIENTS)
     for port in PORTS:
         exchange = exchanges(test_pod.server, test_pod.postmaster)[port]

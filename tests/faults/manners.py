@@ -1,4 +1,4 @@
-"""Clients without manners, from one address outside: what becomes of them, and of the others meanwhile."""
+"""Rude clients from one outside address: what the pod does with them, and how it serves others meanwhile."""
 
 import inspect
 import json
@@ -13,15 +13,16 @@ from tests.testbed.vantage import Vantage, stranger_to
 
 SECTION = "manners"
 HOLD = {"silent": 55.0, "drip": 30.0, "flood": 20.0}
-"""Seconds after which a connection that is still open counts as held. (One that says nothing to Apache is kept by Linux
-for 30 s, TCP_DEFER_ACCEPT, and then by Apache for up to 20 s.)"""
+"""Seconds after which an open connection counts as held. (Linux keeps a silent connection to Apache for 30 s,
+TCP_DEFER_ACCEPT, then Apache keeps it for up to 20 s.)"""
 RIGHTFULLY_HELD = {25: 20, 587: 20, 143: 150, 993: 150, 995: 150}
-"""How many may be held for longer. Postfix gives each command 5 minutes (RFC 5321, 4.5.3.2.7), to 20 clients of an
-address; Dovecot 3 minutes for a login, to 5,000 clients: beyond, the oldest end."""
+"""The number of connections that may be held for longer, by port. Postfix allows 5 minutes for each command (RFC 5321,
+4.5.3.2.7), to 20 clients of an address. Dovecot allows 3 minutes for a login, to 5,000 clients; then it closes the
+oldest connection."""
 WORST = 10.0
-"""Seconds that others' exchanges may take meanwhile."""
+"""Seconds that an exchange of another client may take meanwhile."""
 KINDS = {"silent": 150, "drip": 40, "flood": 5}
-"""How clients are rude, and how many at once on each port."""
+"""The kinds of rude clients, and their number on each port at once."""
 
 
 GUESS = {
@@ -52,7 +53,7 @@ while looked_at < int(sent) and time.monotonic() < begin + 20:
 print(json.dumps({"sent": int(sent), "looked at": looked_at, "s": time.monotonic() - begin}))
 """,
 }
-"""How a client guesses, by what; it prints how many guesses were looked at."""
+"""Scripts that guess passwords, by service. Each prints how many guesses the server checked."""
 
 
 def _be_rude(place: Vantage, test_pod: PodUnderTest, kind: str, many: int) -> dict[str, list[tuple[str, float]]]:
@@ -64,7 +65,7 @@ def _be_rude(place: Vantage, test_pod: PodUnderTest, kind: str, many: int) -> di
 
 
 def _kept_waiting(others: Others, name: str) -> str:
-    """Return how the others fared on a port, where that was not well."""
+    """Return a text if other clients on a port waited too long or failed, otherwise an empty text."""
     if others.worst[name] <= WORST and name not in others.error:
         return ""
     return f"others on {name} waited {others.worst[name]:.1f} s: {others.error.get(name, 'expected less')}"
@@ -85,7 +86,7 @@ def _judge(port: int, name: str, ends: list[tuple[str, float]], others: Others, 
 
 
 def _guess(test_pod: PodUnderTest, place: Vantage, kind: str, sent: int) -> Outcome:
-    """Guess one password after another, for a while."""
+    """Guess one password after another, `sent` of them."""
     with Others(test_pod) as others:
         account = test_pod.postmaster.address
         said = json.loads(place.python(GUESS[kind], test_pod.address, test_pod.server.domain, account, str(sent)))
@@ -96,7 +97,7 @@ def _guess(test_pod: PodUnderTest, place: Vantage, kind: str, sent: int) -> Outc
 
 
 def run(test_pod: PodUnderTest, scale: Scale) -> Iterator[Outcome]:
-    """Be rude on all ports at once, kind by kind, while others are served."""
+    """Run each kind of rude client on all ports at once, while other clients use the pod."""
     names = {port.number: port.name for port in test_pod.manifests.ports.values() if port.protocol == "TCP"}
     with stranger_to(test_pod.name) as place:
         for kind, full in KINDS.items():

@@ -1,7 +1,7 @@
-"""Malformed inputs, made from valid specimens by a source of chance that can be had again.
+"""Malformed inputs, made from valid specimens with a seeded random generator.
 
-Our own few lines: radamsa is not in Debian, boofuzz wants each protocol described anew and brings a web server, and
-Hypothesis looks for a function's smallest failing input, where here a seed must give the same bytes each time.
+No library fits. radamsa is not in Debian. boofuzz needs a description of each protocol and brings a web server.
+Hypothesis searches for the smallest failing input of a function; here a seed must give the same bytes each time.
 """
 
 import random
@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 ODD = (b"\0", b"\xff", b"\r", b"\n", b"\r\n", b"%n%s%x", b"../", b"{999999999}\r\n", b"{-1}", b"\xc0\xaf", b"\xf8\x88",
        b"&#0;", b"]]>", b"<!ENTITY a 'b'>", b"(" * 300, b"<" * 300, b'"', b"\\", b"=", b"@" * 90, b"-1", b"4294967296",
        b"18446744073709551616")  # fmt: skip
-"""What parsers trip over: ends, escapes, literals, overlong UTF-8, nesting, numbers that do not fit."""
+"""Input that parsers often mishandle: line ends, escapes, literals, overlong UTF-8, nesting, numbers out of range."""
 LONG = 20_000
-"""Bytes that a repeated part may grow to."""
+"""The maximum length of a repeated part, in bytes."""
 
 Mutation = Callable[[bytes, random.Random], bytes]
 
@@ -47,7 +47,7 @@ def _overwrite(text: bytes, chance: random.Random) -> bytes:
 
 
 def _length(text: bytes, chance: random.Random) -> bytes:
-    """Set two bytes to what a length should not be."""
+    """Replace two bytes by an unlikely length."""
     at = chance.randrange(len(text))
     return text[:at] + chance.choice((b"\0\0", b"\xff\xff", b"\x7f\xff", b"\0\1")) + text[at + 2 :]
 
@@ -56,7 +56,7 @@ MUTATIONS: tuple[Mutation, ...] = (_flip, _cut, _repeat, _insert, _overwrite, _l
 
 
 def malformed(specimens: Sequence[bytes], chance: random.Random) -> bytes:
-    """Return one of the specimens, changed one to four times."""
+    """Return one of the specimens with one to four random changes; never empty."""
     text = chance.choice(specimens)
     for _ in range(chance.randint(1, 4)):
         text = chance.choice(MUTATIONS)(text, chance) or b"\0"

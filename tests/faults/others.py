@@ -1,4 +1,4 @@
-"""Clients with manners, who are served meanwhile."""
+"""Well-behaved clients, which the pod must serve during a fault."""
 
 import threading
 import time
@@ -48,7 +48,7 @@ def _resolve(server: Server, ask: Callable[..., object]) -> None:
 
 
 def exchanges(server: Server, account: Account) -> dict[str, Callable[[], None]]:
-    """Return a whole exchange for each port, by its name in kube/podserve.yaml: with a login where there is one."""
+    """Return a complete exchange for each port name of kube/podserve.yaml, with a login where there is one."""
     return {
         "http": lambda: _get(server, account, "/", 80),
         "https": lambda: _get(server, account, "/webdav/"),
@@ -63,15 +63,15 @@ def exchanges(server: Server, account: Account) -> dict[str, Callable[[], None]]
 
 
 class Others:
-    """One client of each port, over and over while this is entered."""
+    """A context in which one client of each port repeats its exchange."""
 
     def __init__(self, test_pod: PodUnderTest) -> None:
-        """Begin with nothing seen."""
+        """Start with empty records."""
         self.exchanges = exchanges(test_pod.server, test_pod.postmaster)
         self.worst = dict.fromkeys(self.exchanges, 0.0)
-        """Seconds that the slowest exchange took, by port."""
+        """Seconds of the slowest exchange, by port."""
         self.error: dict[str, str] = {}
-        """What went wrong, by port, where something did."""
+        """The last error, by port, if there was one."""
         self._over = threading.Event()
 
     def _try(self, port: str) -> None:
@@ -85,7 +85,7 @@ class Others:
             self._over.wait(BETWEEN)
 
     def __enter__(self) -> Self:
-        """Let them begin."""
+        """Start the clients."""
         self._pool = ThreadPoolExecutor(len(self.exchanges))
         self._tried = [self._pool.submit(self._try, port) for port in self.exchanges]
         return self
@@ -93,6 +93,6 @@ class Others:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End when each has ended its exchange."""
+        """Stop the clients, and wait for their last exchange."""
         self._over.set()
         self._pool.shutdown()

@@ -1,4 +1,4 @@
-"""A backup under arriving mail, all taken away, and all back; and archives that are damaged."""
+"""A backup while mail arrives, the removal of everything, and a restore; also damaged archives."""
 
 import tempfile
 from collections.abc import Iterator
@@ -14,9 +14,9 @@ from tests.testbed.pod import PodUnderTest
 SECTION = "roundtrip"
 ACCOUNTS, MESSAGES, FILES, REPOSITORIES = 10, 500, 200, 5
 IN_TIME = 20
-"""Messages that are taken before the backup begins, at least."""
+"""The minimum number of messages accepted before the backup begins."""
 CUT, CHANGED = 10, 20
-"""At how many places an archive is cut off, and in how many one byte is changed."""
+"""The number of positions at which an archive is cut off, and at which one byte is changed."""
 
 
 def _at_least(subjects: list[str], count: int) -> int:
@@ -26,7 +26,7 @@ def _at_least(subjects: list[str], count: int) -> int:
 
 
 def _damaged(test_pod: PodUnderTest, scale: Scale, file: Path) -> Iterator[Outcome]:
-    """Have archives refused that are not whole."""
+    """Try to restore damaged archives: `restore` must refuse each."""
     chance, whole, bad = scale.random(SECTION), file.read_bytes(), file.with_name("damaged")
     for what, count in (("cut off", CUT), ("with a byte changed", CHANGED)):
         places = chance.sample(range(len(whole)), scale.count(count))
@@ -41,7 +41,7 @@ def _damaged(test_pod: PodUnderTest, scale: Scale, file: Path) -> Iterator[Outco
 
 
 def run(test_pod: PodUnderTest, scale: Scale) -> Iterator[Outcome]:
-    """Fill the pod, back it up, damage the archive, take all away, restore it, and compare over the protocols."""
+    """Fill the pod, back it up, damage the archive, remove everything, restore it, and compare over the protocols."""
     accounts = scale.count(ACCOUNTS)
     each = max(1, scale.count(MESSAGES) // accounts // len(FOLDERS))
     with tempfile.TemporaryDirectory() as name:
@@ -74,7 +74,7 @@ def run(test_pod: PodUnderTest, scale: Scale) -> Iterator[Outcome]:
 
 
 def _delivered(test_pod: PodUnderTest, address: str) -> Outcome:
-    """Give the domain that queued mail waits for a server; return whether the mail leaves."""
+    """Start a mail server for the domain of the queued mail; return whether the mail leaves."""
     with elsewhere(test_pod) as server:
         test_pod.name_addresses({address.partition("@")[2]: server})
         test_pod.exec("mail", "postqueue", "-f")

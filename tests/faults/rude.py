@@ -1,6 +1,6 @@
-"""Clients without manners: many connections from one address, and what becomes of each.
+"""Rude clients: many connections from one address, and the result of each.
 
-It is a script that needs the standard library alone: Vantage.python is given its text, to be rude from elsewhere.
+This script uses only the standard library: Vantage.python runs its text in another network namespace.
 """
 
 import asyncio
@@ -13,9 +13,9 @@ import time
 
 SAID = {25: b"EHLO ", 53: b"\0\xff", 80: b"GET / HTTP/1.1\r\nX-A: ", 143: b"a LOGIN ", 443: b"GET / HTTP/1.1\r\nX-A: ",
         587: b"EHLO ", 993: b"a LOGIN ", 995: b"USER "}  # fmt: skip
-"""How a client begins, by port, and never ends."""
+"""The first bytes of a client that never ends its request, by port."""
 DNS = 53
-"""There are no lines in what it speaks: a stream without end is as many questions."""
+"""The port of DNS. Its stream has no lines: an endless stream is a series of queries."""
 IMPLICIT_TLS = (443, 993, 995)
 CHUNK = b"a" * 65536
 PATIENCE = 30.0
@@ -35,11 +35,11 @@ async def _flood(writer: asyncio.StreamWriter, port: int) -> None:
     while True:
         writer.write(CHUNK)
         await writer.drain()
-        await asyncio.sleep(0)  # drain() alone lets nobody else have a turn while the server reads as fast
+        await asyncio.sleep(0)  # drain() alone does not yield while the server reads as fast
 
 
 async def _heard(reader: asyncio.StreamReader) -> bytes:
-    """Return the first that was heard, when the server has closed the connection."""
+    """Return the first data that the server sent, after it has closed the connection."""
     first = b""
     with contextlib.suppress(OSError):
         while more := await reader.read(65536):
@@ -48,7 +48,7 @@ async def _heard(reader: asyncio.StreamReader) -> bytes:
 
 
 async def _be(kind: str, host: str, port: int, hold: float) -> tuple[str, float]:
-    """Be rude once; return `not let in`, `refused`, `cut off` or `held`, and after how many seconds."""
+    """Open one rude connection; return `not let in`, `refused`, `cut off` or `held`, and the seconds until then."""
     begin, tls = time.monotonic(), None
     if kind != "silent" and port in IMPLICIT_TLS:
         tls = ssl.create_default_context()

@@ -1,1 +1,1 @@
-"""What a newcomer does, done on pristine hosts: privileged containers of Debian in which nothing is installed."""
+"""`nox -s hosts`: run a newcomer's commands on pristine hosts, which are privileged containers of bare Debian."""

@@ -1,4 +1,4 @@
-"""`python -m tests.hosts [KIND]...`: does on pristine hosts what a newcomer does, and shows a table of it."""
+"""`python -m tests.hosts [KIND]...`: run a newcomer's commands on pristine hosts, and show a table of the results."""
 
 import argparse
 import json
@@ -21,24 +21,24 @@ from podserve.waiting import NotYet, wait_until
 from tests.hosts.machine import KINDS, NETWORK, Kind, Machine, addresses, machine, surroundings
 
 Step = Callable[[Machine], str]
-"""What is done on a host; returns what was printed, and raises AssertionError or Problem when it failed."""
+"""A step on a host. It returns its output, and raises AssertionError or Problem if it failed."""
 OUTPUT = ROOT / "artefacts" / "hosts"
-"""Where all that the steps printed is kept."""
+"""The folder for the output of the steps."""
 START = 60
-"""Seconds after a host's own start within which all endpoints answer again."""
+"""Seconds after the start of a host within which all endpoints must answer."""
 WEDGED = 30
-"""Seconds within which a service that hangs is replaced."""
+"""Seconds within which a service that hangs must be replaced."""
 DEFAULT = "A", "B", "C"
-"""The kinds that are gone through when none is named: those that PodServe is made for."""
+"""The kinds to run by default: those that PodServe supports."""
 SHORT = "up", "acceptance", "outside"
-"""The steps of the short form: both commands, or what a user has in place of the second."""
+"""The steps of --short: both commands; `outside` is the second command of a user, who cannot run `acceptance`."""
 LATER = 25
-"""Seconds afterwards in which it must not be replaced again: more than five failures of a probe take."""
+"""Seconds after that in which the service must not be replaced again. Five failed probes take less."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A step that ended: its host's kind, its name, why it failed (empty when it passed), and the seconds it took."""
+    """The result of a step: the kind of host, the name, the failure (empty if it passed), and its seconds."""
 
     kind: str
     step: str
@@ -47,14 +47,14 @@ class Outcome:
 
 
 def expect(result: Result) -> str:
-    """Return what a command printed. Raises AssertionError, with its last lines, when it failed."""
+    """Return the output of a command. Raises AssertionError with its last lines if the command failed."""
     said = (result.stdout + result.stderr).splitlines()[-400:]
     assert result.ok, "\n".join([f"exit code {result.code}", *said])
     return result.stdout
 
 
 def remedied(host: Machine, command: str) -> str:
-    """Run a command until it succeeds. What a user is told to have root do, root does."""
+    """Run a command until it succeeds. After each failure, run as root the fix that the output names for root."""
     said = ""
     for _ in range(5):
         tried = host.run(command)
@@ -69,12 +69,12 @@ def remedied(host: Machine, command: str) -> str:
 
 
 def up(host: Machine) -> str:
-    """Bring the pod up, with nothing installed before."""
+    """Run `up` on a host with nothing installed."""
     return remedied(host, "./bootstrap invoke up")
 
 
 def refused(host: Machine) -> str:
-    """Hear from `up`, before anything is built, that a user of Podman 4 cannot be served well, and what to do."""
+    """`up` must refuse a user with Podman 4 before it builds anything, and say what to do."""
     remedied(host, "./bootstrap true")
     said = host.run("./bootstrap invoke up")
     assert said.code == 1, said
@@ -84,17 +84,17 @@ def refused(host: Machine) -> str:
 
 
 def doctor(host: Machine) -> str:
-    """Hear that nothing stands in the way."""
+    """`doctor` must find no problem."""
     return expect(host.run("./bootstrap invoke doctor"))
 
 
 def acceptance(host: Machine) -> str:
-    """Prove it, in full."""
+    """Run all acceptance tests on the host."""
     return expect(host.run("./bootstrap nox -s acceptance"))
 
 
 def outside(host: Machine, process: str) -> str:
-    """Prove what needs no inside view, from outside the host: what is accepted and what is refused."""
+    """Run the acceptance tests that need no inside view, from outside the host."""
     password = random_password()
     with tempfile.TemporaryDirectory() as folder:
         secret, authority = Path(folder) / "password", Path(folder) / "ca.crt"
@@ -115,7 +115,7 @@ def outside(host: Machine, process: str) -> str:
 
 
 def _enter(process: str) -> list[str]:
-    """Return the beginning of a command that runs Python in a process's network namespace."""
+    """Return the first words of a command that runs Python in the network namespace of a process."""
     return ["nsenter", f"--net=/proc/{process}/ns/net", sys.executable]
 
 
@@ -124,14 +124,14 @@ def _systemctl(host: Machine) -> str:
 
 
 def install(host: Machine) -> str:
-    """Make it a service, whose timer renews certificates."""
+    """Make the pod a service, and run the renewal that its timer starts."""
     renewal, systemctl = "podserve-simple-renew", _systemctl(host)
     said = remedied(host, "./bootstrap invoke install")
     return said + expect(host.run(f"{systemctl} is-active {renewal}.timer && {systemctl} start {renewal}.service"))
 
 
 def no_service(host: Machine) -> str:
-    """Be told what to do instead where there is no systemd."""
+    """`install` must say what to do on a host without systemd."""
     refused = host.run("./bootstrap invoke install")
     assert refused.code == 1, refused
     assert "@reboot" in refused.stdout, refused
@@ -149,13 +149,13 @@ def _answers(host: Machine) -> str:
 
 
 def reboot(host: Machine) -> str:
-    """Switch it off and on: all endpoints answer again without a hand."""
+    """Restart the host: all endpoints must answer again without a command."""
     host.switch_off_and_on()
     return _answers(host)
 
 
 def killed(host: Machine) -> str:
-    """Kill what systemd watches of the pod: it plays it again."""
+    """Kill the process of the pod that systemd watches: systemd must play the pod again."""
     pod = "podman pod inspect --format {{.Id}} podserve-simple"
     before = expect(host.run(pod))
     expect(host.run(f"{_systemctl(host)} kill --signal KILL podserve-simple"))
@@ -170,13 +170,13 @@ def killed(host: Machine) -> str:
 
 
 def power_cycle(host: Machine) -> str:
-    """Switch it off and on: one `up`, and all endpoints answer again."""
+    """Restart the host: after one `up` all endpoints must answer again."""
     host.switch_off_and_on()
     return expect(host.run("./bootstrap invoke up")) + _answers(host)
 
 
 def service(host: Machine) -> str:
-    """Go through systemd with every task, and back."""
+    """Run each task on the installed pod; uninstall it; install it again."""
     script = """
 set -e
 in_service() { SYSTEMCTL is-active -q podserve-simple; }
@@ -198,17 +198,17 @@ test -z "$(find $folders -name 'podserve-simple*' 2>/dev/null)"
 
 INTERRUPTED = "podserve: interrupted. Run the same command again"
 INSTALLED = "It starts with this machine"
-"""The last thing that `install` says: who interrupts it then, interrupts nothing."""
+"""The last line of `install`. An interruption after it interrupts nothing."""
 MOMENTS = 1.0, 2.0, 3.0, 4.0
-"""Seconds after its beginning at which a task is interrupted: before, while and after systemd plays the pod."""
+"""Seconds after its start at which `install` is interrupted: before, while and after systemd plays the pod."""
 
 
 def interruptions(host: Machine) -> str:
-    """Type Ctrl-C at several moments of `install`: it says so, or has ended; and once more, it gets there."""
+    """Interrupt `install` at several moments: it must say so or have ended, and the next `install` must succeed."""
     told = ""
     for after in MOMENTS:
         expect(host.run("./bootstrap invoke uninstall && ./bootstrap invoke down"))
-        # Podman, between a user's task and itself in the user namespace, may end first: cat ends when nobody writes.
+        # `podman unshare`, the parent of a user's task, may exit first; cat waits until the task closes the pipe.
         ended = host.run(f"timeout --signal INT {after} ./bootstrap invoke install | cat")
         told += ended.stdout
         assert INSTALLED in ended.stdout or INTERRUPTED in ended.stdout, ended
@@ -218,14 +218,14 @@ def interruptions(host: Machine) -> str:
 
 
 def _state(host: Machine, service: str) -> dict[str, int]:
-    """Return the process id of a service's container, and how often Podman has restarted it."""
+    """Return the process id of a service's container, and the number of its restarts by Podman."""
     told = host.run(f"podman container inspect podserve-simple-{service}", timeout=60)
     state = json.loads(expect(told))[0]
     return {"process": state["State"]["Pid"], "restarts": state["RestartCount"]}
 
 
 WEDGEABLE = [("dns", "named"), ("apache", "apache2"), ("mail", "postfix"), ("mail", "dovecot")]
-"""Containers, and the daemon in each whose processes are all stopped: by a word in their programs' paths."""
+"""Containers, each with a daemon in it. The daemon is named by a word in the paths of its programs."""
 WEDGE = """
 found=''
 for process in /proc/[0-9]*; do
@@ -237,7 +237,7 @@ done
 
 
 def liveness(host: Machine) -> str:
-    """Stop all processes of each daemon: they are replaced in time, and only once."""
+    """Send SIGSTOP to all processes of each daemon: they must be replaced within WEDGED seconds, and only once."""
     told = []
     for name, program in WEDGEABLE:
         before = _state(host, name)
@@ -268,9 +268,9 @@ def _changed(host: Machine, name: str, before: dict[str, int]) -> None:
 
 
 def stranger(host: Machine, process: str) -> str:
-    """Be a client outside the host: served, refused relay and recursion, and seen by its own addresses.
+    """Connect from outside the host: the pod must serve the client, refuse relay and recursion, and log its addresses.
 
-    BIND, which refuses recursion by the address, logs no client.
+    BIND logs no client. It decides on recursion by the address.
     """
     asked = list(zip(host.addresses, addresses(f"{NETWORK}-stranger"), strict=False))
     assert len(asked) == 2, asked  # IPv4 and IPv6
@@ -288,7 +288,7 @@ def stranger(host: Machine, process: str) -> str:
 
 
 def steps(kind: Kind, process: str) -> Iterator[tuple[str, Step]]:
-    """Yield what is done on a kind of host, in order, and what that is called."""
+    """Yield the steps for a kind of host, in order, each with its name."""
     if kind.user != "root" and kind.suite == "bookworm":
         yield "refused", refused
         return
@@ -312,7 +312,7 @@ def steps(kind: Kind, process: str) -> Iterator[tuple[str, Step]]:
 
 
 def attempt(host: Machine, name: str, step: Step) -> Outcome:
-    """Do a step, keep what it printed, and return how it ended."""
+    """Run a step, save its output, and return its result."""
     begin = time.monotonic()
     try:
         said, failure = step(host), ""
@@ -324,7 +324,7 @@ def attempt(host: Machine, name: str, step: Step) -> Outcome:
 
 
 def main() -> int:
-    """Go through the kinds that are asked for, or DEFAULT; return 1 when a step failed."""
+    """Run the steps on the chosen kinds, or on DEFAULT; return 1 if a step failed."""
     parser = argparse.ArgumentParser(prog="nox -s hosts --", description=__doc__)
     known = f"{', '.join(KINDS)} (otherwise: {', '.join(DEFAULT)})"
     parser.add_argument("kinds", nargs="*", metavar="KIND", help=known)

@@ -1,4 +1,4 @@
-"""A pristine host: a privileged container with nothing of PodServe's in it, which can be switched off and on."""
+"""A pristine host: a privileged container without anything of PodServe, which can be restarted."""
 
 import os
 import tempfile
@@ -14,20 +14,21 @@ from podserve.waiting import NotYet, wait_until
 HERE = Path(__file__).parent
 NETWORK = "podserve-hosts"
 SUBNETS = "198.51.100.0/24", "2001:db8::/64"
-"""What joins the hosts, their upstream and their stranger: not private (RFC 5737, RFC 3849), so that he is one."""
+"""The network of the hosts, their upstream and their stranger. A stranger needs addresses that are not private;
+these are for documentation (RFC 5737, RFC 3849)."""
 AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
-"""This machine's, which pip on a host must trust where a proxy stands between it and the package index."""
+"""The CA certificates of this machine. pip on a host must trust them if a proxy intercepts the package index."""
 PASSED_ON = ("http_proxy", "https_proxy", "no_proxy", "PIP_INDEX_URL", "PIP_TRUSTED_HOST")
-"""Variables of this machine that say where packages come from."""
+"""Variables of this machine that name the source of packages."""
 USER = 1000
-"""The number of a host's first user, as Debian gives it."""
+"""The id of the first user of a host, as Debian assigns it."""
 PATIENCE = 1800
 """Seconds that the longest step, the acceptance tests, may take."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of host: its letter, its Debian, whether systemd runs it, and whose pod it is."""
+    """A kind of host: its letter, its Debian release, whether systemd runs it, and the user of the pod."""
 
     letter: str
     suite: str
@@ -36,7 +37,7 @@ class Kind:
 
     @property
     def image(self) -> str:
-        """The image of such a host."""
+        """The image of this kind of host."""
         return f"localhost/podserve-host-{self.suite}{'-systemd' if self.systemd else ''}:latest"
 
 
@@ -52,7 +53,7 @@ KINDS = {
 
 
 def ensure_image(kind: Kind) -> None:
-    """Bootstrap a kind's Debian from the archive, once."""
+    """Build the image of a kind from Debian's archive, if it is missing."""
     if podman("image", "exists", kind.image, check=False).ok:
         return
     init = "systemd,systemd-sysv,dbus,dbus-user-session,libpam-systemd,"
@@ -65,7 +66,7 @@ def ensure_image(kind: Kind) -> None:
 
 @dataclass(frozen=True)
 class Machine:
-    """A host that runs: its kind, its container's name, and the resolver that it forwards to."""
+    """A running host: its kind, the name of its container, and the resolver to which its pod forwards."""
 
     kind: Kind
     name: str
@@ -73,25 +74,25 @@ class Machine:
 
     @property
     def addresses(self) -> list[str]:
-        """Its addresses among the hosts, by which its pod is to be reached: IPv4 and IPv6."""
+        """The addresses of the host on NETWORK, at which its pod is reachable: IPv4 and IPv6."""
         return addresses(self.name)
 
     @property
     def home(self) -> str:
-        """The folder of the one whose pod it is."""
+        """The home folder of the user of the pod."""
         return "/root" if self.kind.user == "root" else f"/home/{self.kind.user}"
 
     def run(self, script: str, timeout: float = PATIENCE, *, stdin: str = "", as_root: bool = False) -> Result:
-        """Run a shell's script on the host, in the checkout, as the one whose pod it is would in a login there."""
+        """Run a shell script on the host, in the checkout, as in a login of the user of the pod (or as root)."""
         variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         if AUTHORITIES.exists():
             variables["PIP_CERT"] = "/authorities.crt"
         variables["INVOKE_FORWARDERS"] = self.upstream
-        # What podman exec starts is in this machine's cgroups: systemd starts it, or its namespaces are entered.
+        # podman exec starts processes in a cgroup of this machine. So systemd must start them, or nsenter.
         enter: list[str] = []
         if self.kind.systemd and as_root:
             enter = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect"]
-            script = script.replace("$", "$$")  # which it would put variables of its own in place of
+            script = script.replace("$", "$$")  # systemd-run would expand $ itself
         elif self.kind.systemd:
             enter = ["nsenter", "-t", "1", "-m", "-C", "-n", "-i", "-u", "--"]
         if self.kind.user != "root" and not as_root:
@@ -105,39 +106,39 @@ class Machine:
         return podman(*argv, stdin=stdin, check=False, timeout=timeout)
 
     def switch_off_and_on(self) -> None:
-        """Stop the host as its power button does, and start it again; return when its init has started it."""
+        """Shut the host down, as its power button does, and start it; return when its init has finished."""
         podman("stop", "--time", "60", self.name, timeout=120)
         podman("start", self.name)
         self.wait_until_started()
 
     def wait_until_started(self) -> None:
-        """Return when the host's init has nothing more to start."""
+        """Wait until the host's init has finished the start."""
 
         def started() -> None:
             asked = ["systemctl", "is-system-running"] if self.kind.systemd else ["echo", "running"]
             state = podman("exec", self.name, *asked, check=False, timeout=30).stdout.strip()
-            # Degraded: a container cannot load kernel modules.
+            # The state is degraded because a container cannot load kernel modules.
             if state not in {"running", "degraded"}:
                 raise NotYet(state)
 
         wait_until(started, 90, f"{self.name} to start")
 
     def clone(self) -> None:
-        """Take a clean copy of what is committed here to the host."""
+        """Copy a clean clone of the committed files to the host."""
         with tempfile.TemporaryDirectory() as folder:
             run(["git", "clone", "--quiet", "--no-hardlinks", str(ROOT), f"{folder}/podserve"])
             podman("cp", f"{folder}/podserve", f"{self.name}:{self.home}/podserve")
 
     def add_user(self) -> None:
-        """Add the one whose pod it is: without subordinate ids, and with services that end with the last login."""
+        """Add the user of the pod, without subordinate ids and without lingering."""
         if self.kind.user == "root":
             return
         podman("exec", self.name, "useradd", "--uid", str(USER), "--create-home", self.kind.user)
-        # As one from a directory (LDAP), who has no subordinate ids until somebody gives them.
+        # A user from a directory (LDAP) has no subordinate ids either, until somebody adds them.
         podman("exec", self.name, "truncate", "--size", "0", "/etc/subuid", "/etc/subgid")
 
     def own_checkout(self) -> None:
-        """Give the copy to the one whose pod it is, and have that user's services started, as a login does."""
+        """Make the user of the pod the owner of the copy, and start that user's services, as a login does."""
         if self.kind.user == "root":
             return
         podman("exec", self.name, "chown", "-R", self.kind.user, f"{self.home}/podserve")
@@ -146,7 +147,7 @@ class Machine:
 
 
 def addresses(container: str) -> list[str]:
-    """Return a container's addresses among the hosts: IPv4 and IPv6."""
+    """Return the addresses of a container on NETWORK: IPv4 and IPv6."""
     network = f'(index .NetworkSettings.Networks "{NETWORK}")'
     template = f"{{{{{network}.IPAddress}}}} {{{{{network}.GlobalIPv6Address}}}}"
     return podman("container", "inspect", "--format", template, container).stdout.split()
@@ -154,7 +155,7 @@ def addresses(container: str) -> list[str]:
 
 @contextmanager
 def surroundings() -> Iterator[tuple[str, str]]:
-    """Yield what stands beside the hosts: the address of their upstream, and the process id of a stranger."""
+    """Start the upstream and the stranger; yield the upstream's address and the stranger's process id."""
     names = f"{NETWORK}-upstream", f"{NETWORK}-stranger"
     podman("rm", "--force", "--ignore", "--time", "0", *names)
     if not podman("network", "exists", NETWORK, check=False).ok:
@@ -177,16 +178,16 @@ def surroundings() -> Iterator[tuple[str, str]]:
 
 @contextmanager
 def machine(kind: Kind, upstream: str) -> Iterator[Machine]:
-    """Yield a pristine host of a kind; afterwards nothing of it is left but its Debian packages, for the next one."""
+    """Yield a pristine host of a kind, then remove it. Only its Debian packages stay, for the next host."""
     ensure_image(kind)
     name = f"{NETWORK}-{kind.letter.lower()}"
-    volume = f"{name}-containers"  # an overlay cannot lie on another
+    volume = f"{name}-containers"  # an overlay file system cannot be on another
     mounts = [f"{volume}:/var/lib/containers", f"podserve-hosts-packages-{kind.suite}:/var/cache/apt/archives",
               f"{HERE / 'boot'}:/usr/local/bin/boot:ro"]  # fmt: skip
     mounts += [f"{volume}-home:/home"] if kind.user != "root" else []
     mounts += [f"{AUTHORITIES}:/authorities.crt:ro"] if AUTHORITIES.exists() else []
     process = ["boot", name] if kind.systemd else ["sleep", "infinity"]
-    # /run is empty after a start, as on any host; systemd sees to that itself.
+    # /run must be empty after a start, as on any host; systemd empties it itself.
     runs = ["--systemd=always"] if kind.systemd else ["--init", "--tmpfs", "/run"]
     podman("rm", "--force", "--ignore", "--time", "0", name)
     podman("volume", "rm", "--force", volume, f"{volume}-home")

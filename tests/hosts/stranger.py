@@ -1,4 +1,4 @@
-"""A client outside the host: what it gets, and what it is refused. Run in its network namespace, with an address."""
+"""`python -m tests.hosts.stranger HOST DOMAIN`: use the pod from outside, as a client without a login."""
 
 import http.client
 import imaplib
@@ -15,8 +15,8 @@ from tests.testbed.server import PATIENCE
 
 
 def main(host: str, domain: str) -> None:
-    """Try all four daemons; raise AssertionError where one does what it must not."""
-    trusting = ssl._create_unverified_context()  # noqa: S323,SLF001  # who it is does not matter here
+    """Connect to all four daemons; raise AssertionError if one does not serve or not refuse as it must."""
+    trusting = ssl._create_unverified_context()  # noqa: S323,SLF001  # the server's identity does not matter here
     site = http.client.HTTPSConnection(host, 443, timeout=PATIENCE, context=trusting)
     site.request("GET", "/", headers={"Host": domain})
     assert site.getresponse().status == 200

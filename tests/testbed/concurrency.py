@@ -1,4 +1,4 @@
-"""Many at once."""
+"""Concurrent tasks in threads."""
 
 import queue
 import threading
@@ -7,16 +7,16 @@ from contextlib import contextmanager
 
 
 def together(tasks: Sequence[Callable[[], object]]) -> None:
-    """Do all of this at the same time, and return when all is done. Raises what the first that fails raises.
+    """Run all tasks at the same time, and return when all are done. Raises the exception of the first that fails.
 
-    In threads that nobody waits for when the program ends: a run that is interrupted ends at once.
+    The threads are daemons: an interrupted run does not wait for them.
     """
     ends: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
 
     def do(task: Callable[[], object]) -> None:
         try:
             task()
-        except BaseException as error:  # noqa: BLE001  # raised below, to who waits
+        except BaseException as error:  # noqa: BLE001  # raised below, in the waiting thread
             ends.put(error)
         else:
             ends.put(None)
@@ -30,13 +30,13 @@ def together(tasks: Sequence[Callable[[], object]]) -> None:
 
 @contextmanager
 def meanwhile(act: Callable[[threading.Event], object]) -> Iterator[None]:
-    """Do this beside the body; it is given what is set when the body has ended. Raises then what it raised."""
+    """Run `act` in a thread during the body. Its event is set when the body ends. Raises its exception afterwards."""
     over, failed = threading.Event(), list[BaseException]()
 
     def do() -> None:
         try:
             act(over)
-        except BaseException as error:  # noqa: BLE001  # raised below, by the thread that is waited for
+        except BaseException as error:  # noqa: BLE001  # raised below, after the join
             failed.append(error)
 
     thread = threading.Thread(target=do, daemon=True)

@@ -1,4 +1,4 @@
-"""Archives as somebody makes them who wants `restore` to write elsewhere: by hand, member by member."""
+"""Hostile archives, made member by member, that try to make `restore` write elsewhere."""
 
 import hashlib
 import io
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import zstandard
 
-from podserve.backup.archive import FORMAT
+from podserve.backup.layout import FORMAT
 
 Member = tuple[tarfile.TarInfo, bytes]
 CONTENTS = ("accounts", "authority", "certificates", "mail", "web")
@@ -23,14 +23,14 @@ def plain(name: str, content: bytes = b"", *, mode: int = 0o644, owner: int = 0)
 
 
 def link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> Member:
-    """Return a member that is a link, or with another `kind` a hard link, a device, …."""
+    """Return a member that is a symbolic link or, with another `kind`, a hard link, a device and so on."""
     info = tarfile.TarInfo(name)
     info.type, info.linkname, info.mode = kind, target, 0o777
     return info, b""
 
 
 def hard(name: str, target: str) -> Member:
-    """Return a member that is a second name of a file."""
+    """Return a member that is a hard link."""
     return link(name, target, tarfile.LNKTYPE)
 
 
@@ -42,13 +42,13 @@ def folder(name: str, *, mode: int = 0o755) -> Member:
 
 
 def header(**changed: object) -> Member:
-    """Return an archive's first member."""
+    """Return the first member of an archive, with some values changed."""
     told = {"format": FORMAT, "made": "", "settings": {"domain": "example.org"}, **changed}
     return plain("podserve.json", json.dumps(told).encode())
 
 
 def manifest(members: Iterable[Member]) -> Member:
-    """Return an archive's last member: the checksums of its files."""
+    """Return the last member of an archive: the checksums of its files."""
     files = [(info, content) for info, content in members if info.isreg() and info.name != "podserve.json"]
     sums = {info.name: hashlib.sha256(content).hexdigest() for info, content in files}
     return plain("manifest.json", json.dumps(sums).encode())
@@ -68,7 +68,7 @@ def foreign(file: Path, *members: Member) -> Path:
 
 
 def crafted(file: Path, *members: Member, domain: str = "example.org") -> Path:
-    """Write an archive that is as it should be, and holds these members, too: with its checksums."""
+    """Write an archive that is valid except for the additional members; its checksums include them."""
     volumes = [folder("volumes"), *(folder(f"volumes/{content}") for content in CONTENTS)]
     all_ = [header(settings={"domain": domain}), *volumes, *members]
     return foreign(file, *all_, manifest(all_))

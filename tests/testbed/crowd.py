@@ -1,6 +1,7 @@
-"""How many connections of one client are served at once, and many that are held with a word at most.
+"""Many connections of one client: count how many the server serves at once, or hold them silently.
 
-It is a script, too, that needs the standard library alone: Vantage.python is given its text, to try from elsewhere.
+This module is also a script that uses only the standard library: Vantage.python runs its text in another network
+namespace.
 """
 
 import asyncio
@@ -10,24 +11,25 @@ import socket
 import ssl
 import sys
 
+CONTEXT = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+CONTEXT.check_hostname, CONTEXT.verify_mode = False, ssl.CERT_NONE
+"""That of a client which takes any certificate; it reads no store of authorities."""
 PATIENCE = 10.0
 """Seconds to wait for one answer."""
 
 
 def _open(stack: contextlib.ExitStack, host: str, port: int, source: str) -> bool:
-    """Open one more connection, and return whether something is said on it that is no refusal."""
+    """Open one more connection, and return whether the server's first reply is not a refusal."""
     own = (source, 0) if source else None
     client = stack.enter_context(socket.create_connection((host, port), timeout=PATIENCE, source_address=own))
     if port == 443:
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        client = stack.enter_context(context.wrap_socket(client))
+        client = stack.enter_context(CONTEXT.wrap_socket(client))
         client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
     return client.recv(100).startswith((b"220 ", b"HTTP/1.1 200"))
 
 
 def served(host: str, port: int, many: int, *sources: str) -> list[int]:
-    """Open so many connections from each address, keep them all, and return how many are served of each."""
+    """Open `many` connections from each source address, keep them open, and return how many of each are served."""
     counts = []
     with contextlib.ExitStack() as stack:
         for source in sources or ("",):
@@ -39,11 +41,11 @@ def served(host: str, port: int, many: int, *sources: str) -> list[int]:
 
 
 FIRST = {80: b"G", 443: b"\x16"}
-"""What a connection must begin with to take a place: Linux tells Apache of no other (TCP_DEFER_ACCEPT)."""
+"""The first byte of a connection that must occupy a place: Linux passes no silent one to Apache (TCP_DEFER_ACCEPT)."""
 
 
 async def _hold(host: str, port: int, source: str, end: asyncio.Event) -> bool:
-    """Connect and say no more, again whenever the server ends the connection; return whether one is open at the end."""
+    """Hold a silent connection; open a new one when the server closes it. Return whether one is open at the end."""
     while not end.is_set():
         with contextlib.suppress(OSError):
             reader, writer = await asyncio.open_connection(host, port, local_addr=(source, 0))
@@ -60,7 +62,7 @@ async def _hold(host: str, port: int, source: str, end: asyncio.Event) -> bool:
 
 
 async def held(host: str, crowds: list[tuple[int, str, int]], seconds: float) -> list[int]:
-    """Keep for so long `many` silent connections to each `port` from each `source`; return how many are open then."""
+    """Hold `many` silent connections for each (port, source, many) for `seconds`; return how many are open then."""
     end = asyncio.Event()
     asyncio.get_running_loop().call_later(seconds, end.set)
 

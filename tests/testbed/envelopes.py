@@ -1,6 +1,7 @@
-"""Which envelopes a server takes on port 25.
+"""Find the envelopes that a server accepts on port 25.
 
-It is a script, too, that needs the standard library alone: Vantage.python is given its text, to try from elsewhere.
+This module is also a script that uses only the standard library: Vantage.python runs its text in another network
+namespace.
 """
 
 import json
@@ -13,7 +14,7 @@ PATIENCE = 10.0
 
 
 class Envelope(NamedTuple):
-    """What an SMTP client says before it sends a message; the addresses as they stand between < and >."""
+    """The commands before a message: HELO, MAIL and RCPT. The addresses are exactly the text between < and >."""
 
     sender: str
     recipient: str
@@ -21,9 +22,9 @@ class Envelope(NamedTuple):
 
 
 def answer(client: smtplib.SMTP, sender: str, recipient: str) -> int:
-    """Return the code that a server answers MAIL with or, where that is accepted, RCPT.
+    """Return the reply code to MAIL or, if MAIL is accepted, to RCPT.
 
-    Word for word as given: smtplib's own mail() and rcpt() would tidy an odd address.
+    The addresses are sent unchanged: smtplib's own mail() and rcpt() would normalise an odd address.
     """
     code, _ = client.docmd("MAIL", f"FROM:<{sender}>")
     if code == 250:
@@ -32,7 +33,7 @@ def answer(client: smtplib.SMTP, sender: str, recipient: str) -> int:
 
 
 def not_refused(host: str, envelopes: list[Envelope]) -> list[Envelope]:
-    """Return those envelopes that are not refused for good, each tried in a session of its own."""
+    """Return the envelopes without a permanent refusal (5xx). Each is tried in its own session."""
     left = []
     for envelope in envelopes:
         with smtplib.SMTP(host, 25, timeout=PATIENCE, local_hostname=envelope.helo) as client:

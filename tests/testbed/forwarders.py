@@ -1,4 +1,4 @@
-"""The DNS servers that the pod under test forwards to."""
+"""The DNS servers to which the pod under test forwards."""
 
 import re
 import time
@@ -15,19 +15,19 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Upstream:
-    """A DNS server that the pod forwards to: its container and its address."""
+    """A DNS server to which the pod forwards: its container and its address."""
 
     container: str
     address: str
 
     def questions(self, name: str) -> int:
-        """Return how often it was asked for a name."""
+        """Return the number of queries that it received for a name."""
         log = podman("logs", self.container)
         return len(re.findall(rf"query: {re.escape(name)} IN ", log.stdout + log.stderr, re.IGNORECASE))
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
-        """Keep it from answering: frozen, as behind a line that drops all packets."""
+        """Freeze the server, so that it answers nothing, as behind a link that drops all packets."""
         podman("pause", self.container)
         try:
             yield
@@ -36,14 +36,14 @@ class Upstream:
 
 
 def write_names(file: Path, addresses: Mapping[str, str]) -> None:
-    """Write the zone of what tests name themselves: nothing of it is kept in a cache."""
+    """Write the zone of the names that tests define. Its TTL is 0, so no cache keeps them."""
     records = [f"{name}. A {address}" for name, address in addresses.items()]
     file.write_text("\n".join([f"$TTL 0\n@ SOA ns.invalid. hostmaster.invalid. {int(time.time())} 3600 600 86400 0",
                                "@ NS ns.invalid.", *records, ""]))  # fmt: skip
 
 
 def start_upstream(name: str, network: str, names: Path) -> Upstream:
-    """Start a DNS server in a container of this name on a network; `names` is the zone that tests write."""
+    """Start a DNS server in a container of this name on a network. `names` is the zone file that tests write."""
     podman("run", "--detach", "--name", name, "--network", network, "--volume", f"{HERE / 'upstream'}:/upstream:ro",
            "--volume", f"{names}:/names.zone:ro",
            "--entrypoint", "named", "localhost/podserve-dns:latest", "-g", "-c", "/upstream/named.conf")  # fmt: skip

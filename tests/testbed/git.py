@@ -1,4 +1,4 @@
-"""What the tests of git share: its own client, and repositories on the web volume."""
+"""Shared by the tests of git: the git client, and repositories on the web volume."""
 
 import os
 import shutil
@@ -22,18 +22,18 @@ PERSON = {
 
 @dataclass(frozen=True)
 class Git:
-    """Git's own client, of somebody with an account or of a stranger; it never asks, and reads nobody's settings."""
+    """The git client of an account or of a stranger. It never prompts, and reads no configuration of a user."""
 
     server: Server
     account: Account | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
-    # Not git's own choice, since Debian 12's libcurl (7.88.1) sends parts of a body twice over HTTP/2 where the socket
-    # is full for a moment (seen in captures), and git refuses such a pack. What is small is not concerned.
+    # Debian 12's libcurl (7.88.1) sends parts of a body twice over HTTP/2 if the socket is full for a moment (seen in
+    # captures), and git refuses such a pack. So this is not git's default. Small bodies are not affected.
     options: Sequence[str] = ("-c", "http.version=HTTP/1.1")
 
     @property
     def env(self) -> dict[str, str]:
-        """The environment it runs in."""
+        """The environment of the client."""
         test_pod = {
             "GIT_TERMINAL_PROMPT": "0",
             "GIT_CONFIG_NOSYSTEM": "1",
@@ -45,23 +45,23 @@ class Git:
         return {**os.environ, **test_pod, **PERSON, **self.environment}
 
     def argv(self, *words: str) -> Sequence[str]:
-        """Return the command, which finds the server by its name wherever it is."""
+        """Return the argv of a git command, which resolves the server's name to the address under test."""
         found = f"http.curloptResolve={self.server.domain}:443:{self.server.host}"
         client = ["git", "-c", found, *self.options]
-        # What the client spends on making a large pack small is not of interest.
+        # The client's time for compressing a large pack does not matter here.
         return [*client, "-c", "core.compression=0", "-c", "core.bigFileThreshold=1m", *words]
 
     def url(self, name: str) -> str:
-        """Return a repository's address, with the login."""
+        """Return the URL of a repository, with the login if there is an account."""
         login = f"{quote(self.account.address)}:{quote(self.account.password, safe='')}@" if self.account else ""
         return f"https://{login}{self.server.domain}/git/{name}"
 
     def run(self, *words: str, check: bool = True) -> Result:
-        """Run it to its end."""
+        """Run a git command, and return its result."""
         return run(self.argv(*words), check=check, timeout=120, env=self.env)
 
     def commit(self, work: Path, message: str, files: Mapping[str, bytes]) -> str:
-        """Write files, commit them, and return the commit's hash; makes the repository where there is none."""
+        """Write files, commit them, and return the commit's hash. Creates the repository if there is none."""
         if not work.exists():
             self.run("init", "--quiet", "--initial-branch", "main", str(work))
         for name, content in files.items():
@@ -73,7 +73,7 @@ class Git:
 
 @dataclass(frozen=True)
 class Repository:
-    """A repository on the web volume, the work tree it was made of, and its one commit's hash, message and file.txt."""
+    """A repository on the web volume, its work tree, and the hash, message and file.txt of its one commit."""
 
     folder: Path
     work: Path
@@ -83,11 +83,11 @@ class Repository:
 
     @property
     def name(self) -> str:
-        """Its name, with .git."""
+        """The name of the repository, with .git."""
         return self.folder.name
 
     def tip(self, branch: str = "main") -> str:
-        """Return the commit that a branch is at on the server, or nothing."""
+        """Return the commit of a branch on the server, or an empty text."""
         found = run(
             ["git", "-c", "safe.directory=*", "-C", str(self.folder), "rev-parse", "-q", "--verify", branch],
             check=False,
@@ -96,7 +96,7 @@ class Repository:
 
 
 def serve(work: Path, folder: Path, *, public: bool = False) -> None:
-    """Put a bare clone of `work` at `folder` on the web volume, as the service's own."""
+    """Put a bare clone of `work` at `folder` on the web volume, owned by the service."""
     run(["git", "clone", "--quiet", "--bare", "--no-hardlinks", str(work), str(folder)])
     if public:
         (folder / PUBLIC_MARK).touch()
@@ -104,13 +104,13 @@ def serve(work: Path, folder: Path, *, public: bool = False) -> None:
 
 
 def give(folder: Path) -> None:
-    """Make all that a folder holds the service's own."""
+    """Make the service the owner of a folder and of everything in it."""
     for path in (folder, *folder.rglob("*")):
         shutil.chown(path, WWW_DATA, WWW_DATA)
 
 
 def make(test_pod: PodUnderTest, work: Path, *, public: bool = False) -> Repository:
-    """Make a repository of a new name, with one commit. `work` is a folder that does not exist yet."""
+    """Make a repository with a new name and one commit. `work` is a folder that does not exist yet."""
     message, content, folder = f"Say {token()}", token(), test_pod.folder("web") / "git" / f"{token()}.git"
     commit = Git(test_pod.server).commit(work, message, {"file.txt": content.encode()})
     serve(work, folder, public=public)

@@ -1,4 +1,4 @@
-"""What a pod keeps for people, as their clients see it: to be compared before and after."""
+"""The data of a pod's accounts, as their clients see it, for a comparison before and after."""
 
 import datetime as dt
 import tempfile
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from podserve import endpoints
-from podserve.certificates.clients import looking_context
+from podserve.certificates.clients import unverified_context
 from tests.testbed.git import Git, Repository, make
 from tests.testbed.mail import STRANGER, queued
 from tests.testbed.pod import PodUnderTest
@@ -21,7 +21,7 @@ Mailbox = dict[str, tuple[int, dict[int, tuple[tuple[bytes, ...], dt.datetime, b
 
 
 def fill(server: Server, account: Account, each: int) -> None:
-    """Put so many messages, with flags of all kinds, into each of nested folders; the deleted ones go: UIDs tell."""
+    """Put `each` messages with all kinds of flags into each folder. Expunge the deleted ones, which leaves UID gaps."""
     with server.imap(account) as client:
         for name in FOLDERS:
             if not client.folder_exists(name):
@@ -34,7 +34,7 @@ def fill(server: Server, account: Account, each: int) -> None:
 
 
 def mailbox(server: Server, account: Account) -> Mailbox:
-    """Return all that an account's mailbox holds: for each folder UIDVALIDITY and, by UID, flags, date and message."""
+    """Return the content of a mailbox: for each folder UIDVALIDITY and, by UID, flags, date and message."""
     found: Mailbox = {}
     with server.imap(account) as client:
         for _, _, name in client.list_folders():
@@ -53,7 +53,7 @@ def mailbox(server: Server, account: Account) -> Mailbox:
 
 @contextmanager
 def arriving(server: Server, account: Account) -> Iterator[list[str]]:
-    """Have mail arrive meanwhile, one message after the other; yield the subjects of those that got their 250."""
+    """Send one message after another during the body; yield the list of subjects of those with a 250."""
     subjects: list[str] = []
     done = threading.Event()
 
@@ -76,7 +76,7 @@ def arriving(server: Server, account: Account) -> Iterator[list[str]]:
 
 @dataclass(frozen=True)
 class Size:
-    """How much a pod is to keep: accounts, messages in each of their folders, files, repositories."""
+    """The number of accounts, of messages in each of their folders, of files and of repositories."""
 
     accounts: int
     messages: int
@@ -86,7 +86,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Household:
-    """People with accounts, their files (paths under /webdav/) and repositories, and an address that mail waits for."""
+    """Accounts, their files (paths under /webdav/) and repositories, and the recipient of a queued message."""
 
     accounts: tuple[Account, ...]
     files: tuple[str, ...]
@@ -94,7 +94,7 @@ class Household:
     elsewhere: str
 
     def _objects(self, test_pod: PodUnderTest, repository: Repository) -> str:
-        """Clone a repository; return its objects, as git lists them after a check, and where its branches are."""
+        """Clone a repository and check it; return the list of its objects and its branches."""
         git = Git(test_pod.server, self.accounts[0])
         with tempfile.TemporaryDirectory() as folder:
             git.run("clone", "--quiet", "--mirror", git.url(repository.name), folder)
@@ -103,12 +103,12 @@ class Household:
             return listed + git.run("-C", folder, "show-ref").stdout
 
     def seen(self, test_pod: PodUnderTest) -> Mapping[str, object]:
-        """Return, by what it is, all that clients see of it; the queue, which they do not, as Postfix shows it."""
+        """Return everything that clients see, by name, and Postfix's queue, which they do not see."""
         found: dict[str, object] = {a.address: mailbox(test_pod.server, a) for a in self.accounts}
         with test_pod.server.http(self.accounts[0]) as client:
             found |= {path: client.get(f"/webdav/{path}").raise_for_status().content for path in self.files}
         found |= {repository.name: self._objects(test_pod, repository) for repository in self.repositories}
-        https = endpoints.attempt(test_pod.manifests, looking_context(test_pod.server.domain), "https")
+        https = endpoints.attempt(test_pod.manifests, unverified_context(test_pod.server.domain), "https")
         found["certificate"] = https.fingerprint
         found["queue"] = [
             test_pod.exec("mail", "postcat", "-qb", one).stdout for one in queued(test_pod, self.elsewhere)
@@ -117,7 +117,7 @@ class Household:
 
 
 def settle(test_pod: PodUnderTest, folder: Path, size: Size) -> Household:
-    """Have a pod keep so much for new people; the repositories are made in a folder of this host."""
+    """Fill a pod with new accounts and their data. `folder` is for the work trees of the repositories."""
     people = tuple(test_pod.new_account() for _ in range(size.accounts))
     for account in people:
         fill(test_pod.server, account, size.messages)

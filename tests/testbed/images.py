@@ -1,4 +1,4 @@
-"""The images, and what each adds."""
+"""The images, and the size that each adds to its parent."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What the tests of mail share: a message found again, Postfix's queue, and TLS as it was."""
+"""Shared by the tests of mail: finding a message, Postfix's queue, and old versions of TLS."""
 
 import base64
 import json
@@ -11,11 +11,11 @@ from tests.testbed.pod import PodUnderTest
 from tests.testbed.server import Account, Server
 
 STRANGER = "stranger@example.com"
-"""A sender from elsewhere."""
+"""A sender of another domain."""
 
 
 def arrived(server: Server, account: Account, subject: str) -> bytes:
-    """Return, as IMAP serves it, the one message whose subject holds this word; waits for it."""
+    """Wait for the one message whose subject contains `subject`, and return it as IMAP serves it."""
     with server.imap(account) as client:
         client.select_folder("INBOX", readonly=True)
 
@@ -32,15 +32,15 @@ def arrived(server: Server, account: Account, subject: str) -> bytes:
 
 
 def sasl_plain(account: Account) -> str:
-    """Return an account's login for the mechanism PLAIN (RFC 4616), as it goes over the wire."""
+    """Return the login of an account in the SASL mechanism PLAIN (RFC 4616), in base64."""
     return base64.b64encode(f"\0{account.address}\0{account.password}".encode()).decode()
 
 
 @contextmanager
 def a_right_login_follows(server: Server, account: Account) -> Iterator[None]:
-    """Log in rightly afterwards: wrong logins lock nobody out.
+    """Log in with the right password after the body: wrong logins must not lock the account.
 
-    It ends Dovecot's penalty, too: after a wrong login the next from that address waits 4 s, and longer after each
+    This login also ends Dovecot's penalty: after a wrong login the next from that address waits 4 s, later ones longer
     (https://doc.dovecot.org/2.4.2/core/config/auth/penalty.html).
     """
     yield
@@ -49,13 +49,13 @@ def a_right_login_follows(server: Server, account: Account) -> Iterator[None]:
 
 
 def queued(test_pod: PodUnderTest, word: str) -> list[str]:
-    """Return the numbers of the messages in Postfix's queue that have this word in an address."""
+    """Return the queue ids of the messages in Postfix's queue with this word in an address."""
     lines = test_pod.exec("mail", "postqueue", "-j").stdout.splitlines()
     return [str(json.loads(line)["queue_id"]) for line in lines if word in line]
 
 
 def wait_until_left(test_pod: PodUnderTest, word: str, timeout: float, what: str) -> None:
-    """Return when no message with this word in an address is in Postfix's queue; `what` completes "waited for …"."""
+    """Wait until Postfix's queue has no message with this word in an address. `what` completes "waited for …"."""
 
     def left() -> None:
         if queued(test_pod, word):
@@ -65,7 +65,7 @@ def wait_until_left(test_pod: PodUnderTest, word: str, timeout: float, what: str
 
 
 def refusal_of_tls_1_1(server: Server, port: int, starttls: str = "") -> str:
-    """Return what OpenSSL says when it offers TLS 1.1 alone; with `starttls`, after that command of a protocol."""
+    """Return OpenSSL's error when it offers only TLS 1.1; with `starttls`, after the STARTTLS of that protocol."""
     upgrade = ["-starttls", starttls] if starttls else []
     offer = ["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"]
     tried = run(["openssl", "s_client", "-connect", f"{server.host}:{port}", *upgrade, *offer], check=False, timeout=20)

@@ -6,7 +6,7 @@ MB = 1e6
 
 
 def pss(test_pod: PodUnderTest, service: str) -> float:
-    """Return the proportional share of memory of a service's container, in MB."""
+    """Return the proportional set size (PSS) of a service's container, in MB."""
     total = 0
     for process in test_pod.processes(service):
         try:

@@ -1,6 +1,8 @@
 """Network namespaces."""
 
 import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from podserve.commands import run
@@ -10,14 +12,25 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def enter(network: Path) -> None:
-    """Move this thread, and what it starts, into a network namespace."""
+    """Move this thread, and the processes that it starts, into a network namespace. Raises OSError."""
     with network.open() as namespace:
         if _libc.setns(namespace.fileno(), _CLONE_NEWNET):
             raise OSError(ctypes.get_errno(), f"setns {network}")
 
 
 def leave_the_network() -> None:
-    """Move this process into a network namespace of its own, in which there is loopback alone."""
+    """Move this process into a new network namespace that has only loopback. Raises OSError."""
     if _libc.unshare(_CLONE_NEWNET):
         raise OSError(ctypes.get_errno(), "unshare")
     run(["ip", "link", "set", "lo", "up"])
+
+
+@contextmanager
+def own_network() -> Iterator[None]:
+    """Run the body in a new network namespace that has only loopback, where every port is free."""
+    with Path("/proc/thread-self/ns/net").open() as before:
+        leave_the_network()
+        try:
+            yield
+        finally:
+            enter(Path(f"/proc/self/fd/{before.fileno()}"))

@@ -1,4 +1,4 @@
-"""What a fault did: figures, and whether the product held."""
+"""The result of a fault: figures, and what the product failed to do."""
 
 import random
 from collections.abc import Mapping
@@ -7,19 +7,19 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is sent, and from which seed, so that a run that failed can be run again."""
+    """The share of the load, and the random seed, with which a failed run can be repeated."""
 
     seed: int
     share: float = 1.0
-    """Of the full number of messages, kills and inputs (1.0: all of them)."""
+    """The share of the full number of messages, kills and inputs (1.0: all of them)."""
 
     def count(self, full: int) -> int:
         """Return this share of a full number, at least 1."""
         return max(1, round(full * self.share))
 
     def random(self, section: str) -> random.Random:
-        """Return a section's own source of chance, the same whatever other sections run."""
-        return random.Random(f"{self.seed}/{section}")  # noqa: S311  # chance that can be had again
+        """Return a random generator for a section. It does not depend on the other sections that run."""
+        return random.Random(f"{self.seed}/{section}")  # noqa: S311  # a seeded generator, not for secrets
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,6 @@ class Outcome:
     section: str
     name: str
     figures: Mapping[str, str | float] = field(default_factory=dict)
-    """What was counted or timed, by a name that ends in its unit where it has one (`sent`, `lost`, `worst s`)."""
+    """Counts and times. The name ends in the unit, if there is one (`sent`, `lost`, `worst s`)."""
     fault: str = ""
-    """What was expected and not seen; empty where the product held."""
+    """The expectation that was not met; empty if all were met."""

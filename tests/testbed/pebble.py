@@ -1,4 +1,4 @@
-"""Pebble, an ACME directory of the tests' own, on the pod's network; `python -m tests.testbed.pebble` builds it."""
+"""Pebble, the ACME directory of the tests, on the pod's network. `python -m tests.testbed.pebble` builds its image."""
 
 import json
 import ssl
@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from podserve.certificates import authority, pairs
+from podserve.certificates import authority
+from podserve.certificates.keypair import to_pem
 from podserve.commands import podman
 from podserve.errors import Problem
 from podserve.folder import Folder
@@ -17,14 +18,14 @@ from tests.testbed.pod import PodUnderTest
 
 IMAGE = "localhost/podserve-pebble:latest"
 NAME = "directory.acme.example.com"
-"""What the pod's BIND finds it by."""
+"""The name by which the pod's BIND resolves Pebble."""
 PORT, MANAGEMENT = 14000, 15000
-"""Where it answers ACME, and what it says of itself."""
+"""The ports of ACME and of Pebble's management interface."""
 
 
 @dataclass
 class Directory:
-    """A directory that runs: the settings that make it the pod's, and its folder on this host."""
+    """An ACME directory for a pod, with its files in a folder of this host."""
 
     test_pod: PodUnderTest
     folder: Path
@@ -32,12 +33,12 @@ class Directory:
 
     @property
     def container(self) -> str:
-        """Podman's name for it."""
+        """The name of the container."""
         return f"{self.test_pod.name}-pebble"
 
     @property
     def settings(self) -> dict[str, str]:
-        """The INVOKE_ variables with which the pod's certificate comes from it."""
+        """The INVOKE_ variables with which the pod gets its certificate from this directory."""
         return {
             "INVOKE_CERTIFICATE_SOURCE": "acme",
             "INVOKE_ACME_DIRECTORY": f"https://{NAME}:{PORT}/dir",
@@ -45,10 +46,13 @@ class Directory:
             "INVOKE_ACME_ROOT": str(self.folder / "roots.pem"),
         }
 
-    def start(self, hardships: Mapping[str, str] | None = None, *, lifetime: int = 90 * 86400) -> None:
-        """Start it, in place of one that runs otherwise: it then has another root, and knows no account.
+    def start(
+        self, hardships: Mapping[str, str] | None = None, *, lifetime: int = 90 * 86400, address: str = ""
+    ) -> None:
+        """Start the directory with these options. A restart for other options gives it a new root and no accounts.
 
-        What it issues lasts `lifetime` seconds. Its own hardships are variables of its environment
+        Its certificates last `lifetime` seconds. It finds the pod's names at `address`, by default the pod's own.
+        `hardships` are environment variables of Pebble that make it difficult
         (https://github.com/letsencrypt/pebble#readme).
         """
         wanted = (hardships, lifetime)
@@ -56,7 +60,7 @@ class Directory:
             self.stop()
             self._start(hardships or {}, lifetime)
             self.running = wanted
-        self.lead_names_to(self.test_pod.address)
+        self.lead_names_to(address or self.test_pod.address)
         root = wait_until(self._root, 10, "Pebble to answer")
         (self.folder / "roots.pem").write_text((self.folder / "ca.crt").read_text() + root)
 
@@ -81,13 +85,13 @@ class Directory:
         )  # fmt: skip
 
     def lead_names_to(self, address: str) -> None:
-        """Have the pod's names lead to an address, as far as Pebble sees."""
+        """Make the pod's names resolve to an address, for Pebble."""
         chosen = self.test_pod.manifests.settings
         names = dict.fromkeys((chosen.domain, chosen.mail_host, f"www.{chosen.domain}"), address)
         self.test_pod.name_addresses({NAME: self.test_pod.address_of(self.container), **names})
 
     def stop(self) -> None:
-        """Take it away."""
+        """Remove the container."""
         podman("rm", "--force", "--time", "0", self.container, check=False)
         self.running = ()
 
@@ -105,13 +109,13 @@ class Directory:
 
 @contextmanager
 def directory(test_pod: PodUnderTest, folder: Path) -> Iterator[Directory]:
-    """Yield a directory that keeps its files in that folder; it does not run yet."""
+    """Yield a directory with its files in `folder`; it does not run yet. Raises Problem without its image."""
     if not podman("image", "exists", IMAGE, check=False).ok:
         raise Problem(f"there is no image {IMAGE}: python -m tests.testbed.pebble builds it, as nox does")
     pair = authority.issue(Folder.at(folder), (NAME,), "ec256")
-    (folder / "tls.crt").write_bytes(pairs.pem(pair.chain))
+    (folder / "tls.crt").write_bytes(to_pem(pair.chain))
     (folder / "tls.key").write_bytes(pair.key.pem)
-    (folder / "ca.crt").write_bytes(pairs.pem(pair.roots))
+    (folder / "ca.crt").write_bytes(to_pem(pair.roots))
     made = Directory(test_pod, folder)
     try:
         yield made

@@ -1,29 +1,36 @@
 """A pod of the tests' own, beside any other: own name, network, volumes, loopback address and upstream DNS servers."""
 
 import json
+import logging
 import os
-import re
 import socket
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
+import bcrypt
 import dns.message
 import dns.query
 
-from podserve import accounts, homes, network, pod, settings, volumes
+from podserve import accounts, homes, images, network, pod, settings, volumes
 from podserve.accounts import random_password
-from podserve.commands import Result, podman, run
-from podserve.errors import uninterrupted
+from podserve.backup import keeping
+from podserve.commands import Result, podman
+from podserve.errors import Problem, uninterrupted
 from podserve.folder import Folder
 from podserve.manifests import Manifests, defaults
+from podserve.repositories import Repositories
 from podserve.waiting import NotYet, wait_until
+from tests.testbed import command_line
 from tests.testbed.forwarders import Upstream, start_upstream, write_names
 from tests.testbed.server import Account, Server, token
 from tests.testbed.vantage import Vantage, address_on, first_process
+
+CHEAPEST = 4
+"""bcrypt's lowest cost: 1 ms a login, where that of podserve.accounts takes 50."""
 
 
 @dataclass
@@ -33,9 +40,10 @@ class PodUnderTest:
     manifests: Manifests
     postmaster: Account
     upstreams: tuple[Upstream, ...]
-    first_up: Result
     names: Path
-    accounts: list[Account] = field(default_factory=list)
+    _folders: dict[str, Path] = field(default_factory=dict)
+    _mail: str = ""
+    """The number of mail's first process, when it was asked for last."""
 
     @property
     def name(self) -> str:
@@ -47,10 +55,10 @@ class PodUnderTest:
         """The environment that makes Invoke's tasks mean this pod."""
         return _environment(self.manifests.settings)
 
-    @property
+    @cached_property
     def server(self) -> Server:
         """It, as clients see it."""
-        authority = volumes.path_on_host(self.manifests.volumes["certificates"].name) / "current" / "ca.crt"
+        authority = self.folder("certificates") / "current" / "ca.crt"
         chosen = self.manifests.settings
         return Server(chosen.local_address, chosen.domain, str(authority))
 
@@ -90,9 +98,11 @@ class PodUnderTest:
         wait_until(known, 5, "the upstream DNS servers to know new names")
 
     def invoke(self, *argv: str, stdin: str = "", check: bool = True, **environment: str) -> Result:
-        """Run an Invoke task on this pod; `environment` adds to its INVOKE_ variables."""
-        env = {**self.environment, **environment}
-        return run([sys.executable, "-m", "invoke", *argv], stdin=stdin, check=check, timeout=300, env=env)
+        """Run an Invoke task on this pod; `environment` adds to its INVOKE_ variables. Raises Problem, with `check`."""
+        result = command_line.invoke(argv, {**self.environment, **environment}, stdin=stdin, timeout=300)
+        if check and not result.ok:
+            raise Problem(f"this task failed:\n{result}")
+        return result
 
     def container(self, service: str) -> str:
         """Return Podman's name for a service's container (apache, mail, dns)."""
@@ -115,37 +125,59 @@ class PodUnderTest:
 
     def folder(self, content: str) -> Path:
         """Return where a volume (web, mail, accounts, …) is on this host."""
-        return volumes.path_on_host(self.manifests.volumes[content].name)
+        if content not in self._folders:
+            self._folders[content] = volumes.path_on_host(self.manifests.volumes[content].name)
+        return self._folders[content]
 
-    def new_account(self, name: str = "") -> Account:
-        """Add an account that only the caller knows, and return it when it is in use."""
-        account = self.add_account(name)
+    def new_account(self, name: str = "", cost: int = CHEAPEST) -> Account:
+        """Add an account that only the caller knows, and return it when it is in use.
+
+        Its hash has bcrypt's lowest cost, unless the time of a login is measured: podserve.accounts.ROUNDS is real.
+        """
+        account = Account(f"{name or token()}@{self.manifests.settings.domain}", random_password())
+        hashed = bcrypt.hashpw(account.password.encode(), bcrypt.gensalt(cost)).decode().replace("$2b$", "$2y$", 1)
+        there = accounts.Accounts(Folder.at(self.folder("accounts")))
+        with there._changing() as hashes:  # noqa: SLF001  # a test's own cost is no feature
+            hashes[account.address] = hashed
+        homes.ensure(Folder.at(self.folder("web")), [account.address])
         self.wait_until_known(account)
         return account
 
-    def add_account(self, name: str = "") -> Account:
-        """Add an account, with `users.add`."""
-        account = Account(f"{name or token()}@{self.manifests.settings.domain}", random_password())
+    def add_account(self) -> Account:
+        """Add an account with the task, as a person does."""
+        account = Account(f"{token()}@{self.manifests.settings.domain}", random_password())
         self.invoke("users.add", account.address, "--password-stdin", stdin=f"{account.password}\n")
-        self.accounts.append(account)
         return account
 
-    def _volume(self, content: str) -> Folder:
-        return volumes.folder(self.manifests.volumes[content].name)
-
-    def add_hash(self, account: Account, hashed: str) -> None:
-        """Add an account whose password was hashed by the test, and its home."""
-        there = accounts.Accounts(self._volume("accounts"))
-        with there._changing() as hashes:  # noqa: SLF001  # a test's own cost is no feature
-            hashes[account.address] = hashed
-        homes.ensure(self._volume("web"), [account.address])
+    def add_repository(self, name: str, *, public: bool = False) -> None:
+        """Make an empty repository."""
+        Repositories(self.manifests).add(name, "", public=public)
 
     def wait_until_known(self, account: Account) -> None:
-        """Return when an account that was added is in use."""
+        """Return when an account that was added is in use.
+
+        Dovecot finds it, as for `doveadm user`, and it is in Postfix's table, which is made anew after each change.
+        """
 
         def known() -> None:
-            if not self.exec("mail", "doveadm", "user", account.address, check=False).ok:
+            with socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(2)
+                try:
+                    client.connect(f"/proc/{self._mail}/root/run/dovecot/auth-userdb")
+                except OSError:
+                    self._mail = first_process(self.container("mail"))
+                    raise
+                # https://github.com/dovecot/core/blob/2.4.1/src/lib-auth-client/auth-master.c
+                client.sendall(f"VERSION\t1\t0\nUSER\t1\t{account.address}\tservice=doveadm\n".encode())
+                with client.makefile("rb") as answers:
+                    while not (answer := answers.readline()).startswith((b"USER\t", b"NOTFOUND\t", b"FAIL\t")):
+                        if not answer:
+                            raise NotYet("Dovecot ended the connection")
+            if not answer.startswith(b"USER\t"):
                 raise NotYet("Dovecot does not know it")
+            table = Path(f"/proc/{self._mail}/root/run/postfix/mailboxes.lmdb")
+            if account.address.encode() not in table.read_bytes():
+                raise NotYet("it is not in Postfix's table")
 
         wait_until(known, 2, f"{account.address} to be in use")
 
@@ -191,10 +223,11 @@ def free_address(ports: Sequence[int]) -> str:
 
 
 @contextmanager
-def play_test_pod(purpose: str = "", **given: str) -> Iterator[PodUnderTest]:
-    """Yield a running pod of one's own; afterwards nothing of it is left, also when interrupted.
+def prepare_test_pod(purpose: str = "", **given: str) -> Iterator[PodUnderTest]:
+    """Yield what a pod of one's own needs: settings, images, network, upstream DNS servers. It is not played yet.
 
-    `purpose` ends its name, where a run has more than one. `given` are settings that differ from the defaults.
+    Afterwards nothing of the pod is left, also when interrupted. `purpose` ends its name, where a run has more than
+    one. `given` are settings that differ from the defaults. Nobody knows the postmaster's password.
     """
     name = f"podserve-test-{os.getpid()}{purpose}"
     chosen = settings.load({**given, "pod": name}, defaults(), {})
@@ -205,20 +238,26 @@ def play_test_pod(purpose: str = "", **given: str) -> Iterator[PodUnderTest]:
     names = Path(scratch.name) / "names.zone"
     write_names(names, {})
     try:
-        run([sys.executable, "-m", "invoke", "build"], env=_environment(chosen), timeout=900)
+        images.build(show=logging.getLogger(__name__).info)
         network.ensure(chosen)
         upstreams += [start_upstream(f"{name}-upstream-{number}", name, names) for number in (1, 2)]
         chosen = settings.load({**vars(chosen), "forwarders": " ".join(u.address for u in upstreams)}, defaults(), {})
-        first_up = run([sys.executable, "-m", "invoke", "up"], env=_environment(chosen), timeout=300)
-        password = re.search(r"with the password (\S+)", first_up.stdout)
-        assert password, first_up
-        postmaster = Account(chosen.postmaster_address, password[1])
-        yield PodUnderTest(Manifests(chosen), postmaster, tuple(upstreams), first_up, names)
+        yield PodUnderTest(Manifests(chosen), Account(chosen.postmaster_address, ""), tuple(upstreams), names)
     finally:
         with uninterrupted():
             scratch.cleanup()
             if upstreams:
                 podman("rm", "--force", "--time", "0", *(u.container for u in upstreams), check=False)
-            run([sys.executable, "-m", "invoke", "down", "--volumes", "--yes"], env=_environment(chosen), check=False)
+            pod.down(chosen, with_volumes=True)
+            keeping.forget(chosen)
             for lock in pod.STATE.glob(f"{name}*.lock"):
                 lock.unlink()
+
+
+@contextmanager
+def play_test_pod(purpose: str = "", **given: str) -> Iterator[PodUnderTest]:
+    """Yield a running pod of one's own, as `prepare_test_pod` has it."""
+    with prepare_test_pod(purpose, **given) as prepared:
+        made = pod.up(prepared.manifests.settings)
+        assert made.password, "the pod is new"
+        yield replace(prepared, postmaster=Account(made.address, made.password))

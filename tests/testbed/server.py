@@ -1,4 +1,4 @@
-"""The server under test, as its clients see it, and real clients of each protocol."""
+"""The server under test, as its clients see it, and real clients of every protocol."""
 
 import imaplib
 import poplib
@@ -17,37 +17,37 @@ from podserve.certificates import client_context
 from podserve.waiting import NotYet
 
 PATIENCE = 30.0
-"""Seconds that a client waits for one answer: Dovecot lets an address wait up to 15 s after failed logins."""
+"""Seconds that a client waits for one reply. Dovecot delays an address up to 15 s after failed logins."""
 
 
 @dataclass(frozen=True)
 class Account:
-    """Somebody who can log in: the whole address, and the password."""
+    """An account: the full address, and the password."""
 
     address: str
     password: str
 
     @property
     def local_part(self) -> str:
-        """What stands before the @."""
+        """The part of the address before the @."""
         return self.address.partition("@")[0]
 
 
 @dataclass(frozen=True)
 class Server:
-    """A server: the address it is reached at, its domain, and the PEM file of the authority it is verified by."""
+    """A server: its address, its domain, and the PEM file of the authority that verifies it."""
 
     host: str
     domain: str
     authority: str | None
 
     def context(self) -> ssl.SSLContext:
-        """Return a TLS client's context: verifies the chain and the server's name, whatever address is connected to."""
+        """Return a TLS context for clients. It verifies the chain and the domain, whatever address is used."""
         return client_context(self.domain, self.authority)
 
     @contextmanager
     def http(self, account: Account | None = None, *, http2: bool = False, port: int = 443) -> Iterator[httpx.Client]:
-        """Yield an HTTP client whose paths are this server's: HTTPS, or plain HTTP for port 80; follows no redirect."""
+        """Yield an HTTP client for this server: HTTPS, or plain HTTP for port 80. It follows no redirection."""
         base = f"{'http' if port == 80 else 'https'}://{self.host}"
         auth = (account.address, account.password) if account else None
         with httpx.Client(
@@ -62,7 +62,7 @@ class Server:
             yield client
 
     def answers(self) -> None:
-        """Get the first page of the site. Raises NotYet where no answer comes."""
+        """Get the first page of the site. Raises NotYet if there is no response."""
         try:
             with self.http() as client:
                 client.get("/")
@@ -71,7 +71,7 @@ class Server:
 
     @contextmanager
     def smtp(self, *, tls: bool = True, port: int = 25) -> Iterator[smtplib.SMTP]:
-        """Yield an SMTP client that has said EHLO and, with `tls`, done STARTTLS and said it again."""
+        """Yield an SMTP client after EHLO and, with `tls`, after STARTTLS and a second EHLO."""
         with smtplib.SMTP(self.host, port, timeout=PATIENCE, local_hostname="client.example.com") as client:
             client.ehlo()
             if tls:
@@ -99,7 +99,7 @@ class Server:
 
     @contextmanager
     def plain_imap(self) -> Iterator[imaplib.IMAP4]:
-        """Yield an IMAP client on port 143 that has said nothing yet."""
+        """Yield an IMAP client on port 143 that has sent no command yet."""
         with imaplib.IMAP4(self.host, 143, timeout=PATIENCE) as client:
             yield client
 
@@ -117,12 +117,12 @@ class Server:
 
 
 def token() -> str:
-    """Return a word that stands nowhere else: the name of a test's own message, file or repository."""
+    """Return a unique word, for the name of a message, file or repository of one test."""
     return f"t{uuid.uuid4().hex[:16]}"
 
 
 def letter(sender: str, recipient: str, subject: str, body: str = "Hello.\n") -> EmailMessage:
-    """Return a message of one's own, to be found again by its subject."""
+    """Return a message. A test finds it by its subject."""
     message = EmailMessage()
     message["From"], message["To"], message["Subject"] = sender, recipient, subject
     message.set_content(body)

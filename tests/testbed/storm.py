@@ -1,4 +1,4 @@
-"""Mail under kills: what got its 250 is in the mailbox, once the queue is empty."""
+"""Mail during kills: every message with a 250 is in the mailbox when the queue is empty."""
 
 import hashlib
 import smtplib
@@ -22,28 +22,28 @@ from tests.testbed.pod import PodUnderTest
 from tests.testbed.server import Account, Server, letter
 
 QUEUES = "maildrop", "incoming", "active", "deferred", "hold"
-"""Where Postfix keeps messages, in the order in which they move."""
+"""The folders of Postfix's queue, in the order in which a message moves through them."""
 SESSION = 10
-"""Messages that a sender sends in one session, while nothing goes wrong."""
+"""Messages in one session of a sender, if there is no error."""
 LARGEST = 20_000
 """Bytes of the largest body."""
 FETCHED = 100
-"""Messages that are fetched at once."""
+"""Messages in one FETCH."""
 PATIENCE = 60
-"""Seconds that a sender goes on trying to send one message: a sending server would for days."""
+"""Seconds for which a sender retries one message. A real mail server retries for days."""
 DRAIN = 120
-"""Seconds that the queue may take to empty, once nobody is killed any more."""
+"""Seconds within which the queue must be empty after the last kill."""
 
 
 def body(name: str) -> str:
-    """Return the text of the message of that name: of any length up to LARGEST, and like no other's."""
+    """Return the body of the message of that name: up to LARGEST bytes, different for each name."""
     seed = hashlib.sha256(name.encode()).hexdigest()
     return "".join(f"{seed} {line}\n" for line in range(1 + int(seed[:8], 16) % (LARGEST // 70)))
 
 
 @dataclass
 class Sender:
-    """Somebody who sends messages and notes which got their 250: with a login on 587, otherwise a stranger on 25."""
+    """A client that sends messages and records which got a 250. It uses port 587 with a login, port 25 without."""
 
     server: Server
     recipient: Account
@@ -56,7 +56,7 @@ class Sender:
     _client: smtplib.SMTP | None = None
 
     def send(self) -> None:
-        """Send all, each until it got its 250, or PATIENCE s long."""
+        """Send all messages. Retry each until it gets a 250, for at most PATIENCE seconds."""
         for name in self.names:
             if self.sent % SESSION == 0:
                 self._hang_up()
@@ -80,12 +80,12 @@ class Sender:
 
     def _hang_up(self) -> None:
         self._client = None
-        with suppress(OSError):  # who was killed says no goodbye
+        with suppress(OSError):  # a killed server ends no session cleanly
             self._session.close()
 
 
 def found(server: Server, account: Account) -> Counter[str]:
-    """Return how often each message is in an account's mailbox, by its name; a damaged one counts as none."""
+    """Return the number of copies of each message in a mailbox, by name. Damaged copies do not count."""
     names: Counter[str] = Counter()
     with server.imap(account) as client:
         client.select_folder("INBOX", readonly=True)
@@ -102,12 +102,12 @@ def found(server: Server, account: Account) -> Counter[str]:
 def waiting(test_pod: PodUnderTest) -> list[Path]:
     """Return the files of the messages in Postfix's queue.
 
-    One that is not whole, because its writer was killed, is none: it got no 250, and lacks the mark (x) of one that is.
+    An incomplete file, whose writer was killed, does not count: it got no 250, and lacks the mode bit x of others.
     """
     found = []
     for name in QUEUES:
         for file in (test_pod.folder("mail") / ".postfix" / name).rglob("*"):
-            with suppress(FileNotFoundError):  # it has moved on meanwhile
+            with suppress(FileNotFoundError):  # the message has just moved to the next folder
                 status = file.stat()
                 if stat.S_ISREG(status.st_mode) and status.st_mode & stat.S_IXUSR:
                     found.append(file)
@@ -115,10 +115,10 @@ def waiting(test_pod: PodUnderTest) -> list[Path]:
 
 
 def wait_for_empty_queue(test_pod: PodUnderTest) -> None:
-    """Return when Postfix's queue is empty: what failed is tried again by itself, nobody asks for it."""
+    """Wait until Postfix's queue is empty. Postfix must retry failed deliveries by itself."""
 
     def check() -> None:
-        # Twice, since what moves from one of the queue's folders to the next may be missed by one look.
+        # Check twice: one pass may miss a message that moves from one folder to the next.
         for _ in range(2):
             if left := waiting(test_pod):
                 raise NotYet(f"{len(left)} messages, the first: {left[0]}")
@@ -132,9 +132,9 @@ def send(
     names: Sequence[Iterable[str]],
     meanwhile: AbstractContextManager[None],
 ) -> Outcome:
-    """Send messages of these names, a sender for each list of them, and count them when the queue is empty.
+    """Send messages, with one sender for each list of names, and count them when the queue is empty.
 
-    `meanwhile` is what happens while they are sent; they are sent by turns on 25 and 587.
+    `meanwhile` is entered while they are sent. The senders alternate between ports 25 and 587.
     """
     senders = [
         Sender(test_pod.server, people[number % len(people)], people[0] if number % 2 else None, words)

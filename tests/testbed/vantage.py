@@ -1,4 +1,4 @@
-"""Places to try from: network namespaces with an address of their own."""
+"""Places to connect from: network namespaces with their own addresses."""
 
 import json
 import sys
@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from podserve.commands import Result, podman, run
 
 STRANGERS = "198.51.100.1", "198.51.100.2"
-"""Two addresses that are not private (RFC 5737, for documentation): this host's end of a cable, and the stranger's."""
+"""Two addresses that are not private (RFC 5737): this host's end of a veth pair, and the stranger's end."""
 
 
 def first_process(container: str) -> str:
-    """Return the number that a container's first process has on this host."""
+    """Return the process id on this host of a container's process 1."""
     return podman("container", "inspect", "--format", "{{.State.Pid}}", container).stdout.strip()
 
 
@@ -25,18 +25,18 @@ def address_on(container: str, network: str) -> str:
 
 @dataclass(frozen=True)
 class Vantage:
-    """A place to try from: the network namespace of a container, and its address."""
+    """A place to connect from: the network namespace of a container, and its address."""
 
     container: str
     address: str
     process: str
 
     def run(self, *argv: str, stdin: str = "", timeout: float = 60) -> Result:
-        """Run a program of this host there."""
+        """Run a program of this host in the network namespace."""
         return run(["nsenter", f"--net=/proc/{self.process}/ns/net", *argv], stdin=stdin, check=False, timeout=timeout)
 
     def python(self, script: str, *arguments: str, timeout: float = 60) -> str:
-        """Run a Python script there, with these arguments (in sys.argv[1:]), and return what it printed."""
+        """Run a Python script in the network namespace, with sys.argv[1:] = arguments; return its output."""
         result = self.run(sys.executable, "-", *arguments, stdin=script, timeout=timeout)
         assert result.ok, result
         return result.stdout.strip()
@@ -44,7 +44,7 @@ class Vantage:
 
 @contextmanager
 def _idle_container(name: str, network: str) -> Iterator[str]:
-    """Yield the process id of a container that does nothing, removed afterwards."""
+    """Yield the process id of an idle container, and remove the container afterwards."""
     podman(
         "run", "--detach", "--name", name, "--network", network, "localhost/podserve-base:latest", "sleep", "infinity"
     )
@@ -64,9 +64,9 @@ def neighbour_of(pod: str) -> Iterator[Vantage]:
 
 @contextmanager
 def stranger_to(pod: str) -> Iterator[Vantage]:
-    """Yield a place with an address that is not private, joined to this host by a cable and a route.
+    """Yield a place with an address that is not private, connected to this host by a veth pair.
 
-    Routed, not masqueraded, so that the pod sees that address.
+    The address is routed, not masqueraded, so the pod sees it.
     """
     name = f"{pod}-stranger"
     near, far = STRANGERS

@@ -1,4 +1,4 @@
-"""Who is killed: the processes of a container by what they are, and whole containers."""
+"""Targets of kills: the processes of a container by program, and whole containers."""
 
 import os
 import random
@@ -16,29 +16,29 @@ from tests.testbed.outcome import Outcome
 from tests.testbed.pod import PodUnderTest
 
 WHOLE = "container"
-"""The name of the whole container, among those of its processes."""
+"""The name of the whole container, beside the names of its processes."""
 BETWEEN = 0.5, 1.5
-"""Seconds from one kill to the next, at least and at most."""
+"""The minimum and maximum seconds between two kills."""
 
 
 @dataclass(frozen=True)
 class Container:
-    """A container, whose processes are found by its control group: this stays as it is when Podman starts it again."""
+    """A container. Its control group identifies its processes, because a restart by Podman keeps this group."""
 
     name: str
     identifier: str
 
     @classmethod
     def of(cls, test_pod: PodUnderTest, service: str) -> "Container":
-        """Return a service's."""
+        """Return the container of a service."""
         name = test_pod.container(service)
         return cls(name, podman("container", "inspect", "--format", "{{.Id}}", name).stdout.strip())
 
     def processes(self) -> dict[int, str]:
-        """Return the programs that run in it, by their number on this host: as `program` names them."""
+        """Return the programs that run in the container, named by `program`. The keys are process ids on this host."""
         found = {}
         for process in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError):  # it has ended meanwhile
+            with suppress(OSError):  # the process has just exited
                 if f"libpod-{self.identifier}" in (process / "cgroup").read_text():
                     words = (process / "cmdline").read_text(errors="replace").split("\0")
                     name = program(words)
@@ -47,9 +47,9 @@ class Container:
         return {number: name for number, name in found.items() if name}
 
     def kill(self) -> None:
-        """Kill all that runs in it, as the kernel does where its memory is over.
+        """Kill all processes of the container, as the kernel does when its memory is exhausted.
 
-        Not by `podman kill`, after which Podman does not start it again: somebody wanted it so.
+        After `podman kill` Podman would not restart the container: it takes the kill for the user's wish.
         """
         for number in self.processes():
             with suppress(ProcessLookupError):
@@ -57,9 +57,9 @@ class Container:
 
 
 def program(words: Sequence[str]) -> str:
-    """Return what a process is called here, from its command line: its program, told apart where one name has two.
+    """Return the name of a process from its command line: its program, with a distinction where two share a name.
 
-    A process that is no more, or that Podman's runtime is still making, has none.
+    The name is empty for a process that has exited, or that Podman's runtime is still creating.
     """
     command = words[0].strip()
     first = Path(command.split(" ")[0].rstrip(":")).name
@@ -71,20 +71,20 @@ def program(words: Sequence[str]) -> str:
         return f"{first} {words[1]}"
     if first == "git":
         return f"git {words[1]}"
-    # Dovecot and Postfix have programs of one name; Dovecot's say whose they are.
+    # Dovecot and Postfix have programs of the same name; Dovecot's command lines begin with dovecot/.
     return command.split(" ")[0] if command.startswith("dovecot/") else first
 
 
 @dataclass
 class Storm:
-    """Kills in a container while something else is done, and what was killed how often."""
+    """Random kills in a container during some other work, and the count of kills by program."""
 
     container: Container
     chance: random.Random
     kills: dict[str, int] = field(default_factory=dict)
 
     def strike(self) -> None:
-        """Kill one of what was killed least: a program, however many processes it has, or the whole container."""
+        """Kill a process of a program with the fewest kills so far; the whole container counts as a program."""
         running = self.container.processes()
         fewest = min(self.kills.get(name, 0) for name in {WHOLE, *running.values()})
         least = [name for name in {WHOLE, *running.values()} if self.kills.get(name, 0) == fewest]
@@ -98,12 +98,12 @@ class Storm:
         self.kills[victim] = self.kills.get(victim, 0) + 1
 
     def outcome(self, section: str) -> Outcome:
-        """Return the row that says what was killed."""
+        """Return the row of the table with the counts."""
         kills: dict[str, str | float] = {"kills": sum(self.kills.values()), **dict(sorted(self.kills.items()))}
         return Outcome(section, f"kills in {self.container.name}", kills)
 
     def raging(self) -> AbstractContextManager[None]:
-        """Strike again and again, until the body is done."""
+        """Return a context that kills again and again during its body."""
 
         def rage(over: threading.Event) -> None:
             while not over.wait(self.chance.uniform(*BETWEEN)):

@@ -1,11 +1,28 @@
 """Fixtures of the unit tests."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from podserve import volumes
+from tests.testbed.network import own_network
 from tests.unit.helpers import FakePodman
+
+OF_THE_HOST = "INVOKE_", "CONTAINERS_", "_CONTAINERS_", "SUDO_"
+"""The beginnings of the variables that change what a task or ./bootstrap does."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _independent_of_the_host() -> Iterator[None]:
+    """Run the tests without the host's network, whose ports a pod may hold, its variables and its trusted roots."""
+    with pytest.MonkeyPatch.context() as patch, own_network():
+        for name in [name for name in os.environ if name.startswith(OF_THE_HOST)]:
+            patch.delenv(name)
+        patch.setenv("SSL_CERT_FILE", os.devnull)
+        patch.setenv("SSL_CERT_DIR", os.devnull)
+        yield
 
 
 @pytest.fixture(autouse=True)

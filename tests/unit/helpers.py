@@ -128,6 +128,10 @@ class FakePodman:
                 Program().run(list(words))
         except SystemExit as end:
             code = int(end.code or 0)
+        except Exception as error:  # noqa: BLE001  # as the interpreter at its end
+            with redirect_stderr(err):
+                sys.excepthook(type(error), error, error.__traceback__)
+            code = 1
         finally:
             commands.environment.cache_clear()
             for number, handler in handlers.items():

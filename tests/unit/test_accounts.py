@@ -158,7 +158,7 @@ def test_no_error_tells_a_password_or_a_hash(there: Accounts) -> None:
     for account, password in ((ALICE, BETTER), (BOB, secret)):
         with pytest.raises(Problem) as refused:
             there.add(account, password)
-        told = repr(refused.value.message)
+        told = repr(refused.value.text)
         assert not any(word in told for word in ("$2y$", there.hashes()[ALICE], "secret", GOOD, BETTER))
 
 

@@ -1,4 +1,4 @@
-"""./bootstrap: when it makes the environment anew."""
+"""./bootstrap: when it makes the environment anew, and what it installs there."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ PYTHON = """\
 #!/bin/sh
 case "$*" in
 --version) echo "Python $VERSION" ;;
-'-m pip'*) sleep 0.2 ;;
+'-m pip'*) for word; do :; done; echo "$word" >> .venv/installed; sleep 0.2 ;;
 '-m venv --clear .venv') rm -rf .venv && mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
 esac
 """
@@ -29,18 +29,76 @@ def checkout(tmp_path: Path) -> Path:
     made.mkdir()
     shutil.copy(ROOT / "bootstrap", made)
     (made / "requirements.txt").write_text("invoke==2.2.0\n")
+    (made / "requirements-dev.txt").write_text("nox==2026.10.20\n")
     (made / ".git").mkdir()
     (made / ".git" / "config").touch()
     return made
 
 
+ANEW = "bootstrap: making the virtual environment .venv"
+ADDED = "bootstrap: adding what nox needs to .venv"
+
+
+def bootstrapped(checkout: Path, command: str = "echo", version: str = "3.11.2") -> list[str]:
+    """Run a command by it, and return what it said before the command ran."""
+    env = {**os.environ, "PATH": f"{checkout.parent}{os.pathsep}{os.environ['PATH']}", "VERSION": version}
+    *said, last = run([str(checkout / "bootstrap"), command, "run"], timeout=30, env=env).stdout.splitlines()
+    assert last == "run"
+    return said
+
+
 def makes_an_environment(checkout: Path, version: str = "3.11.2") -> bool:
     """Run it, and return whether it made the environment anew."""
-    env = {**os.environ, "PATH": f"{checkout.parent}{os.pathsep}{os.environ['PATH']}", "VERSION": version}
-    ended = run([str(checkout / "bootstrap"), "echo", "run"], timeout=30, env=env)
-    *said, last = ended.stdout.splitlines()
-    assert last == "run"
-    return said == ["bootstrap: making the virtual environment .venv"]
+    return bootstrapped(checkout, version=version) == [ANEW]
+
+
+def installed(checkout: Path) -> list[str]:
+    """Return the lock files that were installed into the environment, in order."""
+    return (checkout / ".venv" / "installed").read_text().split()
+
+
+@pytest.fixture
+def _nox(checkout: Path) -> None:
+    """Make `nox` a program that prints its words."""
+    (checkout.parent / "nox").write_text('#!/bin/sh\necho "$@"\n')
+    (checkout.parent / "nox").chmod(0o755)
+
+
+def test_only_nox_gets_what_a_server_does_not_need(checkout: Path) -> None:
+    assert bootstrapped(checkout, "echo") == [ANEW]
+    assert installed(checkout) == ["requirements.txt"]
+
+
+@pytest.mark.usefixtures("_nox")
+def test_nox_gets_both_on_a_bare_machine(checkout: Path) -> None:
+    assert bootstrapped(checkout, "nox") == [ANEW, ADDED]
+    assert installed(checkout) == ["requirements.txt", "requirements-dev.txt"]
+    assert bootstrapped(checkout, "nox") == []
+
+
+@pytest.mark.usefixtures("_nox")
+def test_nox_adds_to_the_environment_of_a_server_which_stays(checkout: Path) -> None:
+    bootstrapped(checkout, "echo")
+    assert bootstrapped(checkout, "nox") == [ADDED]
+    assert bootstrapped(checkout, "echo") == []
+    assert bootstrapped(checkout, "nox") == []
+    assert installed(checkout) == ["requirements.txt", "requirements-dev.txt"]
+
+
+@pytest.mark.usefixtures("_nox")
+def test_other_requirements_of_nox_are_for_nox_alone_and_leave_nothing_of_the_others(checkout: Path) -> None:
+    bootstrapped(checkout, "nox")
+    (checkout / "requirements-dev.txt").write_text("nox==2026.10.21\n")
+    assert bootstrapped(checkout, "echo") == []
+    assert bootstrapped(checkout, "nox") == [ANEW, ADDED]
+    assert installed(checkout) == ["requirements.txt", "requirements-dev.txt"]
+
+
+@pytest.mark.usefixtures("_nox")
+def test_an_installation_that_broke_off_is_begun_again(checkout: Path) -> None:
+    bootstrapped(checkout, "nox")
+    (checkout / ".venv" / "made-of-requirements-dev.txt").unlink()
+    assert bootstrapped(checkout, "nox") == [ADDED]
 
 
 def test_the_environment_is_made_once(checkout: Path) -> None:
@@ -97,7 +155,7 @@ def test_a_checkout_that_others_can_change_is_not_run(checkout: Path, opened: st
     (checkout / name).chmod(mode)
     refused = as_root(checkout)
     assert (refused.code, refused.stdout) == (1, "")
-    assert "can be changed by others than root and you" in refused.stderr
+    assert "users other than root and you can change" in refused.stderr
     assert f"chown -R 0: '{checkout}' && chmod -R go-w '{checkout}'" in refused.stderr
 
 

@@ -21,8 +21,10 @@ from cryptography.x509.verification import PolicyBuilder, Store, VerificationErr
 
 from podserve import certificates
 from podserve import volumes as podman_volumes
-from podserve.certificates import authority, container, pairs, renewal, store
-from podserve.certificates.pairs import Certificate
+from podserve.certificates import authority, container, renewal, store
+from podserve.certificates.judging import require_good
+from podserve.certificates.keypair import Certificate, to_pem
+from podserve.certificates.pem import read_key, read_key_pair
 from podserve.commands import ROOT, Result, run
 from podserve.errors import Problem
 from podserve.folder import Folder
@@ -288,7 +290,7 @@ def test_a_client_of_another_authority_refuses_it(
 def test_a_certificate_that_is_none_is_told_with_its_place(volumes: Volumes) -> None:
     volumes.ensure()
     (volumes.current / "tls.crt").write_text("no certificate")
-    with pytest.raises(Problem, match=r"current/tls\.crt is no certificate"):
+    with pytest.raises(Problem, match=r"current/tls\.crt cannot be read as a certificate"):
         volumes.ensure()
 
 
@@ -329,8 +331,8 @@ def test_a_crash_at_any_step_leaves_the_old_pair_or_the_new_one_whole(
         assert died.returncode == -signal.SIGKILL
         there = store.current(Folder.at(volumes.certificates))
         assert there in {old, pair.certificate}
-        good = pairs.read(volumes.current / "tls.crt", volumes.current / "tls.key", "authority")
-        assert pairs.require_good(good, NAMES)[0].startswith("no root that this host knows")
+        good = read_key_pair(volumes.current / "tls.crt", volumes.current / "tls.key", "authority")
+        assert require_good(good, NAMES)[0].startswith("no root that this host knows")
     assert volumes.ensure() == store.current(Folder.at(volumes.certificates)), (
         "and the next is put as if nothing had been"
     )
@@ -341,7 +343,7 @@ def test_a_crash_at_any_step_leaves_the_old_pair_or_the_new_one_whole(
 @pytest.mark.parametrize("key_type", ["ec256", "ec384", "rsa2048"])
 def test_the_key_is_of_the_type_that_is_set(volumes: Volumes, key_type: str) -> None:
     renewal.issue(volumes.manifests(key_type=key_type))
-    key = pairs.read_key(volumes.current / "tls.key").private
+    key = read_key(volumes.current / "tls.key").private
     assert f"{'rsa' if isinstance(key, rsa.RSAPrivateKey) else 'ec'}{key.key_size}" == key_type
 
 
@@ -368,7 +370,7 @@ def test_an_imported_pair_is_never_replaced_by_a_renewal(volumes: Volumes, tmp_p
     (tmp_path / "elsewhere").mkdir()
     pair = authority.issue(Folder.at(tmp_path / "elsewhere"), NAMES[:1], "ec256")
     files = tmp_path / "cert.pem", tmp_path / "key.pem"
-    files[0].write_bytes(pairs.pem([*pair.chain, *pair.roots]))
+    files[0].write_bytes(to_pem([*pair.chain, *pair.roots]))
     files[1].write_bytes(pair.key.pem)
     brought = renewal.bring(volumes.manifests(), *files)
     assert brought.changed
@@ -376,7 +378,7 @@ def test_an_imported_pair_is_never_replaced_by_a_renewal(volumes: Volumes, tmp_p
         "the certificate is not for mail.example.org",
         "no root that this host knows verifies the certificate",
     ]
-    assert volumes.ca.read_bytes() == pairs.pem(pair.roots), "what clients need is theirs to import"
+    assert volumes.ca.read_bytes() == to_pem(pair.roots), "what clients need is theirs to import"
     kept = renewal.renew(volumes.manifests())
     assert (kept.changed, kept.certificate) == (False, replace(pair.certificate, origin="import"))
     assert kept.warnings == ["the imported certificate is not for mail.example.org"]

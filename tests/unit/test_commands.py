@@ -1,8 +1,12 @@
 """Running other programs: what they say is kept, and what goes wrong is told."""
 
+import contextlib
+import logging
 import os
+import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -48,8 +52,29 @@ def test_the_environment_can_be_given() -> None:
 def test_a_command_that_fails_is_told_with_all_it_said() -> None:
     with pytest.raises(Problem) as failed:
         run(FAILING)
-    told = f"podserve: this command failed:\n$ {' '.join(FAILING)}\nsaid\ncomplained\n[exit 3]"
-    assert failed.value.message == told
+    told = f"this command failed:\n$ {' '.join(FAILING)}\nsaid\ncomplained\n[exit 3]"
+    assert failed.value.text == told
+
+
+def test_a_command_is_logged_with_its_exit_code_and_without_what_it_reads(caplog: pytest.LogCaptureFixture) -> None:
+    run(["sh", "-c", "cat >&2", "two words"], stdin="a secret", env={"PASSWORD": "another secret", **os.environ})
+    ((name, level, said),) = caplog.record_tuples
+    assert (name, level) == ("podserve.commands", logging.DEBUG)
+    assert re.fullmatch(r"sh -c 'cat >&2' 'two words': exit code 0 after \d+\.\d\d s", said)
+
+
+def test_a_command_that_fails_is_logged_with_the_end_of_what_it_complained_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    run(["sh", "-c", "echo said; seq 100 >&2; printf '\\033[2Jno' >&2; exit 3"], check=False)
+    (said,) = caplog.messages
+    assert "exit code 3 after" in said
+    assert said.splitlines()[1:] == [f"  {number}" for number in range(72, 101)] + [r"  \x1b[2Jno"]
+
+
+def test_a_command_that_is_shown_as_it_goes_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    assert list(lines(["echo", "said"])) == ["said"]
+    assert [said.partition(" after ")[0] for said in caplog.messages] == ["echo said: exit code 0"]
 
 
 def test_a_command_may_fail_where_that_is_an_answer() -> None:
@@ -84,6 +109,19 @@ def test_a_command_that_takes_too_long_is_ended() -> None:
 
 def test_each_line_comes_with_standard_error_in_order() -> None:
     assert list(lines(["sh", "-c", "echo one; echo two >&2; printf three"])) == ["one", "two", "three"]
+
+
+def test_a_command_that_goes_on_after_its_last_line_is_not_ended(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    coming = lines(["sh", "-c", 'echo one; exec >&- 2>&-; read -r word <"$0"', str(pipe)])
+    assert next(coming) == "one"
+    with ThreadPoolExecutor(1) as pool:
+        rest = pool.submit(list, coming)
+        with contextlib.suppress(TimeoutError):
+            rest.result(0.3)
+        pipe.write_text("word\n")
+        assert rest.result(10) == []
 
 
 def test_lines_come_while_the_command_runs(tmp_path: Path) -> None:

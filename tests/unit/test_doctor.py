@@ -13,7 +13,7 @@ import pytest
 
 from podserve import commands, doctor, host, pod, ports, volumes
 from podserve.certificates import store
-from podserve.certificates.pairs import Certificate
+from podserve.certificates.keypair import Certificate
 from podserve.doctor import Finding
 from podserve.errors import Interrupted, Problem
 from podserve.manifests import Manifests
@@ -348,7 +348,7 @@ def test_an_up_that_cannot_be_tells_every_problem_and_its_remedy(monkeypatch: py
     monkeypatch.setattr(doctor, "examine", lambda *_: found)
     with pytest.raises(Problem) as refused:
         doctor.require(Manifests(chosen()))
-    assert str(refused.value.message).splitlines()[1:] == [
+    assert refused.value.text.splitlines()[1:] == [
         "  no room. Mend it: df -h",
         "  port 25 is taken. Mend it: kill 1",
     ]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from invoke import Config
 
-from podserve import errors, host
+from podserve import commands, errors, host, invocation
 from podserve.errors import Interrupted, Problem
 from tests.unit.helpers import FakePodman
 
@@ -32,7 +32,7 @@ WRONG = [
 def _hook(monkeypatch: pytest.MonkeyPatch) -> None:
     """Put Python's own hook back at the end."""
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    errors.explain_errors()
+    invocation.explain_errors()
 
 
 def read(file: Path) -> None:
@@ -92,7 +92,10 @@ def _terminal() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_terminal")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_task_that_is_told_to_end_says_so(fake_podman: FakePodman, number: signal.Signals) -> None:
+def test_a_task_that_is_told_to_end_says_so(
+    fake_podman: FakePodman, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    monkeypatch.setattr(commands, "GRACE", 0.2)
     # Its input ends when it is waited for.
     script = f"#!/bin/sh\ncat > /dev/null\nkill -{number.value} $PPID\nexec sleep 60\n"
     (fake_podman.folder / "podman").write_text(script)
@@ -138,9 +141,24 @@ def test_a_mistake_of_ours_keeps_its_traceback(capsys: pytest.CaptureFixture[str
     assert type(error).__name__ in said
 
 
-def test_a_problem_ends_a_task_with_1_and_its_words() -> None:
-    problem = Problem("port 53 is taken")
-    assert (problem.code, problem.message) == (1, "podserve: port 53 is taken")
+def test_a_problem_ends_a_task_with_1_and_its_words(fake_podman: FakePodman) -> None:
+    ended = fake_podman.invoke("logs", "--service", "web")
+    told = "podserve: there is no service 'web': expected one of apache, mail, dns\n"
+    assert (ended.code, ended.stdout, ended.stderr) == (1, "", told)
+
+
+@pytest.mark.usefixtures("_hook")
+def test_a_problem_and_an_interruption_are_printed_without_the_error_that_caused_them(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for raised, told in [(Problem("port 53 is taken"), "port 53 is taken"), (Interrupted(), "interrupted. Run the")]:
+        try:
+            raise raised from OSError(98, "Address already in use")
+        except (Problem, Interrupted) as error:
+            sys.excepthook(type(error), error, error.__traceback__)
+        said = capsys.readouterr().err
+        assert said.startswith(f"podserve: {told}")
+        assert said.count("\n") == 1
 
 
 @pytest.mark.parametrize(("name", "content", "told"), [WRONG[0], WRONG[-1]], ids=["no YAML", "no known suffix"])

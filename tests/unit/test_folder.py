@@ -1,6 +1,7 @@
 """A folder on a volume: no link leads out of it, whenever it is put there; and nothing else opens paths on volumes."""
 
 import ast
+import errno
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -11,8 +12,10 @@ import pytest
 
 from podserve import volumes
 from podserve.commands import ROOT
+from podserve.descriptors import new_file, written_whole
 from podserve.errors import Problem, printable
-from podserve.folder import Descent, Folder, new_file
+from podserve.folder import Folder
+from podserve.walk import Descent
 
 
 @pytest.fixture
@@ -76,6 +79,40 @@ def test_a_new_file_is_made_in_the_place_of_nothing_and_through_no_link(volume: 
     assert not (volume.parent / "host" / "new").exists()
 
 
+@pytest.mark.parametrize("step", ["fchmod", "fsync", "rename"])
+def test_a_file_that_cannot_be_written_whole_stays_as_it_was(
+    volume: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (volume / "file").write_text("before")
+    folder = Folder.at(volume)
+    monkeypatch.setattr(os, step, full)
+    with (
+        pytest.raises(OSError, match="No space left"),
+        written_whole("file", folder.descriptor, unfinished="file.part", mode=0o600) as file,
+    ):
+        file.write(b"after")
+    assert {path.name: path.read_text() for path in volume.iterdir()} == {"file": "before"}
+
+
+def test_a_file_that_is_written_is_seen_when_it_is_whole_and_not_before(volume: Path) -> None:
+    (volume / "file").write_text("before")
+    folder = Folder.at(volume)
+    with written_whole("file", folder.descriptor, unfinished="file.part", mode=0o640) as file:
+        file.write(b"after")
+        file.flush()
+        assert (volume / "file").read_text() == "before"
+        with (
+            pytest.raises(FileExistsError),
+            written_whole("file", folder.descriptor, unfinished="file.part", mode=0o600),
+        ):
+            pass
+    assert {path.name: path.read_text() for path in volume.iterdir()} == {"file": "after"}
+    assert (volume / "file").stat().st_mode & 0o777 == 0o640
+
+
 def test_a_lock_is_taken_through_no_link(volume: Path) -> None:
     (volume / ".lock").symlink_to("../host/lock")
     with pytest.raises(Problem, match="cannot be locked"), Folder.at(volume).locked(".lock"):
@@ -137,7 +174,7 @@ def test_a_folder_that_is_swapped_while_it_is_made_gives_nothing_away(volume: Pa
 def test_what_comes_from_a_volume_is_shown_without_what_a_terminal_obeys() -> None:
     assert printable("Grüße, 日本\n\t[x]") == "Grüße, 日本\n\t[x]"
     assert printable("\x1b[2J\x07\r\udcff\N{RIGHT-TO-LEFT OVERRIDE}") == r"\x1b[2J\x07\r\udcff\u202e"
-    assert Problem("\x1b]0;x\x07").message == r"podserve: \x1b]0;x\x07"
+    assert Problem("\x1b]0;x\x07").text == r"\x1b]0;x\x07"
 
 
 def test_a_folder_is_mounted_where_nobody_but_root_can_replace_it(
@@ -171,3 +208,9 @@ def test_no_module_but_one_gets_paths_on_volumes() -> None:
     assert users == {"volumes.py"}
     mounts = {file.name for file in modules if "Mountpoint" in file.read_text()}
     assert mounts == {"volumes.py"}
+
+
+def test_one_function_writes_all_files() -> None:
+    other = {"write_text", "write_bytes", "NamedTemporaryFile", "mkstemp"}
+    assert [file.name for file in (ROOT / "podserve").rglob("*.py") if other & uses(file)] == []
+    assert [file.name for file in (ROOT / "podserve").rglob("*.py") if "fsync" in uses(file)] == ["descriptors.py"]

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from podserve import doctor, pod, volumes
-from podserve.backup import archive, keeping, snapshot
-from podserve.backup.archive import Extent
+from podserve.backup import keeping, reading, snapshot, writing
+from podserve.backup.layout import Extent
 from podserve.errors import Problem
 from podserve.folder import Folder
 from podserve.manifests import Manifests
@@ -44,7 +44,7 @@ def test_a_backup_is_its_owners_alone_and_nothing_else_is_left(manifests: Manife
     (tmp_path / "backups").mkdir()
     file = back_up(manifests, tmp_path / "backups" / "one")
     assert file.stat().st_mode & 0o777 == 0o600
-    assert archive.verify(file, ignore)[0].settings["domain"] == manifests.settings.domain
+    assert reading.verify_archive(file, ignore)[0].settings["domain"] == manifests.settings.domain
     assert list(file.parent.iterdir()) == [file]
 
 
@@ -73,7 +73,7 @@ def test_a_backup_that_failed_is_told_until_one_succeeds(
 ) -> None:
     assert keeping.failed(manifests.settings) == ""
     with monkeypatch.context() as patch:
-        patch.setattr(archive, "write", fail)
+        patch.setattr(writing, "write_archive", fail)
         with pytest.raises(Problem):
             back_up(manifests, tmp_path / "one")
     assert keeping.failed(manifests.settings).endswith("failed, and is not there: the disk is on fire")
@@ -87,7 +87,7 @@ def test_a_backup_that_was_killed_is_told_and_one_under_way_is_not(
     def killed(*_: object) -> list[str]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(archive, "write", killed)
+    monkeypatch.setattr(writing, "write_archive", killed)
     with pytest.raises(KeyboardInterrupt):
         back_up(manifests, tmp_path / "one")
     assert keeping.failed(manifests.settings).endswith("it was killed, or interrupted, before its end")
@@ -120,7 +120,7 @@ def test_what_had_to_be_left_out_is_told_as_well(
     assert [line[:90].count("web/d/d/") for line in told] == [1]
     assert "(18005 bytes) is longer than a path can be in a backup" in told[0]
     assert told[0] in keeping.failed(manifests.settings)
-    assert archive.verify(tmp_path / "one", ignore)
+    assert reading.verify_archive(tmp_path / "one", ignore)
 
 
 @pytest.mark.parametrize("spoilt", ["", "[]", "{", '{"at": 1}', '{"at": "\\u001b[2J", "why": "\\u0007"}'])

@@ -70,7 +70,7 @@ def complaints(given: dict[str, object], environment: dict[str, str] | None = No
     """Return the lines with which these settings are refused, the first (where they come from) left out."""
     with pytest.raises(Problem) as refused:
         settings.load(given, defaults(), environment or {})
-    return [line.strip() for line in str(refused.value.message).splitlines()[1:]]
+    return [line.strip() for line in refused.value.text.splitlines()[1:]]
 
 
 @pytest.mark.parametrize(("name", "text"), GOOD)

@@ -8,7 +8,8 @@ import pytest
 from podserve.backup import snapshot
 from podserve.commands import Result
 from podserve.errors import Problem
-from podserve.folder import LONGEST, Descent, Folder
+from podserve.folder import Folder
+from podserve.walk import LONGEST, Descent
 
 LONG = "n" * 255
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from podserve.certificates.pairs import Certificate
+from podserve.certificates.keypair import Certificate
 from podserve.endpoints import Answer
 from podserve.status import LITTLE, Container, Status, Use
 

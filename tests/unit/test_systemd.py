@@ -171,8 +171,8 @@ def test_a_host_that_cannot_have_a_service_is_told_what_to_do_instead(
     monkeypatch.setattr(host, "has_systemd", lambda: booted)
     with pytest.raises(Problem) as refused:
         systemd.require_systemd(chosen())
-    assert why in str(refused.value.message)
-    assert f"@reboot cd {ROOT} && ./bootstrap invoke up" in str(refused.value.message)
+    assert why in refused.value.text
+    assert f"@reboot cd {ROOT} && ./bootstrap invoke up" in refused.value.text
 
 
 def test_a_host_with_systemd_and_quadlet_can_have_one(monkeypatch: pytest.MonkeyPatch) -> None:

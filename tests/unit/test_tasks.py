@@ -11,7 +11,7 @@ from invoke import Collection, Task
 import tasks
 from podserve import pod
 from podserve.accounts import Accounts
-from podserve.certificates.pairs import Certificate
+from podserve.certificates.keypair import Certificate
 from podserve.certificates.renewal import Outcome
 from podserve.commands import ROOT
 from podserve.folder import Folder
@@ -83,6 +83,15 @@ def test_volumes_are_not_removed_without_a_terminal_to_ask(fake_podman: FakePodm
 def test_logs_are_podmans(fake_podman: FakePodman, words: tuple[str, ...], call: str) -> None:
     assert fake_podman.invoke("logs", *words).code == 0
     assert fake_podman.calls == [call]
+
+
+def test_debug_shows_each_command_and_only_debug_does(fake_podman: FakePodman) -> None:
+    shown = fake_podman.invoke("--debug", "users.list")
+    assert shown.code == 0
+    (line,) = (line for line in shown.stderr.splitlines() if "podman volume ls" in line)
+    assert line.startswith("podserve.commands.commands.run: podman volume ls ")
+    assert "exit code 0 after" in line
+    assert fake_podman.invoke("users.list").stderr == ""
 
 
 def test_logs_of_a_service_that_is_none_are_refused_with_those_there_are(fake_podman: FakePodman) -> None:

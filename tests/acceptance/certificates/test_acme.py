@@ -12,14 +12,14 @@ import pytest
 
 from podserve import endpoints
 from podserve.certificates import store
-from podserve.certificates.clients import client_context, looking_context
-from podserve.certificates.pairs import Certificate
+from podserve.certificates.clients import client_context, unverified_context
+from podserve.certificates.keypair import Certificate
 from podserve.commands import Result, podman
 from podserve.errors import Problem
 from podserve.folder import Folder
 from podserve.waiting import NotYet, wait_until
 from tests.testbed.pebble import NAME, Directory, directory
-from tests.testbed.pod import PodUnderTest, play_test_pod
+from tests.testbed.pod import PodUnderTest, prepare_test_pod
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def current(test_pod: PodUnderTest) -> Certificate:
 
 def served(test_pod: PodUnderTest) -> set[str]:
     """Return the fingerprints of what the six ports serve."""
-    context = looking_context(test_pod.manifests.settings.domain)
+    context = unverified_context(test_pod.manifests.settings.domain)
     answers = endpoints.attempt_all(test_pod.manifests, context, endpoints.TLS)
     assert all(answer.ok for answer in answers), answers
     return {answer.fingerprint for answer in answers}
@@ -95,9 +95,8 @@ def test_a_certificate_is_issued_from_nothing_and_served_everywhere(test_pod: Po
 
 
 def test_the_first_up_on_empty_volumes_ends_with_a_certificate_of_the_directory(tmp_path: Path) -> None:
-    with play_test_pod("-new") as new, directory(new, tmp_path) as pebble, ThreadPoolExecutor(1) as pool:
-        pebble.start()
-        new.invoke("down", "--volumes", "--yes")
+    with prepare_test_pod("-new") as new, directory(new, tmp_path) as pebble, ThreadPoolExecutor(1) as pool:
+        pebble.start(address=new.upstreams[0].address)  # until the pod has one
         coming = pool.submit(invoke, new, pebble, "up")
 
         def played() -> None:
@@ -170,10 +169,10 @@ def test_a_directory_that_is_down_is_told_and_up_serves_on(test_pod: PodUnderTes
 
 
 def test_what_is_due_is_renewed_though_half_of_the_nonces_are_rejected(test_pod: PodUnderTest, made: Directory) -> None:
-    made.start({"PEBBLE_WFE_NONCEREJECT": "50"}, lifetime=20)
+    made.start({"PEBBLE_WFE_NONCEREJECT": "50"}, lifetime=12)
     invoke(test_pod, made, "certs.issue")
     before = current(test_pod)
-    assert before.ends - before.starts < dt.timedelta(seconds=21)
+    assert before.ends - before.starts < dt.timedelta(seconds=13)
 
     def due() -> None:
         if not before.due:

@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PrivateFormat
 from cryptography.x509.oid import ExtensionOID
 
 from podserve import endpoints
-from podserve.certificates import authority, pairs, store
-from podserve.certificates.clients import looking_context
-from podserve.certificates.pairs import Pair
+from podserve.certificates import authority, store
+from podserve.certificates.clients import unverified_context
+from podserve.certificates.keypair import Certificate, KeyPair, to_pem
 from podserve.commands import podman
 from podserve.folder import Folder
 from podserve.waiting import NotYet, wait_until
@@ -33,14 +33,14 @@ class Brought:
         self.folder = folder
         self.cert, self.key = folder / "cert.pem", folder / "key.pem"
         self.pair = self.another(*names)
-        self.cert.write_bytes(pairs.pem([*self.pair.chain, *self.pair.roots]))
+        self.cert.write_bytes(to_pem([*self.pair.chain, *self.pair.roots]))
         self.key.write_bytes(self.pair.key.pem)
 
-    def another(self, *names: str) -> Pair:
+    def another(self, *names: str) -> KeyPair:
         """Return another pair of the same authority."""
         return authority.issue(Folder.at(self.folder), names, "ec256")
 
-    def elsewhere(self) -> Pair:
+    def elsewhere(self) -> KeyPair:
         """Return a pair of another authority, of the same name."""
         folder = self.folder / "elsewhere"
         folder.mkdir()
@@ -62,13 +62,13 @@ def own_again(test_pod: PodUnderTest) -> Iterator[None]:
 
 def answers(test_pod: PodUnderTest) -> dict[str, str]:
     """Return what each port serves, by its fingerprint."""
-    context = looking_context(test_pod.manifests.settings.domain)
+    context = unverified_context(test_pod.manifests.settings.domain)
     seen = endpoints.attempt_all(test_pod.manifests, context, endpoints.TLS)
     assert all(answer.ok for answer in seen), seen
     return {answer.port: answer.fingerprint for answer in seen}
 
 
-def current(test_pod: PodUnderTest) -> pairs.Certificate:
+def current(test_pod: PodUnderTest) -> Certificate:
     """Return the certificate of the volume."""
     there = store.current(Folder.at(test_pod.folder("certificates")))
     assert there
@@ -102,7 +102,7 @@ def test_an_imported_pair_is_served_everywhere_and_up_does_not_replace_it(
     imported = test_pod.invoke("certs.import", str(brought.cert), str(brought.key))
     assert "no root that this host knows verifies the certificate" in " ".join(imported.stderr.split())
     assert set(answers(test_pod).values()) == {brought.pair.certificate.fingerprint}
-    assert test_pod.invoke("certs.ca").stdout == pairs.pem(brought.pair.roots).decode()
+    assert test_pod.invoke("certs.ca").stdout == to_pem(brought.pair.roots).decode()
     assert "nothing was changed" in test_pod.invoke("up").stdout
     assert "nothing was changed" in test_pod.invoke("certs.renew").stdout
     refused = test_pod.invoke("certs.renew", "--force", check=False)
@@ -115,9 +115,9 @@ def test_an_imported_pair_is_served_everywhere_and_up_does_not_replace_it(
 
 @pytest.mark.usefixtures("own_again")
 def test_no_authority_is_offered_where_a_pair_came_without_one(test_pod: PodUnderTest, brought: Brought) -> None:
-    brought.cert.write_bytes(pairs.pem(brought.pair.chain))
+    brought.cert.write_bytes(to_pem(brought.pair.chain))
     test_pod.invoke("certs.import", str(brought.cert), str(brought.key))
-    context = looking_context(test_pod.server.domain)
+    context = unverified_context(test_pod.server.domain)
     with httpx.Client(base_url=f"https://{test_pod.server.host}", verify=context) as client:
         offered, landing = (client.get(path, headers={"Host": test_pod.server.domain}) for path in ("/ca.crt", "/"))
     assert (offered.status_code, landing.status_code) == (404, 200)
@@ -148,7 +148,7 @@ def _again(brought: Brought, *, ended: bool = False, names: x509.ExtensionType |
     signer = serialization.load_pem_private_key((brought.folder / "ca.pem").read_bytes(), None)
     assert isinstance(signer, ec.EllipticCurvePrivateKey)
     signed = made.add_extension(names or alternative, critical=False).sign(signer, hashes.SHA256())
-    brought.cert.write_bytes(pairs.pem([signed]))
+    brought.cert.write_bytes(to_pem([signed]))
 
 
 BAD: dict[str, tuple[Callable[[Brought], object], str]] = {
@@ -162,7 +162,7 @@ BAD: dict[str, tuple[Callable[[Brought], object], str]] = {
     "another's key": (lambda b: b.key.write_bytes(b.another("example.org").key.pem), "is not that of the certificate"),
     "an encrypted key": (_encrypt, "is encrypted"),
     "an authority": (
-        lambda b: b.cert.write_bytes(pairs.pem([*b.pair.roots, *b.pair.chain])),
+        lambda b: b.cert.write_bytes(to_pem([*b.pair.roots, *b.pair.chain])),
         "the chain is not in order",
     ),
     "other names": (
@@ -171,10 +171,10 @@ BAD: dict[str, tuple[Callable[[Brought], object], str]] = {
     ),
     "expired": (lambda b: _again(b, ended=True), "has expired"),
     "a chain with a gap": (
-        lambda b: b.cert.write_bytes(pairs.pem([*b.pair.chain, *b.elsewhere().roots])),
+        lambda b: b.cert.write_bytes(to_pem([*b.pair.chain, *b.elsewhere().roots])),
         "was not issued by the one after it",
     ),
-    "names of nonsense": (lambda b: _again(b, names=NONSENSE), "is no certificate that can be read"),
+    "names of nonsense": (lambda b: _again(b, names=NONSENSE), "cannot be read as a certificate"),
     "neither": (lambda b: b.cert.write_text("Dear sir,\n"), "no certificate in PEM"),
 }
 

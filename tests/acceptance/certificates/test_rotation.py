@@ -15,8 +15,8 @@ from imapclient.exceptions import IMAPClientError
 
 from podserve import endpoints
 from podserve.certificates import authority, store
-from podserve.certificates.clients import looking_context
-from podserve.certificates.pairs import Certificate
+from podserve.certificates.clients import unverified_context
+from podserve.certificates.keypair import Certificate
 from podserve.folder import Folder
 from podserve.waiting import NotYet, wait_until
 from tests.testbed.mail import STRANGER, arrived
@@ -53,7 +53,7 @@ class Visitor:
 
     def come(self, test_pod: PodUnderTest, end: threading.Event) -> None:
         """Come until the end."""
-        context, since = looking_context(test_pod.manifests.settings.domain), None
+        context, since = unverified_context(test_pod.manifests.settings.domain), None
         while not end.is_set():
             begin = time.monotonic()
             answer = endpoints.attempt(test_pod.manifests, context, self.port)
@@ -88,6 +88,7 @@ def log_in_again_and_again(test_pod: PodUnderTest, account: Account, end: thread
                 pass
         except (IMAPClientError, OSError) as error:
             refused.append(repr(error))
+        end.wait(PAUSE)
     return logins, refused
 
 
@@ -204,7 +205,7 @@ def wait_until_everywhere(test_pod: PodUnderTest, last: Certificate, within: flo
 
     def served() -> None:
         answers = endpoints.attempt_all(
-            test_pod.manifests, looking_context(test_pod.manifests.settings.domain), endpoints.TLS
+            test_pod.manifests, unverified_context(test_pod.manifests.settings.domain), endpoints.TLS
         )
         wrong = [answer for answer in answers if answer.fingerprint != last.fingerprint]
         if wrong:
@@ -228,7 +229,7 @@ def test_a_watch_that_is_killed_is_back_and_misses_nothing(test_pod: PodUnderTes
     port = {"apache": "https", "mail": "imaps"}[service]
 
     def served() -> None:
-        answer = endpoints.attempt(test_pod.manifests, looking_context(test_pod.manifests.settings.domain), port)
+        answer = endpoints.attempt(test_pod.manifests, unverified_context(test_pod.manifests.settings.domain), port)
         if answer.fingerprint != last.fingerprint:
             raise NotYet(answer.error or answer.fingerprint)
 

@@ -89,15 +89,19 @@ def test_many_pages_in_a_row_are_all_served(test_pod: PodUnderTest, public: Repo
 def test_more_readers_at_once_than_processes_are_all_served_and_seldom_wait(
     test_pod: PodUnderTest, public: Repository
 ) -> None:
-    def read(_: int) -> list[float]:
+    def read(_: int) -> float:
+        """Return the seconds that a page takes typically."""
         with test_pod.server.http() as client:
             pages = [client.get(f"/git/{public.name}") for _ in range(10)]
         assert {page.status_code for page in pages} == {200}
-        return sorted(page.elapsed.total_seconds() for page in pages)
+        return sorted(page.elapsed.total_seconds() for page in pages)[5]
 
+    by_itself = read(0)
     with ThreadPoolExecutor(16) as pool:
-        typical = [times[5] for times in pool.map(read, range(16))]
-    assert max(typical) < 0.8  # a queue that is asked once a second (mod_fcgid's) makes them wait longer
+        typical = max(pool.map(read, range(16)))
+    # A queue that is asked once a second (mod_fcgid's) makes them wait longer. On a machine that is busy with something
+    # else, a page takes longer by itself, and sixteen on one core take sixteen times that.
+    assert typical < max(0.8, 16 * by_itself)
 
 
 @pytest.mark.parametrize("branch", ["main", "feature/of/mine"])

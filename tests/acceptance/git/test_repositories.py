@@ -111,15 +111,19 @@ def test_what_the_web_server_put_in_the_place_of_a_description_is_neither_follow
     links = {"shadow": "/etc/shadow", "zero": "/dev/zero", "nowhere": "/no/such/file"}
     names = {what: f"{token()}-{what}" for what in (*links, "pipe", "colours")}
     for name in names.values():
-        test_pod.invoke("repos.add", name)
+        test_pod.add_repository(name)
     described = {what: f"/data/web/git/{name}.git/description" for what, name in names.items()}
-    for what, path in described.items():
-        as_www_data(test_pod, "rm", path)
-        if what in links:
-            as_www_data(test_pod, "ln", "-s", links[what], path)
-    as_www_data(test_pod, "mkfifo", described["pipe"])
-    as_www_data(test_pod, "sh", "-c", "printf '\\033[31mred\\033]0;title\\007\\n' > \"$1\"", "sh", described["colours"])
-    as_www_data(test_pod, "ln", "-s", "/etc", f"/data/web/git/{names['shadow']}-out.git")
+    out = f"/data/web/git/{names['shadow']}-out.git"
+    linked = [f"ln -s {links[what]} {described[what]}" for what in links]
+    coloured = f"printf '\\033[31mred\\033]0;title\\007\\n' > {described['colours']}"
+    script = [
+        " ".join(["rm", *described.values()]),
+        *linked,
+        f"mkfifo {described['pipe']}",
+        coloured,
+        f"ln -s /etc {out}",
+    ]
+    as_www_data(test_pod, "sh", "-ec", "\n".join(script))
     try:
         listed = test_pod.invoke("repos.list")
         assert "root:" not in listed.stdout
@@ -128,9 +132,7 @@ def test_what_the_web_server_put_in_the_place_of_a_description_is_neither_follow
         assert listed.stdout.count("description is not read") >= 4
         assert "-out" not in listed.stdout
     finally:
-        as_www_data(test_pod, "rm", f"/data/web/git/{names['shadow']}-out.git")
-        for name in names.values():
-            test_pod.invoke("repos.remove", name, "--yes")
+        as_www_data(test_pod, "rm", "-r", out, *(f"/data/web/git/{name}.git" for name in names.values()))
 
 
 SWAPPING = """

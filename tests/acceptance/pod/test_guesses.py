@@ -7,6 +7,7 @@ import json
 import smtplib
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv6Address
@@ -14,6 +15,7 @@ from ipaddress import IPv6Address
 import httpx
 import pytest
 
+from podserve.accounts import ROUNDS
 from tests.testbed.pod import PodUnderTest
 from tests.testbed.server import Account, Server
 from tests.testbed.vantage import Vantage
@@ -101,15 +103,28 @@ class Client:
         return said == "in", seconds
 
 
-@pytest.fixture
-def clients(test_pod: PodUnderTest, outsider: Vantage) -> Iterator[list[Client]]:
-    """Two clients whose addresses nobody else has had."""
-    addresses = [f"198.51.100.{next(NUMBERS)}" for _ in range(2)]
+@pytest.fixture(scope="module")
+def alice(test_pod: PodUnderTest) -> Account:
+    """Somebody whose password costs as much to check as a real one: how soon clients are served is measured here."""
+    return test_pod.new_account(cost=ROUNDS)
+
+
+@contextmanager
+def new_clients(test_pod: PodUnderTest, outsider: Vantage, many: int = 2) -> Iterator[list[Client]]:
+    """Yield clients whose addresses nobody else has had."""
+    addresses = [f"198.51.100.{next(NUMBERS)}" for _ in range(many)]
     for address in addresses:
         assert outsider.run("ip", "address", "add", f"{address}/24", "dev", "eth0").ok
     yield [Client(outsider, address, test_pod) for address in addresses]
     for address in addresses:
         outsider.run("ip", "address", "delete", f"{address}/24", "dev", "eth0")
+
+
+@pytest.fixture
+def clients(test_pod: PodUnderTest, outsider: Vantage) -> Iterator[list[Client]]:
+    """Two clients whose addresses nobody else has had."""
+    with new_clients(test_pod, outsider) as made:
+        yield made
 
 
 def login(account: Account) -> tuple[str, str]:
@@ -208,28 +223,111 @@ def test_guesses_from_the_gateways_address_shut_off_nobody(server: Server, alice
         assert here.get("/webdav/", auth=httpx.BasicAuth(*login(alice))).status_code == 200
 
 
-def test_a_guesser_on_mail_is_slowed_on_all_of_it_and_nobody_else(alice: Account, clients: list[Client]) -> None:
-    guesser, other = clients
-    kinds = ("imap", "submission", "pop3")
-    # Another password each time: the same one over and over is a client that is set up wrongly, and does not count.
-    tried = [guesser.log_in(kind, Account(alice.address, f"guess at {kind}")) for kind in kinds]
-    assert [let_in for let_in, _ in tried] == [False] * 3
+Login = tuple[bool, float]
+"""Whether a login was let in, and the seconds it took."""
+
+
+@dataclass(frozen=True)
+class Waits:
+    """Logins that Dovecot's penalty slows, all begun at once: each list is of one client after the other."""
+
+    kinds: list[Login]
+    """Wrong passwords by IMAP, submission and POP3, from one address."""
+    others: list[Login]
+    """Right ones by the same, from another address, when those had failed."""
+    unknown: list[Login]
+    """Two names that cannot be looked up, and a right login, from one address."""
+    beside_unknown: Login
+    """A right login from another address after that."""
+    network: list[Login]
+    """Two wrong passwords from one address of an IPv6 network, and a third from another address of it."""
+    beside_network: Login
+    """A right login from another network after that."""
+
+
+MAIL = ("imap", "submission", "pop3")
+
+
+@contextmanager
+def ipv6_cable(test_pod: PodUnderTest, outsider: Vantage) -> Iterator[tuple[str, list[str]]]:
+    """Yield the pod's address on a cable to the outsider, and three there: two of one network, one of another."""
+    inside, server = test_pod.inside, "2001:db8:77::1"
+    places = ["2001:db8:77:1::1", "2001:db8:77:1:ffff::2", "2001:db8:78:1::1"]
+    linked = outsider.run("ip", "link", "add", "six", "type", "veth", "peer", "name", "six", "netns", inside.process)
+    assert linked.ok, linked
+    try:
+        for place, addresses in ((inside, [server]), (outsider, places)):
+            assert place.run("ip", "link", "set", "six", "up").ok
+            for address in addresses:
+                assert place.run("ip", "address", "add", f"{address}/32", "dev", "six", "nodad").ok
+        yield server, places
+    finally:
+        outsider.run("ip", "link", "delete", "six")
+
+
+@pytest.fixture(scope="module")
+def waits(test_pod: PodUnderTest, outsider: Vantage, alice: Account) -> Waits:
+    """What the penalty does to clients of three kinds, who wait for it side by side."""
+    with new_clients(test_pod, outsider, 4) as clients, ipv6_cable(test_pod, outsider) as (server, places):
+
+        def kinds() -> tuple[list[Login], list[Login]]:
+            guesser, other = clients[:2]
+            # Another password each time: the same one over and over is a client that is set up wrongly, and does not
+            # count.
+            tried = [guesser.log_in(kind, Account(alice.address, f"guess at {kind}")) for kind in MAIL]
+            return tried, [other.log_in(kind, alice) for kind in MAIL]
+
+        def unknown() -> tuple[list[Login], Login]:
+            guesser, other = clients[2:]
+            tried = [guesser.log_in("imap", Account("two%words", f"guess {number}")) for number in range(2)]
+            return [*tried, guesser.log_in("submission", alice)], other.log_in("submission", alice)
+
+        def network() -> tuple[list[Login], Login]:
+            guesser, neighbour, other = (Client(outsider, address, test_pod) for address in places)
+            guesses = [Account(alice.address, f"guess {number}") for number in range(3)]
+            clients = guesser, guesser, neighbour
+            tried = [client.log_in("imap", each, server) for client, each in zip(clients, guesses, strict=True)]
+            return tried, other.log_in("imap", alice, server)
+
+        with ThreadPoolExecutor(3) as pool:
+            first, second, third = pool.submit(kinds), pool.submit(unknown), pool.submit(network)
+            return Waits(*first.result(), *second.result(), *third.result())
+
+
+def test_a_guesser_on_mail_is_slowed_on_all_of_it_and_nobody_else(waits: Waits) -> None:
+    assert [let_in for let_in, _ in waits.kinds] == [False] * 3
     # Dovecot's own: https://doc.dovecot.org/2.4.2/core/config/auth/penalty.html
-    assert [seconds > least for (_, seconds), least in zip(tried, (1, 5, 9), strict=True)] == [True] * 3, tried
-    for kind in kinds:
-        let_in, seconds = other.log_in(kind, alice)
-        assert let_in
-        assert seconds < 2
+    assert [seconds > least for (_, seconds), least in zip(waits.kinds, (1, 5, 9), strict=True)] == [True] * 3, waits
+    assert [let_in for let_in, _ in waits.others] == [True] * 3
+    assert max(seconds for _, seconds in waits.others) < 2
+
+
+def test_a_login_that_cannot_be_looked_up_slows_its_address_outside(waits: Waits) -> None:
+    *refused, right = waits.unknown
+    assert [let_in for let_in, _ in refused] == [False] * 2
+    assert right[1] > 4
+    assert waits.beside_unknown[1] < 2
+
+
+def test_guesses_of_one_address_of_an_ipv6_network_slow_all_of_it(waits: Waits) -> None:
+    *guesser, neighbour = waits.network
+    assert [let_in for let_in, _ in guesser] == [False, False]
+    assert neighbour[1] > 8
+    assert waits.beside_network[1] < 2
 
 
 @pytest.mark.usefixtures("test_pod")  # to another's server, this is a guesser's address like any
 def test_guesses_from_the_gateways_address_slow_nobody_on_mail(server: Server, alice: Account) -> None:
-    for number in range(3):
+    def guess(number: int) -> None:
+        """Guess twice: each wrong password is answered after 2 s."""
         wrong = Account(alice.address, f"guess {number}")
         with pytest.raises(smtplib.SMTPAuthenticationError), server.submission(wrong):
             pass
         with pytest.raises(imaplib.IMAP4.error), server.imap(wrong):
             pass
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(guess, range(3)))
     begin = time.monotonic()
     with server.imap(alice), server.submission(alice), server.pop3(alice):
         pass
@@ -280,35 +378,3 @@ def test_logins_that_cannot_be_looked_up_slow_nobody_at_the_gateways_address(ser
     with server.imap(alice), server.submission(alice), server.pop3(alice):
         pass
     assert time.monotonic() - begin < 4, "after a login that failed each of them would wait 4 s"
-
-
-def test_a_login_that_cannot_be_looked_up_slows_its_address_outside(alice: Account, clients: list[Client]) -> None:
-    guesser, other = clients
-    for number in range(2):
-        assert guesser.log_in("imap", Account("two%words", f"guess {number}"))[0] is False
-    assert guesser.log_in("submission", alice)[1] > 4
-    assert other.log_in("submission", alice)[1] < 2
-
-
-def test_guesses_of_one_address_of_an_ipv6_network_slow_all_of_it(
-    test_pod: PodUnderTest, outsider: Vantage, alice: Account
-) -> None:
-    inside, server = test_pod.inside, "2001:db8:77::1"
-    guesser, neighbour, other = "2001:db8:77:1::1", "2001:db8:77:1:ffff::2", "2001:db8:78:1::1"
-    linked = outsider.run("ip", "link", "add", "six", "type", "veth", "peer", "name", "six", "netns", inside.process)
-    assert linked.ok, linked
-    try:
-        for place, addresses in ((inside, [server]), (outsider, [guesser, neighbour, other])):
-            assert place.run("ip", "link", "set", "six", "up").ok
-            for address in addresses:
-                assert place.run("ip", "address", "add", f"{address}/32", "dev", "six", "nodad").ok
-
-        def log_in(address: str, password: str) -> tuple[bool, float]:
-            client = Client(outsider, address, test_pod)
-            return client.log_in("imap", Account(alice.address, password), host=server)
-
-        assert [log_in(guesser, f"guess {number}")[0] for number in range(2)] == [False, False]
-        assert log_in(neighbour, "guess")[1] > 8
-        assert log_in(other, alice.password)[1] < 2
-    finally:
-        outsider.run("ip", "link", "delete", "six")

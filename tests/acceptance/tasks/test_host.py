@@ -178,12 +178,22 @@ def test_of_two_builds_at_the_same_moment_one_waits_and_says_so(test_pod: PodUnd
     assert build.returncode == 0
 
 
-def test_of_two_ups_at_the_same_moment_one_waits_and_says_so(test_pod: PodUnderTest, other: Chosen) -> None:
+def test_of_two_first_ups_at_the_same_moment_one_shows_the_services_and_the_password_and_one_waits_and_says_so(
+    test_pod: PodUnderTest, other: Chosen
+) -> None:
     with ThreadPoolExecutor(2) as pool:
-        said = "".join(up.stdout + up.stderr for up in pool.map(lambda _: test_pod.invoke("up", **other), range(2)))
-    assert said.count(f"another task is at work on {other['INVOKE_POD']}: waiting for it to end") == 1
-    assert said.count("nothing was changed") == 1
-    assert said.count("with the password") == 1
+        ups = list(pool.map(lambda _: test_pod.invoke("up", **other), range(2)))
+    assert (
+        sum(f"another task is at work on {other['INVOKE_POD']}: waiting for it to end" in up.stderr for up in ups) == 1
+    )
+    first, second = sorted(ups, key=lambda up: "nothing was changed" in up.stdout)
+    assert "nothing was changed" in second.stdout
+    assert first.stdout.count("answers") == 9
+    shown = re.search(r"Log in as\s+(\S+) with\s+the\s+password\s+(\S+)", first.stdout)
+    assert shown, first
+    assert shown[1] == test_pod.postmaster.address
+    assert "with the password" not in " ".join(second.stdout.split())
+    assert shown[2] not in second.stdout
 
 
 def test_an_up_without_room_makes_nothing(test_pod: PodUnderTest, other: Chosen, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from podserve import images
 from podserve.commands import ROOT, podman, run
@@ -38,7 +37,7 @@ def test_an_upgrade_keeps_the_image_before_and_the_way_back_exchanges_them(
 ) -> None:
     previous = name.replace("latest", "previous")
     monkeypatch.setattr(images, "build", lambda **_: podman("tag", NEW, name))
-    images.renew({name: "no-such-container"}, Console())
+    images.renew({name: "no-such-container"}, print)
     assert (identifier(name), identifier(previous)) == (identifier(NEW), identifier(OLD))
     images.exchange([name])
     assert (identifier(name), identifier(previous)) == (identifier(OLD), identifier(NEW))
@@ -49,13 +48,13 @@ def test_an_upgrade_keeps_what_runs_though_another_was_built_since(
 ) -> None:
     running = podman("container", "inspect", "--format", "{{.Image}}", test_pod.container("mail")).stdout.strip()
     monkeypatch.setattr(images, "build", lambda **_: podman("tag", NEW, name))
-    images.renew({name: test_pod.container("mail")}, Console())
+    images.renew({name: test_pod.container("mail")}, print)
     assert identifier(name.replace("latest", "previous")) == running
 
 
 def test_an_upgrade_that_changes_nothing_keeps_what_was_kept(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "build", lambda **_: None)
-    images.renew({name: "no-such-container"}, Console())
+    images.renew({name: "no-such-container"}, print)
     with pytest.raises(Problem, match="nothing to go back to"):
         images.exchange([name])
 

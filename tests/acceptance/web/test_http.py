@@ -93,9 +93,10 @@ def test_the_health_check_answers_nobody_from_outside(server: Server, path: str)
 
 
 def test_the_health_check_passes_in_the_container_in_a_tenth_of_a_second(test_pod: PodUnderTest) -> None:
-    # Bash's own clock, inside: entering a container takes Podman as long again.
-    timed = test_pod.exec("apache", "bash", "-c", "TIMEFORMAT=%R; time healthcheck http")
-    assert float(timed.stderr.split()[-1]) < 0.1, timed
+    # Bash's own clock, inside: entering a container takes Podman as long again. The best of ten, since the machine is
+    # shared; what the check itself waits for would be in each of them.
+    timed = test_pod.exec("apache", "bash", "-ec", "TIMEFORMAT=%R; for try in {1..10}; do time healthcheck http; done")
+    assert min(float(word) for word in timed.stderr.split() if word[:1].isdigit()) < 0.1, timed
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])

@@ -140,7 +140,6 @@ def _restart(test_pod: PodUnderTest) -> str:
     return test_pod.logs(since=begin)
 
 
-@pytest.mark.alone
 def test_the_default_page_of_earlier_versions_goes_and_a_changed_one_is_named(test_pod: PodUnderTest) -> None:
     page = test_pod.folder("web") / "site" / "index.shtml"
     for content, named in ((DEFAULT_PAGE, False), (f"{DEFAULT_PAGE}<p>Mine", True)):

@@ -6,7 +6,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import bcrypt
 import pytest
 
 from tests.testbed.pod import PodUnderTest
@@ -56,18 +55,10 @@ class Household:
         }
 
 
-def _quick_account(test_pod: PodUnderTest) -> Account:
-    """Add an account whose password costs little to check: here are thousands of requests."""
-    account = Account(f"{token()}@{test_pod.server.domain}", token())
-    hashed = bcrypt.hashpw(account.password.encode(), bcrypt.gensalt(4)).decode().replace("$2b$", "$2y$", 1)
-    test_pod.add_hash(account, hashed)
-    return account
-
-
 @pytest.fixture(scope="module")
 def household(test_pod: PodUnderTest) -> Iterator[Household]:
     """Return alice and bob, with a file and a folder in each place that one of them may write to."""
-    alice, bob = _quick_account(test_pod), _quick_account(test_pod)
+    alice, bob = test_pod.new_account(), test_pod.new_account()
     shared = f"/webdav/{token()}"
     hers, his = (f"/webdav/home/{account.local_part}" for account in (alice, bob))
     site = f"/webdav/site/{token()}"

@@ -1,4 +1,4 @@
-"""Pairs that somebody brings: what may be served is taken, all else is refused with what is wrong."""
+"""Imported key pairs: those that may be served are accepted, all others are refused with what is wrong."""
 
 import datetime as dt
 from collections.abc import Callable
@@ -12,7 +12,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 
-from podserve.certificates import pairs
+from podserve.certificates.judging import require_good
+from podserve.certificates.keypair import IMPORTED, Key, to_pem
+from podserve.certificates.pem import read_key_pair
 from podserve.errors import Problem
 
 NAMES = ("example.org", "mail.example.org")
@@ -37,7 +39,7 @@ class Maker:
     @staticmethod
     def certificate(  # noqa: PLR0913  # what a certificate says
         name: str,
-        key: pairs.Key | ed25519.Ed25519PrivateKey,
+        key: Key | ed25519.Ed25519PrivateKey,
         issuer: str,
         signer: ec.EllipticCurvePrivateKey,
         *,
@@ -72,14 +74,14 @@ class Maker:
         self,
         *,
         names: tuple[str, ...] = NAMES,
-        key: pairs.Key | ed25519.Ed25519PrivateKey | None = None,
+        key: Key | ed25519.Ed25519PrivateKey | None = None,
         chain: Callable[[x509.Certificate], list[x509.Certificate]] | None = None,
         **says: object,
     ) -> None:
         """Write a pair for `names` with its chain; what is given is otherwise."""
         key = key or ec.generate_private_key(ec.SECP256R1())
         leaf = self.certificate("leaf", key, "middle", self.middle_key, names=names, **says)  # type: ignore[arg-type]
-        self.cert.write_bytes(pairs.pem(chain(leaf) if chain else [leaf, self.middle]))
+        self.cert.write_bytes(to_pem(chain(leaf) if chain else [leaf, self.middle]))
         self.write_key(key)
 
     def write_key(
@@ -94,7 +96,7 @@ class Maker:
 
     def judge(self) -> list[str]:
         """Read the two files and judge them, as certs.import does."""
-        return pairs.require_good(pairs.read(self.cert, self.key, pairs.IMPORTED, [self.root]), NAMES)
+        return require_good(read_key_pair(self.cert, self.key, IMPORTED, [self.root]), NAMES)
 
     def misname(self, leaf: x509.Certificate) -> list[x509.Certificate]:
         """Return a chain whose first has, as its subject, text of a type that is none."""
@@ -176,17 +178,17 @@ BAD: dict[str, tuple[Callable[[Maker], object], str]] = {
     ),
     "names of nonsense": (
         lambda made: made.bring(names=(), raw=(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, b"nonsense")),
-        "is no certificate that can be read",
+        "cannot be read as a certificate",
     ),
     "a name beyond ASCII": (
         lambda made: made.bring(names=(), raw=(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, b"0\x03\x82\x01\xff")),
-        "is no certificate that can be read",
+        "cannot be read as a certificate",
     ),
     "a use of nonsense": (
         lambda made: made.bring(raw=(ExtensionOID.EXTENDED_KEY_USAGE, b"nonsense")),
-        "is no certificate that can be read",
+        "cannot be read as a certificate",
     ),
-    "a subject of no type": (lambda made: made.bring(chain=made.misname), "is no certificate that can be read"),
+    "a subject of no type": (lambda made: made.bring(chain=made.misname), "cannot be read as a certificate"),
     "an encrypted key": (
         lambda made: made.write_key(made.root_key, serialization.BestAvailableEncryption(b"secret")),
         "is encrypted, and the services have nobody to ask",
@@ -258,7 +260,7 @@ def test_a_bad_pair_is_refused_with_what_is_wrong(maker: Maker, what: str) -> No
 
 
 def test_a_key_does_not_show_itself(maker: Maker) -> None:
-    read = pairs.read(maker.cert, maker.key, pairs.IMPORTED)
+    read = read_key_pair(maker.cert, maker.key, IMPORTED)
     secret = maker.key.read_text().splitlines()[1]
     assert secret not in f"{read!r} {read} {read.key}"
     assert secret.encode() in read.key.pem

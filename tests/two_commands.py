@@ -1,0 +1,169 @@
+"""`python -m tests.two_commands [WORD...]`: `invoke up`, then `nox WORD...` beside that pod, as README says.
+
+Afterwards the pod of the first command must be as it was. Then it is removed with all that it keeps, also when a
+command failed or this process is told to end. Where time allows, both commands then run on a pristine host of kind B.
+"""
+
+import imaplib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from podserve import network, settings, volumes
+from podserve.accounts import random_password
+from podserve.certificates import client_context
+from podserve.commands import ROOT, podman, run
+from podserve.errors import Interrupted, Problem, explain_interruptions, uninterrupted
+from podserve.manifests import Manifests, defaults
+from podserve.waiting import NotYet, wait_until
+from tests.testbed.forwarders import start_upstream, write_names
+
+BOOTSTRAP = str(ROOT / "bootstrap")
+ALL = 1800
+"""Seconds that everything may take, with kind B. Without it, nothing limits the time."""
+KIND_B = 1.35
+"""How often the time of both commands here kind B takes: it installs and builds everything again, on a newer Podman."""
+PATIENCE = 20
+"""Seconds for a login, and until a new account is in use: a login that comes too early is answered after 2 s."""
+
+
+def show(*words: str, **environment: str) -> None:
+    """Run a command that prints as it goes. Raises Problem when the command fails."""
+    print(f"$ {' '.join(words)}", flush=True)
+    env = {**os.environ, "PYTHONUNBUFFERED": "1", **environment}
+    # A session of its own, so that Ctrl-C reaches the command once: from here.
+    with subprocess.Popen(words, env=env, start_new_session=True) as process:
+        try:
+            code = process.wait()
+        except BaseException:
+            # Ctrl-C for all of it: nox and what nox has started remove their containers, and nox waits for that.
+            os.killpg(process.pid, signal.SIGINT)
+            process.wait()
+            raise
+    if code:
+        raise Problem(f"{' '.join(words)} ended with exit code {code}; its last lines say why")
+
+
+class FirstPod:
+    """The pod that `invoke up` plays, by default settings but for its forwarder; and an account there."""
+
+    def __init__(self, forwarder: str = "127.0.0.2") -> None:
+        """Take the defaults, whatever this checkout's invoke.yaml says."""
+        self.settings = settings.load({"forwarders": forwarder}, defaults(), {})
+        self.account, self.password = f"first@{self.settings.domain}", random_password()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that make Invoke's tasks mean this pod."""
+        return {f"INVOKE_{name}": value for name, value in self.settings.environment().items()}
+
+    def invoke(self, *words: str, stdin: str = "", check: bool = True) -> str:
+        """Run a task and return what it printed."""
+        argv = [BOOTSTRAP, "invoke", *words]
+        return run(argv, stdin=stdin, check=check, env={**os.environ, **self.environment}).stdout
+
+    def left_from_before(self) -> list[str]:
+        """Return the pod and the volumes of these names that exist already."""
+        name = self.settings.pod
+        pods = [f"the pod {name}"] if podman("pod", "exists", name, check=False).ok else []
+        known = volumes.existing()
+        return pods + [f"the volume {each.name}" for each in Manifests(self.settings).volumes.values()
+                       if each.name in known]  # fmt: skip
+
+    def log_in(self) -> None:
+        """Log in over IMAPS. Raises NotYet where that fails."""
+        with tempfile.NamedTemporaryFile("w") as authority:
+            authority.write(self.invoke("certs.ca"))
+            authority.flush()
+            context = client_context(self.settings.domain, authority.name)
+        try:
+            with imaplib.IMAP4_SSL(self.settings.local_address, ssl_context=context, timeout=PATIENCE) as client:
+                client.login(self.account, self.password)
+        except (imaplib.IMAP4.error, OSError) as error:
+            raise NotYet(f"{self.account} cannot log in over IMAPS: {error}") from error
+
+    def add_account(self) -> None:
+        """Add the account, and return when it is in use."""
+        self.invoke("users.add", self.account, "--password-stdin", stdin=f"{self.password}\n")
+        wait_until(self.log_in, PATIENCE, f"{self.account} to be in use")
+
+    def containers(self) -> str:
+        """Return a line for each container: its id, its first process, when it started, how often it was restarted."""
+        listed = podman("ps", "--all", "--quiet", "--no-trunc", "--filter", f"pod={self.settings.pod}").stdout.split()
+        words = "{{.Id}} {{.State.Pid}} {{.State.StartedAt}} {{.RestartCount}}"
+        return podman("container", "inspect", "--format", words, *sorted(listed)).stdout
+
+    def remove(self) -> None:
+        """Remove the pod, its network and its volumes."""
+        print(self.invoke("down", "--volumes", "--yes"), end="")
+
+
+@contextmanager
+def first_pod() -> Iterator[FirstPod]:
+    """Yield the pod of the first command. Afterwards nothing of it is left.
+
+    Raises Problem where there is a pod or a volume by its names already, which would be lost.
+    """
+    pod = FirstPod()
+    if there := pod.left_from_before():
+        raise Problem(f"this run would remove {', '.join(there)}: expected a machine without. See invoke down --help")
+    upstream = f"{pod.settings.pod}-upstream"
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            show(BOOTSTRAP, "invoke", "build")
+            network.ensure(pod.settings)
+            names = Path(scratch) / "names.zone"
+            write_names(names, {})
+            pod = FirstPod(start_upstream(upstream, pod.settings.pod, names).address)
+            show(BOOTSTRAP, "invoke", "up", **pod.environment)
+            yield pod
+        finally:
+            with uninterrupted():
+                podman("rm", "--force", "--ignore", "--time", "0", upstream, check=False)
+                pod.remove()
+
+
+def both(words: list[str]) -> None:
+    """Run both commands. Raises Problem when one fails, or the second touched the pod of the first."""
+    with first_pod() as pod:
+        pod.add_account()
+        before = pod.containers()
+        show(BOOTSTRAP, "nox", *words)
+        after = pod.containers()
+        if after != before:
+            raise Problem(f"nox touched the pod that ran before. Its containers were\n{before}and are\n{after}")
+        pod.log_in()
+        print(
+            f"the pod of the first command runs on: the same {len(before.splitlines())} containers; its account logs in"
+        )
+
+
+def main(words: list[str]) -> int:
+    """Run both commands, and on kind B where no words are given and time allows; return 1 when something failed."""
+    begin = time.monotonic()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it, and so would nox
+    explain_interruptions()
+    try:
+        both(words)
+        took = time.monotonic() - begin
+        if words:
+            return 0
+        if took * (1 + KIND_B) >= ALL:
+            print(f"kind B is left out: the above took {took:.0f} s, and with kind B all would take over {ALL} s")
+            return 0
+        show(BOOTSTRAP, "nox", "-s", "hosts", "--", "B", "--short")
+        podman("volume", "rm", "podserve-hosts-packages-trixie")  # kept for a next run, of which there is none
+    except (Problem, Interrupted, NotYet) as error:
+        print(str(error) or "interrupted: the pod is removed", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
