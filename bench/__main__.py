@@ -10,6 +10,7 @@ from rich.console import Console
 from bench import dns, git, growth, https, images, imap, memory, play, report, smtp, webdav
 from bench.figures import Figure
 from bench.sides import native_twin, pod_of
+from podserve.accounts import ROUNDS
 from podserve.commands import ROOT
 from podserve.errors import Problem
 from tests.testbed.network import leave_the_network
@@ -36,7 +37,7 @@ def _figures(chosen: Collection[str]) -> Iterator[Figure]:
     if set(chosen) <= set(OUTSIDE):
         return
     leave_the_network()
-    with play_test_pod() as test_pod:
+    with play_test_pod(cost=ROUNDS) as test_pod:
         for section, measured_alone in ALONE.items():
             if section in chosen:
                 yield from measured_alone(test_pod)

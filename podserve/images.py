@@ -33,7 +33,7 @@ def build(names: Sequence[str] = (), base: str = "", *, no_cache: bool = False, 
     return line != UP_TO_DATE
 
 
-def renew(names: Mapping[str, str], show: Show) -> None:
+def build_keeping_previous(names: Mapping[str, str], show: Show) -> None:
     """Build what is out of date; if that changes any of these images, keep the earlier ones as `:previous`.
 
     `names` are containers' names by those of their images. The image of a running container counts as the earlier one,

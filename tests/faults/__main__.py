@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from rich.console import Console
 from rich.table import Table
 
+from podserve.accounts import ROUNDS
 from podserve.commands import ROOT
 from tests.faults import disk, files, fuzz, line, load, manners, recovery, roundtrip, storm
 from tests.testbed.network import leave_the_network
@@ -52,7 +53,7 @@ def main() -> None:
     console, scale = Console(width=None if sys.stdout.isatty() else 200), Scale(given.seed, given.count / 100)
     outcomes = []
     leave_the_network()
-    with play_test_pod() as test_pod:
+    with play_test_pod(cost=ROUNDS) as test_pod:
         for section, run in SECTIONS.items():
             if section in (given.section or SECTIONS):
                 for outcome in run(test_pod, scale):

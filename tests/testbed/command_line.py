@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -88,14 +87,15 @@ def _serve(requests: socket.socket) -> None:
 
     import tasks  # noqa: F401,PLC0415  # for what it imports: Invoke reads it again
 
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
         request, descriptors, _, _ = socket.recv_fds(requests, 2**20, 4)
+        with suppress(ChildProcessError):  # there is none; their processor time counts as this process's children's
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
         if not request:
             return
         if os.fork() == 0:
             requests.close()
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             _watch(main.program.run, request, descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
@@ -134,8 +134,8 @@ def _become(run: object, request: bytes, streams: list[int]) -> None:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
         if isinstance(end.code, str):
             print(end.code, file=sys.stderr)
-    except BaseException:  # noqa: BLE001  # as the interpreter does
-        traceback.print_exc()
+    except BaseException as error:  # noqa: BLE001  # as the interpreter does
+        sys.excepthook(type(error), error, error.__traceback__)
     finally:
         with suppress(OSError):
             sys.stdout.flush()

@@ -37,7 +37,7 @@ def test_an_upgrade_keeps_the_image_before_and_the_way_back_exchanges_them(
 ) -> None:
     previous = name.replace("latest", "previous")
     monkeypatch.setattr(images, "build", lambda **_: podman("tag", NEW, name))
-    images.renew({name: "no-such-container"}, print)
+    images.build_keeping_previous({name: "no-such-container"}, print)
     assert (identifier(name), identifier(previous)) == (identifier(NEW), identifier(OLD))
     images.exchange([name])
     assert (identifier(name), identifier(previous)) == (identifier(OLD), identifier(NEW))
@@ -48,13 +48,13 @@ def test_an_upgrade_keeps_what_runs_though_another_was_built_since(
 ) -> None:
     running = podman("container", "inspect", "--format", "{{.Image}}", test_pod.container("mail")).stdout.strip()
     monkeypatch.setattr(images, "build", lambda **_: podman("tag", NEW, name))
-    images.renew({name: test_pod.container("mail")}, print)
+    images.build_keeping_previous({name: test_pod.container("mail")}, print)
     assert identifier(name.replace("latest", "previous")) == running
 
 
 def test_an_upgrade_that_changes_nothing_keeps_what_was_kept(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "build", lambda **_: None)
-    images.renew({name: "no-such-container"}, print)
+    images.build_keeping_previous({name: "no-such-container"}, print)
     with pytest.raises(Problem, match="nothing to go back to"):
         images.exchange([name])
 
@@ -69,9 +69,9 @@ def checkout(test_pod: PodUnderTest, tmp_path: Path) -> Iterator[Path]:
     left_out = shutil.ignore_patterns(".git", ".venv", "artefacts", "__pycache__", ".*_cache")
     made = shutil.copytree(ROOT, tmp_path / "checkout", symlinks=True, ignore=left_out)
     (made / "docker/dns/Containerfile").write_text("FROM localhost/podserve-dns:latest\nRUN touch /etc/upgraded\n")
-    before = images.identifiers(test_pod.manifests.images)
+    before = images.identifiers(test_pod.pod.images)
     yield made
-    for image, identity in zip(test_pod.manifests.images, before, strict=True):
+    for image, identity in zip(test_pod.pod.images, before, strict=True):
         if identifier(image) != identity:
             podman("rmi", "--force", identifier(image), check=False)
         podman("tag", identity, image)
