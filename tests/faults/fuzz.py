@@ -25,7 +25,7 @@ PATIENCE = 0.15
 """Seconds for which the reply to a malformed input is read. Its content does not matter."""
 IMPLICIT_TLS = (443, 993, 995)
 LASTING = {
-    "apache": ("apache2", "on-change"),
+    "apache": ("s6-svscan", "s6-supervise", "apache2", "perl-fcgi-pm", "on-change"),
     "mail": ("s6-svscan", "s6-supervise", "master", "qmgr", "dovecot", "on-change"),
     "dns": ("named",),
 }

@@ -181,6 +181,8 @@ KINDS = (
     Kind("apache", ("perl-fcgi",), WEB, Scene.gitweb),
     Kind("apache", ("perl-fcgi-pm",), WEB, Scene.gitweb),
     Kind("apache", ("git-http-backend",), WEB, Scene.refs),
+    Kind("apache", ("s6-supervise httpd",), WEB, Scene.page),
+    Kind("apache", ("s6-supervise gitweb",), WEB, Scene.gitweb),
     Kind("mail", ("master",), POSTFIX, Scene.letter),
     *(Kind("mail", (name,), POSTFIX, Scene.letter) for name in ("qmgr", "smtpd", "cleanup", "lmtp", "tlsmgr")),
     Kind("mail", ("s6-supervise postfix", "master"), POSTFIX, Scene.letter),
@@ -196,7 +198,7 @@ KINDS = (
 
 
 FIRSTS = (
-    ("apache", "apache2, process 1", Scene.gitweb),
+    ("apache", "s6-svscan, process 1", Scene.gitweb),
     ("mail", "s6-svscan, process 1", Scene.letter),
     ("dns", "named, process 1", Scene.resolve),
 )

@@ -49,7 +49,7 @@ MOUNTS = {
 }
 """Where each container has its claims, and whether it may write there."""
 AS_ROOT = {
-    "apache": {"apache2", "on-change", "inotifywait"},
+    "apache": {"s6-svscan", "s6-supervise", "apache2", "on-change", "inotifywait"},
     "mail": {"s6-svscan", "s6-supervise", "on-change", "inotifywait", "master", "dovecot", "anvil", "log", "config"},
     "dns": set(),
 }
@@ -126,7 +126,7 @@ def test_workers_run_unprivileged(test_pod: PodUnderTest, service: str) -> None:
 
 
 def test_the_first_process_is_the_daemon_or_its_supervisor(host: Host, service: str) -> None:
-    first = {"apache": "apache2", "mail": "s6-svscan", "dns": "named"}[service]
+    first = {"apache": "s6-svscan", "mail": "s6-svscan", "dns": "named"}[service]
     assert host.file("/proc/1/comm").content_string.strip() == first
 
 
