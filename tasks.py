@@ -1,25 +1,29 @@
 """PodServe's tasks: they build, run and look after the pod. `nox` proves it."""
 
-import getpass
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from invoke import Collection, Context, Exit, task
 
 from podserve import (
     accounts,
+    answering,
+    configuration,
     doctor,
     errors,
     homes,
     host,
     images,
     invocation,
+    lifecycle,
     manifests,
-    pod,
+    prompts,
     report,
     repositories,
-    settings,
+    rotation,
+    state,
     status,
     systemd,
     volumes,
@@ -27,29 +31,56 @@ from podserve import (
 from podserve.backup import keeping, reading
 from podserve.certificates import renewal, store
 from podserve.commands import become
+from podserve.pod import Pod
 
 invocation.explain_errors()
 
 
-def _manifests(c: Context) -> manifests.Manifests:
-    """Return the pod's documents with the settings of this call, where volumes can be reached. Raises Problem."""
-    chosen = _documents(c)
-    host.enter()
-    return chosen
-
-
-def _documents(c: Context) -> manifests.Manifests:
-    """Return the pod's documents with the settings of this call. Raises Problem for wrong settings."""
+def _pod(c: Context) -> Pod:
+    """Return the pod with the settings of this call. Raises Problem for wrong settings."""
     errors.explain_interruptions()
     invocation.require_configuration_file(c.config)
-    chosen = settings.load({name: c.config[name] for name in map(str, c.config)}, manifests.defaults())
-    return manifests.Manifests(chosen)
+    given = {name: c.config[name] for name in map(str, c.config)}
+    return Pod.of(configuration.load(given, manifests.defaults()))
+
+
+def _pod_reexecuted(c: Context) -> Pod:
+    """Return the pod, for a task that touches volumes.
+
+    For a user who is not root, this replaces the process (exec): the task begins again as root of the user namespace.
+    """
+    pod = _pod(c)
+    host.enter()
+    return pod
+
+
+@contextmanager
+def _locked(c: Context) -> Iterator[Pod]:
+    """Yield the pod, locked, for a task that changes it."""
+    pod = _pod_reexecuted(c)
+    with state.locked(pod):
+        yield pod
+
+
+def _prepare(pod: Pod, *, keep: bool = False) -> None:
+    """Check the host and build what is out of date; then re-execute this process where volumes can be reached.
+
+    After that the task begins again, and this does nothing. With `keep`, the images before stay as `:previous`.
+    """
+    if not host.entered():
+        doctor.require(pod)
+        with report.building(report.standard_output()) as show:
+            if keep:
+                images.build_keeping_previous(dict(zip(pod.images, pod.containers.values(), strict=True)), show)
+            else:
+                images.build(show=show)
+        host.enter()
 
 
 @task(name="doctor", help={"json": "as a JSON object"})
 def show_doctor(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
-    """Look at this host: what is well, what is not, and what mends it; exit 1 on a problem."""
-    found = doctor.diagnose(_documents(c))
+    """Look at this host: what is well, what is not, and how to solve it; exit 1 on a problem."""
+    found = doctor.diagnose(_pod(c))
     if json:
         print(doctor.as_json(found))
     else:
@@ -68,64 +99,49 @@ def show_doctor(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
 )
 def build(c: Context, image: list[str], base: str = "", no_cache: bool = False) -> None:  # noqa: FBT001,FBT002
     """Build the images whose files have changed."""
-    _documents(c)
-    host.podman()  # which may hang; a build may take as long as it takes
+    _pod(c)
+    host.podman_info()  # raises Problem where Podman hangs; a build has no timeout
     with report.building(report.standard_output()) as show:
         built = images.build(image, base, no_cache=no_cache, show=show)
     if built and sys.stdout.isatty():
         print("images: built")
 
 
-def _prepare(pod_manifests: manifests.Manifests, *, keep: bool = False) -> None:
-    """Look at the host and build what is out of date, once; then go on where volumes can be reached.
-
-    With `keep`, the images before stay as `:previous`.
-    """
-    if not host.entered():
-        doctor.require(pod_manifests)
-        with report.building(report.standard_output()) as show:
-            if keep:
-                running = dict(zip(pod_manifests.images, pod_manifests.containers.values(), strict=True))
-                images.renew(running, show)
-            else:
-                images.build(show=show)
-        host.enter()
-
-
 @task
 def up(c: Context) -> None:
     """Build what is out of date, play the pod, and return when every endpoint answers."""
-    pod_manifests, console = _documents(c), report.standard_output()
-    with pod.alone(pod_manifests.settings):
-        _prepare(pod_manifests)
-        outcome = pod.up(pod_manifests.settings)
-    report.started(pod_manifests, outcome, console)
+    pod = _pod(c)
+    with state.locked(pod):
+        _prepare(pod)
+        outcome = lifecycle.up(pod)
+    report.started(pod, outcome, report.standard_output())
 
 
 @task(help={"volumes": "remove the volumes too, with all mail, files and accounts", "yes": "do not ask"})
 def down(c: Context, volumes: bool = False, yes: bool = False) -> None:  # noqa: FBT001,FBT002
     """Remove the pod and its network; the volumes stay."""
-    chosen = _manifests(c).settings
+    pod = _pod_reexecuted(c)
     if volumes and not yes:
-        _confirm(f"Remove all mail, files, accounts and certificates of {chosen.pod}?", chosen.pod)
-    removed = pod.down(chosen, with_volumes=volumes)
-    if volumes:
-        keeping.forget(chosen)
-    print("removed: " + ", ".join(removed) if removed else f"there is no pod {chosen.pod}: nothing to remove")
+        prompts.confirm(f"Remove all mail, files, accounts and certificates of {pod.name}?", pod.name)
+    with state.locked(pod):
+        removed = lifecycle.down(pod, with_volumes=volumes)
+        if volumes:
+            keeping.forget(pod)
+    print("removed: " + ", ".join(removed) if removed else f"there is no pod {pod.name}: nothing to remove")
 
 
-@task(help={"back": "to the images before the last upgrade; the next `up` builds this checkout's again"})
+@task(help={"back": "to the pod before the last upgrade; the next `up` builds and plays this checkout's again"})
 def upgrade(c: Context, back: bool = False) -> None:  # noqa: FBT001,FBT002
-    """Build, keep the images before as :previous, and replace the containers; the volumes stay."""
-    pod_manifests, console = _documents(c), report.standard_output()
-    with pod.alone(pod_manifests.settings):
+    """Build, keep the documents and images before, and replace the containers; the volumes stay."""
+    pod = _pod(c)
+    with state.locked(pod):
         if back:
             host.enter()
-            images.exchange(pod_manifests.images)
+            outcome = lifecycle.back(pod)
         else:
-            _prepare(pod_manifests, keep=True)
-        outcome = pod.up(pod_manifests.settings)
-    report.started(pod_manifests, outcome, console)
+            _prepare(pod, keep=True)
+            outcome = lifecycle.up(pod, upgrading=True)
+    report.started(pod, outcome, report.standard_output())
 
 
 @task(
@@ -142,10 +158,9 @@ def backup(c: Context, to: str = "", verify: str = "") -> None:
             header, extent = reading.verify_archive(Path(verify), progress)
         print(f"{verify} is whole: {report.readable(extent.size)} of {header.settings['domain']}, made {header.made}")
         return
-    pod_manifests = _manifests(c)
-    name = to or keeping.file_name(pod_manifests)
-    with report.bytes_read("backup", report.standard_error()) as (progress, total):
-        left_out = keeping.backup(pod_manifests, name, progress, total)
+    with _locked(c) as pod, report.bytes_read("backup", report.standard_error()) as (progress, total):
+        name = to or keeping.file_name(pod)
+        left_out = keeping.backup(pod, name, progress, total)
     report.warn([f"left out: {line}" for line in left_out], report.standard_error())
     if name != keeping.STANDARD_OUTPUT:
         print(f"{name}: {report.readable(keeping.length(Path(name)))}. It holds private keys and all mail: keep it so")
@@ -154,39 +169,40 @@ def backup(c: Context, to: str = "", verify: str = "") -> None:
 @task(help={"file": "an archive that invoke backup made", "yes": "replace all that the pod keeps now"})
 def restore(c: Context, file: str, yes: bool = False) -> None:  # noqa: FBT001,FBT002
     """Put back what an archive holds, after all of it was verified, and bring the pod up."""
-    pod_manifests, console = _documents(c), report.standard_output()
-    with pod.alone(pod_manifests.settings):
+    pod = _pod(c)
+    with state.locked(pod):
         # Before images are built, which takes minutes.
         with report.bytes_read("verify", report.standard_error()) as (progress, total):
             total(keeping.length(Path(file)))
-            header, needed = keeping.verify(pod_manifests, Path(file), progress)
-        _prepare(pod_manifests)
-        report.warn(keeping.differences(pod_manifests, header), report.standard_error())
+            header, needed = keeping.verify_for(pod, Path(file), progress)
+        _prepare(pod)
+        report.warn(keeping.differences(pod, header), report.standard_error())
         with report.bytes_read("restore", report.standard_error()) as (progress, total):
             total(keeping.length(Path(file)))
-            keeping.restore(pod_manifests, Path(file), needed, progress, replace=yes)
-        outcome = pod.up(pod_manifests.settings)
-    report.started(pod_manifests, outcome, console)
+            keeping.restore(pod, Path(file), needed, progress, replace=yes)
+        outcome = lifecycle.up(pod)
+    report.started(pod, outcome, report.standard_output())
     print(f"\nRestored as it was at {header.made}")
 
 
 @task
 def install(c: Context) -> None:
     """Make the pod a service of this machine, with a timer for its certificates, and bring it up."""
-    pod_manifests, console = _documents(c), report.standard_output()
-    with pod.alone(pod_manifests.settings):
-        systemd.require_systemd(pod_manifests.settings)
-        _prepare(pod_manifests)
-        outcome = pod.install(pod_manifests.settings)
-    report.started(pod_manifests, outcome, console)
-    shown = systemd.status_command(pod_manifests.settings)
-    print(f"\nIt starts with this machine ({shown}); invoke uninstall undoes it")
+    pod = _pod(c)
+    with state.locked(pod):
+        systemd.require_systemd(pod)
+        _prepare(pod)
+        outcome = lifecycle.install(pod)
+    report.started(pod, outcome, report.standard_output())
+    print(f"\nIt starts with this machine ({systemd.status_command(pod)}); invoke uninstall undoes it")
 
 
 @task
 def uninstall(c: Context) -> None:
     """Take the service back: its units and timer; the pod runs on without, and the volumes stay."""
-    print("removed: " + ", ".join(pod.uninstall(_manifests(c).settings)))
+    with _locked(c) as pod:
+        removed = lifecycle.uninstall(pod)
+    print("removed: " + ", ".join(map(str, removed)))
     if host.rootless() and systemd.lingers():
         print("Your services still run without a login; loginctl disable-linger ends that")
 
@@ -194,20 +210,20 @@ def uninstall(c: Context) -> None:
 @task
 def restart(c: Context) -> None:
     """Restart the containers, and return when every endpoint answers."""
-    chosen = _manifests(c).settings
-    pod.restart(chosen)
-    print(f"{chosen.pod} answers on every port")
+    with _locked(c) as pod:
+        lifecycle.restart(pod)
+    print(f"{pod.name} answers on every port")
 
 
 @task(name="status", help={"json": "as a JSON object"})
 def show_status(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
     """Show containers, endpoints, certificate, queue and volumes; exit 1 when something is not well."""
-    pod_manifests = _manifests(c)
-    seen = status.look(pod_manifests)
+    pod = _pod_reexecuted(c)
+    seen = status.look(pod)
     if json:
         print(seen.json())
     else:
-        report.status(pod_manifests, seen, report.standard_output())
+        report.status(pod, seen, report.standard_output())
     if seen.problems:
         raise Exit(code=1)
 
@@ -215,41 +231,20 @@ def show_status(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
 @task(help={"service": "apache, mail or dns (otherwise: all of them)", "follow": "go on showing new lines"})
 def logs(c: Context, service: str = "", follow: bool = False) -> None:  # noqa: FBT001,FBT002
     """Show what the services have logged."""
-    pod_manifests = _manifests(c)
-    options, names = ["--follow"] if follow else [], pod_manifests.containers
+    pod = _pod_reexecuted(c)
+    options, names = ["--follow"] if follow else [], pod.containers
     if service and service not in names:
         raise errors.Problem(f"there is no service {service!r}: expected one of {', '.join(names)}")
-    if systemd.journalled(pod_manifests.settings):
+    if systemd.journalled(pod):
         become(*systemd.journal([names[service]] if service else list(names.values()), follow=follow))
     if not service:
-        become("podman", "pod", "logs", "--names", *options, pod_manifests.settings.pod)
+        become("podman", "pod", "logs", "--names", *options, pod.name)
     become("podman", "logs", *options, names[service])
 
 
-def _accounts(c: Context) -> tuple[accounts.Accounts, str]:
-    """Return the accounts on the pod's volume, and the domain. Raises Problem when there is no volume yet."""
-    pod_manifests = _manifests(c)
-    return accounts.Accounts(volumes.folder(pod_manifests.volumes["accounts"].name)), pod_manifests.settings.domain
-
-
-def _password(account: str, from_stdin: bool) -> str:  # noqa: FBT001
-    """Return a new password: the first line of standard input, or what is typed twice at a prompt."""
-    if from_stdin:
-        return sys.stdin.readline().rstrip("\r\n")
-    if not sys.stdin.isatty():
-        raise errors.Problem("there is no terminal to ask for a password: give one with --password-stdin")
-    first = getpass.getpass(f"Password for {account}: ")
-    if getpass.getpass("The same again: ") != first:
-        raise errors.Problem("the two passwords differ: nothing was changed")
-    return first
-
-
-def _confirm(question: str, answer: str) -> None:
-    """Go on only when the answer is typed. Raises Problem without a terminal, or for anything else typed."""
-    if not sys.stdin.isatty():
-        raise errors.Problem("there is no terminal to ask: give --yes to go on without")
-    if input(f"{question} Type {answer} to go on: ").strip() != answer:
-        raise errors.Problem("nothing was removed")
+def _accounts(pod: Pod) -> accounts.Accounts:
+    """Return the accounts on the pod's volume. Raises Problem when there is no volume yet."""
+    return accounts.Accounts(volumes.folder(pod.volumes["accounts"].name))
 
 
 NEW_PASSWORD = {"name": "alice, or alice@DOMAIN", "password-stdin": "read the password from standard input"}
@@ -258,39 +253,38 @@ NEW_PASSWORD = {"name": "alice, or alice@DOMAIN", "password-stdin": "read the pa
 @task(name="add", help=NEW_PASSWORD)
 def users_add(c: Context, name: str, password_stdin: bool = False) -> None:  # noqa: FBT001,FBT002
     """Add an account, for mail, files and git; the password is asked for."""
-    there, domain = _accounts(c)
-    account = accounts.address(name, domain)
-    there.add(account, _password(account, password_stdin))
-    homes.ensure(volumes.folder(_manifests(c).volumes["web"].name), [account])
+    pod = _pod_reexecuted(c)
+    account = accounts.address(name, pod.settings.domain)
+    _accounts(pod).add(account, prompts.new_password(account, from_stdin=password_stdin))
+    homes.ensure_homes(volumes.folder(pod.volumes["web"].name), [account])
     print(f"{account} can log in")
 
 
 @task(name="list")
 def users_list(c: Context) -> None:
     """List the accounts."""
-    there, _ = _accounts(c)
-    print("\n".join(there.hashes()) or "no accounts. Add one: invoke users.add NAME")
+    print("\n".join(_accounts(_pod_reexecuted(c)).hashes()) or "no accounts. Add one: invoke users.add NAME")
 
 
 @task(name="passwd", help=NEW_PASSWORD)
 def users_passwd(c: Context, name: str, password_stdin: bool = False) -> None:  # noqa: FBT001,FBT002
     """Give an account another password."""
-    there, domain = _accounts(c)
-    account = accounts.address(name, domain)
-    there.set_password(account, _password(account, password_stdin))
+    pod = _pod_reexecuted(c)
+    account = accounts.address(name, pod.settings.domain)
+    _accounts(pod).set_password(account, prompts.new_password(account, from_stdin=password_stdin))
     print(f"{account} has a new password")
 
 
 @task(name="remove", help={"name": "alice, or alice@DOMAIN"})
 def users_remove(c: Context, name: str) -> None:
     """Remove an account; its mailbox and folder stay on the volumes."""
-    there, domain = _accounts(c)
-    account = accounts.address(name, domain)
-    if account == _documents(c).settings.postmaster_address:
+    pod = _pod_reexecuted(c)
+    account = accounts.address(name, pod.settings.domain)
+    if account == pod.settings.postmaster_address:
         raise errors.Problem(
             f"{account} gets the mail to postmaster@ and abuse@. Set postmaster to another first, then invoke up"
         )
-    there.remove(account)
+    _accounts(pod).remove(account)
     print(f"{account} is removed. Its mailbox and folder are kept, for whoever gets that name again")
 
 
@@ -298,15 +292,15 @@ def users_remove(c: Context, name: str) -> None:
                         "description": "one line, shown in GitWeb"})  # fmt: skip
 def repos_add(c: Context, name: str, public: bool = False, description: str = "") -> None:  # noqa: FBT001,FBT002
     """Add an empty repository, at https://DOMAIN/git/NAME.git."""
-    pod_manifests = _manifests(c)
-    repositories.Repositories(pod_manifests).add(name, description, public=public)
-    print(f"git clone https://{pod_manifests.settings.domain}/git/{repositories.name_of(name)}.git")
+    pod = _pod_reexecuted(c)
+    repositories.Repositories(pod).add(name, description, public=public)
+    print(f"git clone https://{pod.settings.domain}/git/{repositories.name_of(name)}.git")
 
 
 @task(name="list")
 def repos_list(c: Context) -> None:
     """List the repositories: which are public, and what they are."""
-    report.repositories(repositories.Repositories(_manifests(c)).all(), report.standard_output())
+    report.repositories(repositories.Repositories(_pod_reexecuted(c)).all(), report.standard_output())
 
 
 REPOSITORY = {"name": "of the repository, without .git"}
@@ -315,31 +309,32 @@ REPOSITORY = {"name": "of the repository, without .git"}
 @task(name="publish", help=REPOSITORY)
 def repos_publish(c: Context, name: str) -> None:
     """Let strangers see and clone a repository."""
-    repositories.Repositories(_manifests(c)).publish(name)
+    repositories.Repositories(_pod_reexecuted(c)).publish(name)
     print(f"{name} is public")
 
 
 @task(name="hide", help=REPOSITORY)
 def repos_hide(c: Context, name: str) -> None:
     """Let nobody see a repository without a login."""
-    repositories.Repositories(_manifests(c)).hide(name)
+    repositories.Repositories(_pod_reexecuted(c)).hide(name)
     print(f"{name} is private")
 
 
 @task(name="remove", help={**REPOSITORY, "yes": "do not ask"})
 def repos_remove(c: Context, name: str, yes: bool = False) -> None:  # noqa: FBT001,FBT002
     """Remove a repository, with all its history."""
-    there = repositories.Repositories(_manifests(c))
+    there = repositories.Repositories(_pod_reexecuted(c))
     there.expect(name)
     if not yes:
-        _confirm(f"Remove the repository {name} with all its history?", name)
+        prompts.confirm(f"Remove the repository {name} with all its history?", name)
     there.remove(name)
     print(f"{name} is removed")
 
 
-def _swap(c: Context, change: Callable[[manifests.Manifests], renewal.Outcome]) -> None:
-    """Change the pod's certificate, and show what came of it when every port serves it."""
-    outcome = pod.swap(_manifests(c), change)
+def _swap(c: Context, change: Callable[[Pod], renewal.Renewal]) -> None:
+    """Change the pod's certificate, and show the one in use when every port serves it."""
+    with _locked(c) as pod:
+        outcome = rotation.swap(pod, change)
     report.renewed(outcome, report.standard_output())
     # Where cron mails it, which is to hear of nothing else.
     report.warn(outcome.warnings, report.standard_error())
@@ -348,11 +343,11 @@ def _swap(c: Context, change: Callable[[manifests.Manifests], renewal.Outcome]) 
 @task(name="show")
 def certs_show(c: Context) -> None:
     """Show the certificate: where it is from, what it is for, its end, and which ports serve it."""
-    pod_manifests = _manifests(c)
-    there = store.current(store.folder(pod_manifests))
+    pod = _pod_reexecuted(c)
+    there = store.current(store.certificates_folder(pod))
     if not there:
         raise errors.Problem("there is no certificate yet: invoke up makes one")
-    report.certificate(there, pod.tls_answers(pod_manifests), report.standard_output())
+    report.certificate(there, answering.tls_answers(pod), report.standard_output())
 
 
 @task(name="issue")
@@ -364,20 +359,20 @@ def certs_issue(c: Context) -> None:
 @task(name="renew", help={"force": "now, however much of its lifetime is left"})
 def certs_renew(c: Context, force: bool = False) -> None:  # noqa: FBT001,FBT002
     """Have the certificate renewed if a third of its lifetime is left, or less; `up` does the same."""
-    _swap(c, lambda pod_manifests: renewal.renew(pod_manifests, force=force))
+    _swap(c, lambda pod: renewal.renew(pod, force=force))
 
 
 @task(name="import", help={"certificate": "PEM file: the certificate, then those that issued it",
                            "key": "PEM file: its private key, without a password"})  # fmt: skip
 def certs_import(c: Context, certificate: str, key: str) -> None:
     """Take a certificate that was made elsewhere, and its key, into use."""
-    _swap(c, lambda pod_manifests: renewal.bring(pod_manifests, Path(certificate), Path(key)))
+    _swap(c, lambda pod: renewal.bring(pod, Path(certificate), Path(key)))
 
 
 @task(name="ca")
 def certs_ca(c: Context) -> None:
     """Print the certificate that clients import to trust the pod."""
-    root = store.root(store.folder(_manifests(c)))
+    root = store.root(store.certificates_folder(_pod_reexecuted(c)))
     if not root:
         raise errors.Problem("there is nothing to import: the certificate comes from a root that clients know, or none")
     print(root, end="")
@@ -403,4 +398,4 @@ namespace = Collection(
     repos,
     certs,
 )
-namespace.configure({**manifests.defaults(), **dict.fromkeys(settings.DERIVED, "")})
+namespace.configure(configuration.shown_defaults(manifests.defaults()))

@@ -137,7 +137,7 @@ def _open_anew(side: Side, account: Account, messages: int) -> float:
 
 def _link(test_pod: PodUnderTest) -> float:
     """Return the seconds for which a backup pauses the pod while it links the mail."""
-    with snapshot.scratch(test_pod.manifests, "bench") as folder:
+    with snapshot.scratch(test_pod.pod, "bench") as folder:
         return seconds(
             lambda: snapshot.hold("mail", Folder.at(test_pod.folder("mail")), folder.ensure("mail", 0o755, 0))
         )

@@ -36,19 +36,19 @@ def _usage(container: str) -> float:
 
 
 def _all_pss(test_pod: PodUnderTest) -> dict[str, float]:
-    return {service: pss(test_pod, service) for service in test_pod.manifests.containers}
+    return {service: pss(test_pod, service) for service in test_pod.pod.containers}
 
 
 def _memory(test_pod: PodUnderTest, when: str, goal: Goal | None) -> Iterator[Figure]:
     taken = [_all_pss(test_pod) for _ in range(ROUNDS)]
     yield Figure(SECTION, f"PSS {when}", "MB", [sum(services.values()) for services in taken], goal=goal)
-    for service in test_pod.manifests.containers:
+    for service in test_pod.pod.containers:
         yield Figure(SECTION, f"PSS {when}: {service}", "MB", [services[service] for services in taken])
 
 
 def _idle_processor(test_pod: PodUnderTest) -> Iterator[Figure]:
     """Measure the share of one core that the containers, and Podman for the probes, use in one probe period."""
-    containers = list(test_pod.manifests.containers.values())
+    containers = list(test_pod.pod.containers.values())
 
     def used() -> float:
         children = resource.getrusage(resource.RUSAGE_CHILDREN)

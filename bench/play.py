@@ -6,10 +6,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-import dns.message
-import dns.query
-import dns.rcode
-import httpx
 import yaml
 
 from bench.figures import Figure, Goal
@@ -17,7 +13,8 @@ from bench.running import ROUNDS, in_turn, seconds
 from podserve import endpoints
 from podserve.certificates.clients import unverified_context
 from podserve.commands import ROOT, podman
-from podserve.pod import STATE, STOP_TIMEOUT
+from podserve.lifecycle import STOP_TIMEOUT
+from podserve.pod import STATE
 from podserve.waiting import NotYet, wait_until
 from tests.testbed.pod import PodUnderTest
 
@@ -28,62 +25,16 @@ _PAUSE = 0.05
 """Seconds between two attempts at an endpoint."""
 
 
-def _exchanges(test_pod: PodUnderTest) -> dict[str, Callable[[], None]]:
-    """Return an exchange for each port that only a working service completes, with a login where there is one."""
-    server, account = test_pod.server, test_pod.postmaster
-
-    def http(port: int, status: int) -> None:
-        with server.http(port=port) as client:
-            answered = client.get("/").status_code
-            if answered != status:
-                raise NotYet(f"HTTP {answered}")
-
-    def smtp() -> None:
-        with server.smtp() as client:
-            client.noop()
-
-    def submission() -> None:
-        with server.submission(account):
-            pass
-
-    def imap(*, implicit_tls: bool) -> None:
-        with server.imap(account, implicit_tls=implicit_tls) as client:
-            client.select_folder("INBOX")
-
-    def pop3s() -> None:
-        with server.pop3(account) as client:
-            client.stat()
-
-    def resolved(ask: Callable[..., dns.message.Message]) -> None:
-        query = dns.message.make_query(endpoints.QUESTION, "A")
-        rcode = ask(query, server.host, port=53, timeout=endpoints.PATIENCE).rcode()
-        if rcode != dns.rcode.NOERROR:
-            raise NotYet(dns.rcode.to_text(rcode))
-
-    return {
-        "http": lambda: http(80, 301),
-        "https": lambda: http(443, 200),
-        "smtp": smtp,
-        "submission": submission,
-        "imap": lambda: imap(implicit_tls=False),
-        "imaps": lambda: imap(implicit_tls=True),
-        "pop3s": pop3s,
-        "dns-udp": lambda: resolved(endpoints.udp),
-        "dns-tcp": lambda: resolved(dns.query.tcp),
-    }
-
-
-def _answered(exchange: tuple[str, Callable[[], None]]) -> None:
-    """Wait until the exchange with an endpoint succeeds."""
-    name, act = exchange
+def _answered(test_pod: PodUnderTest, port: str) -> None:
+    """Wait until the exchange with an endpoint succeeds, with a login where the endpoint takes one."""
 
     def check() -> None:
         try:
-            act()
-        except (*endpoints.FAILURES, httpx.HTTPError) as error:
+            test_pod.exchange(port)
+        except endpoints.FAILURES as error:
             raise NotYet(str(error)) from error
 
-    wait_until(check, _PATIENCE, f"{name} to answer")
+    wait_until(check, _PATIENCE, f"{port} to answer")
 
 
 def _without_service(test_pod: PodUnderTest, act: Callable[[], object]) -> float:
@@ -93,14 +44,14 @@ def _without_service(test_pod: PodUnderTest, act: Callable[[], object]) -> float
     def visit(port: str) -> float:
         last, longest = time.monotonic(), 0.0
         while not end.is_set():
-            if endpoints.attempt(test_pod.manifests, context, port).ok:
+            if endpoints.attempt(test_pod.pod, context, port).ok:
                 now = time.monotonic()
                 last, longest = now, max(longest, now - last)
             end.wait(_PAUSE)
         return longest
 
-    with ThreadPoolExecutor(len(test_pod.manifests.ports)) as pool:
-        visits = [pool.submit(visit, port) for port in test_pod.manifests.ports]
+    with ThreadPoolExecutor(len(test_pod.pod.ports)) as pool:
+        visits = [pool.submit(visit, port) for port in test_pod.pod.ports]
         try:
             act()
         finally:
@@ -115,17 +66,16 @@ def _remove(pod: str) -> None:
 def measure(test_pod: PodUnderTest) -> Iterator[Figure]:
     """Play and stop the pod and run its tasks, five times each. The pod runs before and after."""
     name, folder = test_pod.name, STATE / test_pod.name / "bench"
-    config, document = test_pod.manifests.write(folder)
+    config, document = test_pod.pod.manifests.write(folder)
     floor = yaml.safe_load((ROOT / "bench/floor.yaml").read_text())
     floor["metadata"]["name"] = sleeping = f"{name}-floor"
     for container in floor["spec"]["containers"]:
         container["ports"][0]["hostIP"] = test_pod.server.host
-    exchanges = list(_exchanges(test_pod).items())
 
     def play() -> None:
         podman("kube", "play", "--network", name, "--configmap", str(config), str(document))
-        with ThreadPoolExecutor(len(exchanges)) as pool:
-            list(pool.map(_answered, exchanges))
+        with ThreadPoolExecutor(len(test_pod.pod.ports)) as pool:
+            list(pool.map(partial(_answered, test_pod), test_pod.pod.ports))
 
     def play_floor() -> None:
         podman("kube", "play", "--network", name, "-", stdin=yaml.safe_dump(floor))

@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from podserve import endpoints, volumes
 from podserve.commands import podman
+from podserve.manifests import Port
 from podserve.waiting import NotYet, wait_until
 from tests.testbed.network import enter
 from tests.testbed.pod import PodUnderTest
@@ -56,7 +57,7 @@ def pod_of(test_pod: PodUnderTest) -> Side:
     """Return the pod as a side. Its clients run on this host."""
     network = Path(f"/proc/{os.getpid()}/ns/net")
     return Side(
-        "pod", test_pod.server, network, test_pod.folder("web"), test_pod.folder("mail"), test_pod.manifests.containers
+        "pod", test_pod.server, network, test_pod.folder("web"), test_pod.folder("mail"), test_pod.pod.containers
     )
 
 
@@ -69,11 +70,11 @@ def _control_group(side: str) -> str:
 
 def _start(test_pod: PodUnderTest, side: str, service: str, *options: str) -> str:
     """Start one container of the twin in the network namespace of the container `side`; return its name."""
-    name, spec = f"{side}-{service}", test_pod.manifests.pod["spec"]
+    name, spec = f"{side}-{service}", test_pod.pod.manifests.pod["spec"]
     claims = {v["name"]: v["persistentVolumeClaim"]["claimName"] for v in spec["volumes"]
               if "persistentVolumeClaim" in v}  # fmt: skip
     (container,) = (container for container in spec["containers"] if container["name"] == service)
-    words = [f"--env={setting}={value}" for setting, value in test_pod.manifests.config["data"].items()]
+    words = [f"--env={setting}={value}" for setting, value in test_pod.pod.manifests.config["data"].items()]
     for mount in container["volumeMounts"]:
         path, claim = mount["mountPath"], claims.get(mount["name"])
         if mount.get("readOnly"):
@@ -92,7 +93,7 @@ def native_twin(test_pod: PodUnderTest, name: str = "native", *services: str, **
     `mounts` mounts a file of this host over apache's /etc/apache2/podserve/NAME.conf.
     """
     side = f"{test_pod.name}-{name}"
-    domain, mail_host = test_pod.server.domain, test_pod.manifests.settings.mail_host
+    domain, mail_host = test_pod.server.domain, test_pod.settings.mail_host
     try:
         podman("run", "--detach", "--name", side, "--network", test_pod.name, "--hostname", domain,
                "--add-host", f"{domain}:127.0.0.1", "--add-host", f"{mail_host}:127.0.0.1", "--dns", "127.0.0.1",
@@ -102,7 +103,7 @@ def native_twin(test_pod: PodUnderTest, name: str = "native", *services: str, **
         over = [w for n, p in mounts.items() for w in ("--volume", f"{p}:/etc/apache2/podserve/{n}.conf:ro")]
         containers = {
             service: _start(test_pod, side, service, group, *(over if service == "apache" else ()))
-            for service in services or test_pod.manifests.containers
+            for service in services or test_pod.pod.containers
         }
         kinds = (("web", "apache"), ("mail", "mail"))
         folders = {kind: volumes.path_on_host(f"{side}-{kind}") for kind, service in kinds if service in containers}
@@ -113,9 +114,9 @@ def native_twin(test_pod: PodUnderTest, name: str = "native", *services: str, **
         made.call(partial(_answers, test_pod, set(containers)))
         yield made
     finally:
-        for container in (*(f"{side}-{service}" for service in test_pod.manifests.containers), side):
+        for container in (*(f"{side}-{service}" for service in test_pod.pod.containers), side):
             podman("rm", "--force", "--time", "0", "--volumes", container, check=False)
-        volumes.remove([f"{side}-web", f"{side}-mail"])
+        volumes.remove_volumes([f"{side}-web", f"{side}-mail"])
         # Podman does not remove a control group that it was given; systemd removes its own.
         for place in Path("/sys/fs/cgroup").glob(f"**/libpod_parent/{side}"):
             for left in (*place.glob("*/"), place):
@@ -125,13 +126,12 @@ def native_twin(test_pod: PodUnderTest, name: str = "native", *services: str, **
 
 def _answers(test_pod: PodUnderTest, services: set[str], side: Side) -> None:
     """Wait until each port of these services answers on this side."""
-    context = side.server.context()
-    for port in test_pod.manifests.ports.values():
+    for port in test_pod.pod.ports.values():
         if port.container in services:
 
-            def check(name: str = port.name, number: int = port.number) -> None:
+            def check(port: Port = port) -> None:
                 try:
-                    endpoints.EXCHANGES[name](side.server.host, number, context)
+                    side.server.exchange(port)
                 except endpoints.FAILURES as error:
                     raise NotYet(str(error)) from error
 

@@ -1,13 +1,13 @@
 #!/bin/sh
 # build.sh [--image NAME]... [--base registry|mmdebstrap] [--no-cache]
 #
-# Builds localhost/podserve-{base,apache,mail,dns,certificates}:latest, those whose files have changed since their last build.
-#   --image NAME   only this image (and base, if that is out of date); may be repeated
-#   --base KIND    where the Debian 13 root comes from. Without it: the registry or, where none answers, mmdebstrap
-#   --no-cache     anew, whatever has changed; without --image the Debian root too
-# Each line that is printed begins with the name of the image it is about.
+# Builds those of the images localhost/podserve-{base,apache,mail,dns,certificates}:latest whose files have changed since their last build.
+#   --image NAME   only this image (and base, if it is out of date); may be repeated
+#   --base KIND    the source of the Debian 13 root. Default: the registry or, if none answers, mmdebstrap
+#   --no-cache     build even what has not changed; without --image, the Debian root too
+# Each line of output begins with the name of its image.
 set -eu
-unset CDPATH # by which cd would find another folder of that name
+unset CDPATH # With it, cd could find another folder of that name.
 cd "$(dirname "$0")"
 
 wanted='' kind='' cache=''
@@ -36,7 +36,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM
 
-# said NAME COMMAND...: runs it, with NAME before each line of what it says; fails when the command does
+# said NAME COMMAND...: runs a command, puts NAME before each line of its output, and fails if the command fails
 said() {
     prefix=$1
     shift
@@ -47,7 +47,7 @@ said() {
 
 from_registry() {
     echo 'debian: asking the registry'
-    # A short name, which Podman's own list of aliases completes.
+    # Podman's list of aliases completes this short name.
     said debian timeout 120 podman pull -q debian:trixie-slim && podman tag debian:trixie-slim "$root" 2>/dev/null
 }
 
@@ -72,13 +72,13 @@ debian() {
     esac
 }
 
-# digest NAME PARENT: what an image is made of, as one number
+# digest NAME PARENT: a hash of an image's files and of its parent's digest
 digest() { { echo "$2"; tar -c --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner "$1"; } | sha256sum | cut -d ' ' -f 1; }
 
-# known IMAGE FIELD: of what was there (below), its inputs (2) or its id (3); nothing where there was no such image
+# known IMAGE FIELD: the inputs (2) or the id (3) of an image in `there` (below); nothing if there was no such image
 known() { echo "$there" | awk -F '|' -v name="$1," -v field="$2" 'index($1, name) { print $field }'; }
 
-# build NAME DIGEST: exit 1, with the build's own words, when it failed
+# build NAME DIGEST: prints the build's output; exit status 1 if the build failed
 build() {
     project() { sed -n "s/^$1 = \"\(.*\)\"/\1/p" ../pyproject.toml; }
     said "$1" podman build $cache --tag "localhost/podserve-$1:latest" --label "podserve.inputs=$2" \
@@ -92,9 +92,9 @@ build() {
 }
 
 current=yes
-anew=$cache # also for the Debian root and base
+anew=$cache # applies to the Debian root and base, too
 case " $wanted " in '  ' | *' base '*) ;; *) anew='' ;; esac
-# Asked once for all: Podman takes longer to start than to answer. (Of the images that there are it tells, and then fails.)
+# One question for all images, because Podman takes longer to start than to answer. (It prints the images that exist, and then fails.)
 there=$(podman image inspect --format '{{join .RepoTags ","}},|{{index .Config.Labels "podserve.inputs"}}|{{.Id}}' "$root" \
     localhost/podserve-base:latest localhost/podserve-apache:latest localhost/podserve-mail:latest \
     localhost/podserve-dns:latest localhost/podserve-certificates:latest 2>/dev/null) || :

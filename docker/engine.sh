@@ -1,10 +1,9 @@
 #!/bin/sh
-# Finds out, by running a container, which settings Podman needs on this host, and prints the containers.conf to use:
-# a file of this checkout, or nothing where Podman's own settings work. Nothing of the host's is changed.
-# Where the answer is kept: .podserve/. `engine.sh --again` finds out anew. A CONTAINERS_CONF that is set already is left
-# as it is; it is tried, too, but not replaced.
+# Runs a container to find the settings that Podman needs on this host, and prints the path of the containers.conf to use: a file of
+# this checkout, or nothing if Podman's own settings work. It changes nothing on the host. .podserve/ keeps the answer, and
+# `engine.sh --again` looks again. If CONTAINERS_CONF is already set, it is tried and not replaced.
 set -eu
-unset CDPATH # by which cd would find another folder of that name
+unset CDPATH # With it, cd could find another folder of that name.
 state=$(cd "$(dirname "$0")/.." && pwd)/.podserve
 conf=$state/containers.conf
 
@@ -19,7 +18,7 @@ if [ "${1-}" != --again ]; then
 fi
 mkdir -p "$state"
 
-# Podman that hangs (a lock that another holds, storage that does not answer) is told of, not waited for.
+# If Podman hangs (on a lock of another process, or on storage), that is reported after 60 s.
 podman() {
     timeout --foreground -k 5 60 podman "$@" || {
         code=$?
@@ -41,10 +40,10 @@ trap 'podman rmi -f "$trial-built" "$trial" >/dev/null 2>&1; rm -f "$tried"' EXI
 hard() { awk -v what="$1" 'index($0, what) == 1 { print $(NF - 1) }' /proc/self/limits; }
 files=$(hard 'Max open files')
 processes=$(hard 'Max processes')
-# A number of processes near the hard limit is refused (Podman 4.3.1 with runc 1.1.5), one like that of files is not.
+# Podman 4.3.1 with runc 1.1.5 refuses a number of processes near the hard limit, but not one like the number of files.
 [ "$processes" != unlimited ] && [ "$processes" -le "$files" ] || processes=$files
 
-# settings WORD...: a containers.conf of those words
+# settings WORD...: prints a containers.conf with the settings named by those words
 settings() {
     for word in "$@"; do
         [ "$word" != runc ] || printf '[engine]\nruntime = "runc"\n'
@@ -58,7 +57,7 @@ settings() {
     done
 }
 
-# runs: what Podman says when it fails to run a container, or a step of a build, which takes its limits another way
+# runs: runs a container, and a step of a build, which gets its limits in another way; prints Podman's error if one fails
 runs() {
     { podman run --rm --network none "$trial" /catatonit --version >/dev/null &&
         printf 'FROM %s\nRUN ["/catatonit", "--version"]\n' "$trial" |

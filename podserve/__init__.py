@@ -1,1 +1,1 @@
-"""What the tasks and the tests share: one module for each noun of the pod."""
+"""The pod and its operation: one module for each noun. Tasks and tests use them."""

@@ -1,4 +1,4 @@
-"""The accounts file: `name@domain:$2y$…`, read by Dovecot and Apache as it is."""
+"""The accounts file: lines `name@domain:$2y$…`, which Dovecot and Apache read directly."""
 
 import os
 import re
@@ -12,26 +12,26 @@ import bcrypt
 
 from podserve.errors import Problem
 from podserve.folder import Folder
-from podserve.settings import LOCAL_PART, is_domain
+from podserve.values import LOCAL_PART, is_domain
 
 FILE = "passwd"
-"""Its name on the volume."""
+"""The name of the accounts file on its volume."""
 GROUP = 5002
-"""The group `accounts` of docker/base/Containerfile, whose members may read the hashes."""
+"""The group `accounts` of docker/base/Containerfile. Its members may read the hashes."""
 ROUNDS = 10
-"""bcrypt's cost: the least that OWASP's Password Storage Cheat Sheet allows, some 50 ms a login."""
+"""The cost of bcrypt: the minimum of OWASP's Password Storage Cheat Sheet, some 50 ms for a login."""
 LONGEST = 72
-"""Bytes of a password: bcrypt passes over all that come after."""
+"""Bytes of a password at most: bcrypt ignores all further bytes."""
 SHORTEST = 8
-"""Characters of a password: NIST SP 800-63B, section 5.1.1.1."""
+"""Characters of a password at least: NIST SP 800-63B, section 5.1.1.1."""
 _HASH = re.compile(r"[!-9;-~]+\Z")
-"""What may stand after the name. Dovecot would take more fields, after a colon, for orders: where to pass a login."""
+"""A hash without a colon. Dovecot would read a further field as an instruction, such as where to proxy a login."""
 LARGEST = 2**24
-"""Bytes of the accounts file that are read: some 100,000 accounts."""
+"""Bytes of the accounts file at most: some 100,000 accounts."""
 
 
 def address(name: str, domain: str) -> str:
-    """Return the account NAME means: `alice` and `Alice@DOMAIN` are alice@DOMAIN. Raises Problem for any other form."""
+    """Return the address of an account: `alice` and `Alice@DOMAIN` are alice@DOMAIN. Raises Problem for other forms."""
     local, _, given = name.lower().partition("@")
     if given not in {"", domain} or not LOCAL_PART.match(local):
         raise Problem(
@@ -42,7 +42,7 @@ def address(name: str, domain: str) -> str:
 
 
 def random_password() -> str:
-    """Return a password of 119 random bits: 20 letters and digits, so that no program takes it for an option."""
+    """Return a password of 119 random bits: 20 letters and digits, which no program reads as an option."""
     return "".join(secrets.choice(ascii_letters + digits) for _ in range(20))
 
 
@@ -53,14 +53,14 @@ def _hash(password: str) -> str:
             f"this password cannot be used: expected at least {SHORTEST} characters, at most {LONGEST} bytes, and no "
             "control characters"
         )
-    # $2y$ and $2b$ name the same algorithm; $2y$ is the name that Apache knows.
+    # $2y$ and $2b$ name the same algorithm. Apache knows $2y$.
     return bcrypt.hashpw(encoded, bcrypt.gensalt(ROUNDS)).decode().replace("$2b$", "$2y$", 1)
 
 
 def parse(content: bytes, where: str) -> dict[str, str]:
-    """Return each account's hash, by address, of an accounts file. Raises Problem for a line that names no account.
+    """Return the hashes in an accounts file, by address. Raises Problem for a line without a valid account.
 
-    Folders are made by these names, also after somebody wrote the file by hand, or in an archive.
+    Folders get these names, so they are checked also in a file that was written by hand or comes from an archive.
     """
     found = {}
     for number, line in enumerate(content.decode(errors="surrogateescape").split("\n"), 1):
@@ -81,14 +81,14 @@ def parse(content: bytes, where: str) -> dict[str, str]:
 
 
 class Accounts:
-    """The accounts on a volume. Writers wait for each other; readers see the file before a change or after it."""
+    """The accounts on a volume. Writers wait for each other; readers see the old file or the new one."""
 
     def __init__(self, folder: Folder) -> None:
-        """Take the folder that is mounted at /data/state/accounts."""
+        """Take the folder of the accounts volume."""
         self._folder = folder
 
     def hashes(self) -> dict[str, str]:
-        """Return each account's hash, by address. Raises Problem for a line that names no account."""
+        """Return the hashes, by address. Raises Problem for a line without a valid account."""
         return parse(self._folder.read(FILE, LARGEST) or b"", f"{self._folder}/{FILE}")
 
     @contextmanager
@@ -102,28 +102,36 @@ class Accounts:
                 file.writelines(f"{name}:{hashed}\n".encode() for name, hashed in sorted(hashes.items()))
                 file.flush()
                 if before:
-                    # Dovecot knows a change by its whole second and size, which a new password leaves as it is.
+                    # Dovecot detects a change by whole seconds and size. A new password does not change the size.
                     # https://github.com/dovecot/core/blob/2.4.1/src/auth/db-passwd-file.c
                     changed = max(time.time(), before.st_mtime + 1)
                     os.utime(file.fileno(), (changed, changed))
 
     def add(self, account: str, password: str) -> None:
-        """Add an account. Raises Problem when it exists, or when the password cannot be used."""
+        """Add an account. Raises Problem if it exists, or if the password cannot be used."""
         hashed = _hash(password)
         with self._changing() as hashes:
             if account in hashes:
                 raise Problem(f"{account} exists already. A new password: invoke users.passwd {account}")
             hashes[account] = hashed
 
+    def ensure(self, account: str) -> str:
+        """Add an account with a new password, which is returned; return an empty text where the account exists."""
+        if account in self.hashes():
+            return ""
+        password = random_password()
+        self.add(account, password)
+        return password
+
     def set_password(self, account: str, password: str) -> None:
-        """Give an account another password. Raises Problem when it does not exist, or for a password of no use."""
+        """Set the password of an account. Raises Problem if there is no such account, or for an unusable password."""
         hashed = _hash(password)
         with self._changing() as hashes:
             self._expect(account, hashes)
             hashes[account] = hashed
 
     def remove(self, account: str) -> None:
-        """Remove an account; its mailbox stays on the mail volume. Raises Problem when it does not exist."""
+        """Remove an account; its mailbox stays on the mail volume. Raises Problem if there is no such account."""
         with self._changing() as hashes:
             self._expect(account, hashes)
             del hashes[account]

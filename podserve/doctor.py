@@ -1,4 +1,4 @@
-"""The doctor: looks at the host before it hurts, and knows the command that mends what it finds."""
+"""The doctor: checks the host, and knows the command that solves each problem."""
 
 import getpass
 import json
@@ -10,27 +10,27 @@ from dataclasses import asdict, dataclass
 from ipaddress import ip_address
 from typing import Literal
 
-from podserve import commands, host, network, pod, ports, volumes
+from podserve import commands, host, network, ports, running, volumes
 from podserve.certificates import store
 from podserve.errors import Problem
-from podserve.manifests import Manifests
+from podserve.pod import Pod
 
 GIB = 2**30
 SPACE = GIB
-"""Free bytes for the images, while they are built: they take 0.3 GiB (`du` after a first `up`), their making copies."""
+"""Free bytes to build the images: they take 0.3 GiB (`du` after a first `up`), and builds need copies."""
 MEMORY = 256 * 2**20
-"""Free bytes of memory that the pod needs to start: idle its processes have 211 MiB (RSS), much of it shared."""
+"""Free bytes of memory that the pod needs to start: its idle processes have 211 MiB (RSS), much of it shared."""
 MEMORY_FOR_BUILDING = 2 * MEMORY
 
 SPACE_OF_A_POD = GIB // 8
-"""Free bytes that a pod whose images are there needs to start."""
+"""Free bytes that a pod needs to start when its images exist."""
 
 State = Literal["ok", "warning", "problem"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check saw, in a line, and the command that mends it."""
+    """The result of a check, in one line, and the command that solves the problem."""
 
     check: str
     state: State
@@ -40,27 +40,27 @@ class Finding:
 
 @dataclass(frozen=True)
 class Patient:
-    """What the checks look at: the pod's documents, what Podman tells of itself, and of the pod."""
+    """What the checks look at: the pod, and what Podman says of itself and of the pod."""
 
-    manifests: Manifests
-    podman: host.Podman
-    pod: pod.Seen
+    pod: Pod
+    podman: host.PodmanInfo
+    inspected: running.Inspected
 
 
 Check = Callable[[Patient], Iterable[Finding]]
 
 
 def _version(patient: Patient) -> Iterable[Finding]:
-    told = patient.podman
-    if told.version < host.OLDEST:
-        said = f"Podman is {told.named}: expected {host.written(host.OLDEST)} or later"
+    info = patient.podman
+    if info.version < host.OLDEST:
+        said = f"Podman is {info.named}: expected {host.written(host.OLDEST)} or later"
         yield Finding("podman", "problem", said, "apt-get install podman, on Debian 12 or later")
     else:
-        yield Finding("podman", "ok", f"Podman {told.named}, {'rootless' if host.rootless() else 'root'}")
+        yield Finding("podman", "ok", f"Podman {info.named}, {'rootless' if host.rootless() else 'root'}")
 
 
 def _source_addresses(patient: Patient) -> Iterable[Finding]:
-    """Look whether services will see their clients' own addresses."""
+    """Check whether services see the addresses of their clients."""
     if host.rootless():
         if patient.podman.version < network.PASTA:
             said = f"Podman is {patient.podman.named}, rootless: expected {host.written(network.PASTA)} or later, with "
@@ -71,7 +71,7 @@ def _source_addresses(patient: Patient) -> Iterable[Finding]:
             said += "makes an open relay and an open resolver"
             yield Finding("source addresses", "problem", said, "sudo apt-get install passt")
         else:
-            yield Finding("source addresses", "ok", f"kept: {network.mode(patient.manifests.settings)}, rootless")
+            yield Finding("source addresses", "ok", f"kept: {network.mode(patient.pod)}, rootless")
     elif patient.podman.backend != "netavark":
         said = f"Podman's network backend is {patient.podman.backend}: expected netavark, which keeps client addresses"
         save = "save what Podman's volumes hold (invoke backup: this pod's): the last of these deletes every one"
@@ -101,7 +101,7 @@ def _user_ids(_: Patient) -> Iterable[Finding]:
 def _first_port(patient: Patient) -> Iterable[Finding]:
     if not host.rootless():
         return
-    first, needed = host.first_port(), min(port.number for port in patient.manifests.ports.values())
+    first, needed = host.first_port(), min(port.number for port in patient.pod.ports.values())
     if first > needed:
         said = f"users other than root may serve on ports from {first} on: expected {needed}"
         setting = f"net.ipv4.ip_unprivileged_port_start={needed}"
@@ -112,18 +112,18 @@ def _first_port(patient: Patient) -> Iterable[Finding]:
 
 
 def _ports(patient: Patient) -> Iterable[Finding]:
-    obstacles = ports.taken(patient.manifests, patient.pod.infra if patient.pod.runs else "")
-    yield from (Finding("ports", "problem", obstacle.said, obstacle.fix) for obstacle in obstacles)
-    if not obstacles:
-        held = f", or held by {patient.manifests.settings.pod} itself" if patient.pod.runs else ""
-        yield Finding("ports", "ok", f"all free on {patient.manifests.settings.bind}{held}")
+    found = ports.obstacles(patient.pod, patient.inspected.infra if patient.inspected.holds_ports else "")
+    yield from (Finding("ports", "problem", obstacle.said, obstacle.fix) for obstacle in found)
+    if not found:
+        held = f", or held by {patient.pod.name} itself" if patient.inspected.holds_ports else ""
+        yield Finding("ports", "ok", f"all free on {patient.pod.settings.bind}{held}")
 
 
 def _space(patient: Patient) -> Iterable[Finding]:
     folder = patient.podman.storage
-    free, claimed = host.free_space(folder), sum(volume.bytes for volume in patient.manifests.volumes.values())
+    free, claimed = host.free_space(folder), sum(volume.bytes for volume in patient.pod.volumes.values())
     said = f"{free / GIB:.1f} GiB free for {folder}"
-    needed = SPACE_OF_A_POD if patient.pod.state else SPACE
+    needed = SPACE_OF_A_POD if patient.inspected.state else SPACE
     if free < needed:
         yield Finding("disk", "problem", f"{said}: expected {needed / GIB:.1f}", f"podman system prune; df -h {folder}")
     elif free < claimed:
@@ -134,7 +134,7 @@ def _space(patient: Patient) -> Iterable[Finding]:
 
 
 def _runtime(_: Patient) -> Iterable[Finding]:
-    """Run a container, and a step of a build."""
+    """Run a container, and one step of a build."""
     tried = commands.run([str(commands.ROOT / "docker/engine.sh"), "--again"], env=os.environ, check=False, timeout=120)
     if not tried.ok:
         yield Finding("runtime", "problem", tried.stderr.strip(), "podman info; podman run --rm IMAGE true")
@@ -169,7 +169,7 @@ def _memory(_: Patient) -> Iterable[Finding]:
 
 def _clock(patient: Patient) -> Iterable[Finding]:
     newest = (commands.ROOT / "pyproject.toml").stat().st_mtime
-    name = patient.manifests.volumes["certificates"].name
+    name = patient.pod.volumes["certificates"].name
     made = store.current(volumes.folder(name)) if name in volumes.existing() else None
     now = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
     fix = "timedatectl set-ntp true" if host.has_systemd() else "date -s '…'; apt-get install chrony"
@@ -189,8 +189,8 @@ def _health(_: Patient) -> Iterable[Finding]:
 
 
 def _name(patient: Patient) -> Iterable[Finding]:
-    """Look up the names that clients are given: the domain, and where browsers are sent."""
-    settings, mine = patient.manifests.settings, host.addresses()
+    """Look up the names that clients use: the domain and files_host."""
+    settings, mine = patient.pod.settings, host.addresses()
     for name in dict.fromkeys((settings.domain, settings.files_host)):
         there = host.looked_up(name)
         if not there:
@@ -208,14 +208,14 @@ def _name(patient: Patient) -> Iterable[Finding]:
 
 
 BEFORE_UP: tuple[Check, ...] = (_version, _source_addresses, _user_ids, _first_port, _space, _ports)
-"""What would make `up` fail, and costs under 0.3 s in all."""
+"""The checks that predict a failure of `up`. All together take less than 0.3 s."""
 CHECKS: tuple[Check, ...] = (*BEFORE_UP, _runtime, _cgroups, _memory, _clock, _health, _name)
 
 
-def examine(manifests: Manifests, checks: Iterable[Check] = CHECKS) -> list[Finding]:
-    """Return what the checks find; after a problem with Podman itself only that. Raises Problem if Podman hangs."""
-    told = host.podman()
-    patient = Patient(manifests, told, pod.seen(manifests.settings) if told.version >= host.OLDEST else pod.Seen())
+def examine(pod: Pod, checks: Iterable[Check] = CHECKS) -> list[Finding]:
+    """Return the findings; after a problem with Podman itself only that. Raises Problem if Podman hangs."""
+    info = host.podman_info()
+    patient = Patient(pod, info, running.inspected(pod) if info.version >= host.OLDEST else running.Inspected())
     found: list[Finding] = []
     for check in checks:
         found += check(patient)
@@ -224,19 +224,19 @@ def examine(manifests: Manifests, checks: Iterable[Check] = CHECKS) -> list[Find
     return found
 
 
-def diagnose(manifests: Manifests) -> list[Finding]:
-    """Return what all checks find; where Podman is missing, fails or hangs, that, in a line with the command."""
+def diagnose(pod: Pod) -> list[Finding]:
+    """Return the findings of all checks; if Podman is missing, fails or hangs, that as the only one."""
     try:
-        return examine(manifests)
+        return examine(pod)
     except Problem as error:
         return [Finding("podman", "problem", error.text)]
 
 
-def require(manifests: Manifests) -> None:
-    """Raise Problem, with a line for each obstacle and its remedy, where the pod cannot be brought up on this host."""
-    problems = [finding for finding in examine(manifests, BEFORE_UP) if finding.state == "problem"]
+def require(pod: Pod) -> None:
+    """Raise Problem, with a line for each obstacle and its remedy, if the pod cannot start on this host."""
+    problems = [finding for finding in examine(pod, BEFORE_UP) if finding.state == "problem"]
     if problems:
-        lines = [f"  {finding.said}. Mend it: {finding.fix}" for finding in problems]
+        lines = [f"  {finding.said}. To solve it: {finding.fix}" for finding in problems]
         raise Problem("the pod cannot be started:\n" + "\n".join(lines))
 
 

@@ -1,4 +1,4 @@
-"""The pod's nine endpoints, each with an exchange that shows that it works."""
+"""The table of the pod's endpoints: each has an exchange that shows that it works, anonymous or with a login."""
 
 import hashlib
 import http.client
@@ -9,8 +9,10 @@ import smtplib
 import socket
 import ssl
 import time
+from base64 import b64encode
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 
 import dns.exception
@@ -20,7 +22,8 @@ import dns.message
 import dns.query
 import dns.rcode
 
-from podserve.manifests import Manifests
+from podserve.pod import Pod
+from podserve.values import as_text
 from podserve.waiting import NotYet
 
 PATIENCE = 2.0
@@ -28,8 +31,45 @@ PATIENCE = 2.0
 QUESTION = "google.com"
 """What the pod's health checks ask its resolver for."""
 
-Exchange = Callable[[str, int, ssl.SSLContext], bytes | None]
+
+@dataclass(frozen=True)
+class Login:
+    """An account's address and password."""
+
+    address: str
+    password: str
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where an endpoint is, the domain that it serves, and how long (s) an answer may take.
+
+    `context` judges its certificate.
+    """
+
+    host: str
+    port: int
+    domain: str
+    context: ssl.SSLContext
+    timeout: float
+
+
+Exchange = Callable[[Target, Login | None], bytes | None]
 """Returns the certificate that was shown (DER), or None where there is no TLS."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """An endpoint: the name of its port in kube/podserve.yaml, what it is for, whether it shows the pod's certificate.
+
+    `exchange` without a login is anonymous. With a login, the client uses it where the endpoint takes one, and expects
+    an answer that only a working service gives: a file, a mailbox, a name that resolves.
+    """
+
+    name: str
+    label: str
+    tls: bool
+    exchange: Exchange
 
 
 def _expect(condition: object, what: str) -> None:
@@ -42,68 +82,80 @@ def _certificate(connection: object) -> bytes | None:
     return connection.getpeercert(binary_form=True)
 
 
-def _http(host: str, port: int, _context: ssl.SSLContext) -> None:
-    connection = http.client.HTTPConnection(host, port, timeout=PATIENCE)
-    try:
-        connection.request("GET", "/")
-        status = connection.getresponse().status
-    finally:
-        connection.close()
-    _expect(status == http.client.MOVED_PERMANENTLY, f"HTTP {status} instead of the way to HTTPS")
+def _get(connection: http.client.HTTPConnection, to: Target, path: str, login: Login | None) -> int:
+    headers = {"Host": to.domain}
+    if login:
+        headers["Authorization"] = f"Basic {b64encode(f'{login.address}:{login.password}'.encode()).decode('ascii')}"
+    connection.request("GET", path, headers=headers)
+    return connection.getresponse().status
 
 
-def _https(host: str, port: int, context: ssl.SSLContext) -> bytes | None:
-    connection = http.client.HTTPSConnection(host, port, timeout=PATIENCE, context=context)
-    try:
+def _http(to: Target, _login: Login | None) -> None:
+    with closing(http.client.HTTPConnection(to.host, to.port, timeout=to.timeout)) as connection:
+        status = _get(connection, to, "/", None)
+    _expect(status == http.client.MOVED_PERMANENTLY, f"HTTP {status} instead of a redirection to HTTPS")
+
+
+def _https(to: Target, login: Login | None) -> bytes | None:
+    with closing(http.client.HTTPSConnection(to.host, to.port, timeout=to.timeout, context=to.context)) as connection:
         connection.connect()
         certificate = _certificate(connection.sock)
-        connection.request("GET", "/")
-        status = connection.getresponse().status
-    finally:
-        connection.close()
-    _expect(status < http.client.INTERNAL_SERVER_ERROR, f"HTTP {status}")
+        status = _get(connection, to, "/webdav/" if login else "/", login)
+    _expect(status < (http.client.MULTIPLE_CHOICES if login else http.client.INTERNAL_SERVER_ERROR), f"HTTP {status}")
     return certificate
 
 
-def _smtp(host: str, port: int, context: ssl.SSLContext) -> bytes | None:
-    with smtplib.SMTP(host, port, timeout=PATIENCE) as client:
-        client.starttls(context=context)
+def _smtp(to: Target, _login: Login | None) -> bytes | None:
+    with smtplib.SMTP(to.host, to.port, timeout=to.timeout) as client:
+        client.starttls(context=to.context)
         client.ehlo()
         return _certificate(client.sock)
 
 
-def _submission(host: str, port: int, context: ssl.SSLContext) -> bytes | None:
-    with smtplib.SMTP(host, port, timeout=PATIENCE) as client:
-        client.starttls(context=context)
+def _submission(to: Target, login: Login | None) -> bytes | None:
+    with smtplib.SMTP(to.host, to.port, timeout=to.timeout) as client:
+        client.starttls(context=to.context)
         client.ehlo()
         _expect(client.has_extn("auth"), "no login offered after STARTTLS")
+        if login:
+            client.login(login.address, login.password)
         return _certificate(client.sock)
 
 
-def _imap(host: str, port: int, context: ssl.SSLContext) -> bytes | None:
-    with imaplib.IMAP4(host, port, timeout=PATIENCE) as client:
-        client.starttls(context)
-        _expect("AUTH=PLAIN" in client.capabilities, "no login offered after STARTTLS")
-        return _certificate(client.sock)
+def _look(client: imaplib.IMAP4, login: Login | None) -> bytes | None:
+    _expect("AUTH=PLAIN" in client.capabilities, "no login offered")
+    if login:
+        client.login(login.address, login.password)
+        status, answer = client.select("INBOX", readonly=True)
+        _expect(status == "OK", str(answer))
+    return _certificate(client.sock)
 
 
-def _imaps(host: str, port: int, context: ssl.SSLContext) -> bytes | None:
-    with imaplib.IMAP4_SSL(host, port, ssl_context=context, timeout=PATIENCE) as client:
-        _expect("AUTH=PLAIN" in client.capabilities, "no login offered")
-        return _certificate(client.sock)
+def _imap(to: Target, login: Login | None) -> bytes | None:
+    with imaplib.IMAP4(to.host, to.port, timeout=to.timeout) as client:
+        client.starttls(to.context)
+        return _look(client, login)
 
 
-def _pop3s(host: str, port: int, context: ssl.SSLContext) -> bytes | None:
-    client = poplib.POP3_SSL(host, port, timeout=PATIENCE, context=context)
-    try:
+def _imaps(to: Target, login: Login | None) -> bytes | None:
+    with imaplib.IMAP4_SSL(to.host, to.port, ssl_context=to.context, timeout=to.timeout) as client:
+        return _look(client, login)
+
+
+def _pop3s(to: Target, login: Login | None) -> bytes | None:
+    with closing(poplib.POP3_SSL(to.host, to.port, timeout=to.timeout, context=to.context)) as client:
         _expect("SASL" in client.capa(), "no login offered")
-        return _certificate(client.sock)
-    finally:
-        client.close()
+        certificate = _certificate(client.sock)
+        if login:
+            client.user(login.address)
+            client.pass_(login.password)
+            client.stat()
+            client.quit()
+    return certificate
 
 
 def udp(query: dns.message.Message, host: str, *, port: int, timeout: float) -> dns.message.Message:
-    """Ask over UDP, from a socket that hears when nobody listens there: one that is not connected waits in vain."""
+    """Ask over UDP, from a connected socket: it fails with ECONNREFUSED where nobody listens, instead of timing out."""
     with socket.socket(dns.inet.af_for_address(host), socket.SOCK_DGRAM) as connected:
         connected.setblocking(False)  # noqa: FBT003  # dnspython wants it so
         connected.connect((host, port))
@@ -111,27 +163,32 @@ def udp(query: dns.message.Message, host: str, *, port: int, timeout: float) -> 
 
 
 def _dns(ask: Callable[..., dns.message.Message]) -> Exchange:
-    def exchange(host: str, port: int, _context: ssl.SSLContext) -> None:
-        # Without recursion: that named answers is asked here, not that its forwarders do.
-        ask(dns.message.make_query(QUESTION, "A", flags=dns.flags.Flag(0)), host, port=port, timeout=PATIENCE)
+    def exchange(to: Target, login: Login | None) -> None:
+        # Without a login, without recursion: the answer then says that named works, whether or not its forwarders do.
+        flags = dns.flags.RD if login else dns.flags.Flag(0)
+        answer = ask(dns.message.make_query(QUESTION, "A", flags=flags), to.host, port=to.port, timeout=to.timeout)
+        _expect(not login or answer.rcode() == dns.rcode.NOERROR, dns.rcode.to_text(answer.rcode()))
 
     return exchange
 
 
-TLS = ("https", "smtp", "submission", "imap", "imaps", "pop3s")
-"""The endpoints that show the pod's certificate."""
-EXCHANGES: dict[str, Exchange] = {
-    "http": _http,
-    "https": _https,
-    "smtp": _smtp,
-    "submission": _submission,
-    "imap": _imap,
-    "imaps": _imaps,
-    "pop3s": _pop3s,
-    "dns-udp": _dns(udp),
-    "dns-tcp": _dns(dns.query.tcp),
+ENDPOINTS = {
+    endpoint.name: endpoint
+    for endpoint in (
+        Endpoint("http", "the way to HTTPS, certificate challenges", tls=False, exchange=_http),
+        Endpoint("https", "site, WebDAV, GitWeb", tls=True, exchange=_https),
+        Endpoint("smtp", "mail from other servers", tls=True, exchange=_smtp),
+        Endpoint("submission", "mail from your clients (STARTTLS)", tls=True, exchange=_submission),
+        Endpoint("imap", "mailboxes (STARTTLS)", tls=True, exchange=_imap),
+        Endpoint("imaps", "mailboxes (TLS)", tls=True, exchange=_imaps),
+        Endpoint("pop3s", "mailboxes (TLS)", tls=True, exchange=_pop3s),
+        Endpoint("dns-udp", "resolver for loopback and private networks", tls=False, exchange=_dns(udp)),
+        Endpoint("dns-tcp", "resolver for loopback and private networks", tls=False, exchange=_dns(dns.query.tcp)),
+    )
 }
-"""By the port's name in kube/podserve.yaml."""
+"""Every endpoint of the pod, by name."""
+TLS = tuple(endpoint.name for endpoint in ENDPOINTS.values() if endpoint.tls)
+"""The endpoints that show the pod's certificate."""
 
 FAILURES = (NotYet, OSError, smtplib.SMTPException, imaplib.IMAP4.error, poplib.error_proto, http.client.HTTPException,
             dns.exception.DNSException, EOFError)  # fmt: skip
@@ -156,33 +213,34 @@ class Answer:
         return not self.error
 
 
-def attempt(manifests: Manifests, context: ssl.SSLContext, port: str) -> Answer:
+def attempt(pod: Pod, context: ssl.SSLContext, port: str, login: Login | None = None) -> Answer:
     """Try one endpoint."""
-    begin = time.monotonic()
+    begin, host = time.monotonic(), as_text(pod.settings.local_address)
+    target = Target(host, pod.ports[port].number, pod.settings.domain, context, PATIENCE)
     try:
-        shown = EXCHANGES[port](manifests.settings.local_address, manifests.ports[port].number, context)
+        shown = ENDPOINTS[port].exchange(target, login)
     except FAILURES as error:
         return Answer(port, str(error) or type(error).__name__, time.monotonic() - begin)
     fingerprint = hashlib.sha256(shown).hexdigest() if shown else ""
     return Answer(port, "", time.monotonic() - begin, fingerprint)
 
 
-def attempt_all(manifests: Manifests, context: ssl.SSLContext, ports: Collection[str]) -> list[Answer]:
+def attempt_all(pod: Pod, context: ssl.SSLContext, ports: Collection[str]) -> list[Answer]:
     """Try these endpoints at once; the answers come in the same order."""
     with ThreadPoolExecutor(len(ports)) as pool:
-        return list(pool.map(lambda port: attempt(manifests, context, port), ports))
+        return list(pool.map(lambda port: attempt(pod, context, port), ports))
 
 
-def line_problem(manifests: Manifests) -> str:
+def forwarding_problem(pod: Pod) -> str:
     """Return why the pod cannot resolve names of the internet at the moment, or an empty text when it can."""
     # A name that was never asked for, and need not exist: a known one would be answered from the cache.
     query = dns.message.make_query(f"{secrets.token_hex(8)}.{QUESTION}", "A")
-    port = manifests.ports["dns-udp"].number
+    host, port = as_text(pod.settings.local_address), pod.ports["dns-udp"].number
     try:
-        said = dns.query.udp(query, manifests.settings.local_address, port=port, timeout=1).rcode()
+        said = dns.query.udp(query, host, port=port, timeout=1).rcode()
     except (OSError, dns.exception.DNSException):
         said = None
     if said in {dns.rcode.NOERROR, dns.rcode.NXDOMAIN}:
         return ""
     reason = "no answer within 1 s" if said is None else dns.rcode.to_text(said)
-    return f"the forwarders ({manifests.settings.forwarders}) did not resolve a name of {QUESTION}: {reason}"
+    return f"the forwarders ({as_text(pod.settings.forwarders)}) did not resolve a name of {QUESTION}: {reason}"

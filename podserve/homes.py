@@ -1,17 +1,17 @@
-"""Each account's own folder on the web volume: /webdav/home/NAME/."""
+"""The folder of each account on the web volume: /webdav/home/NAME/."""
 
 from collections.abc import Iterable
 
 from podserve.folder import Folder
 
 WWW_DATA = 33
-"""The user and group that Apache serves as: Debian's fixed number (base-passwd)."""
+"""The user and group of Apache's workers: Debian's fixed number (base-passwd)."""
 
 
-def ensure(web: Folder, accounts: Iterable[str]) -> None:
-    """Make the folder of each account, by its address, that has none yet. `web` is the web volume's folder.
+def ensure_homes(web: Folder, accounts: Iterable[str]) -> None:
+    """Create the missing folders of accounts, given by their addresses. `web` is the folder of the web volume.
 
-    Raises Problem where something else is in its place.
+    Raises Problem if something else is in a folder's place.
     """
     homes = web.ensure("home", 0o755, WWW_DATA)
     for account in accounts:

@@ -33,7 +33,7 @@ def build(names: Sequence[str] = (), base: str = "", *, no_cache: bool = False, 
     return line != UP_TO_DATE
 
 
-def renew(names: Mapping[str, str], show: Show) -> None:
+def build_keeping_previous(names: Mapping[str, str], show: Show) -> None:
     """Build what is out of date; if that changes any of these images, keep the earlier ones as `:previous`.
 
     `names` are containers' names by those of their images. The image of a running container counts as the earlier one,
@@ -48,16 +48,19 @@ def renew(names: Mapping[str, str], show: Show) -> None:
             podman("tag", identifier, _previous(name))
 
 
-def exchange(names: Sequence[str]) -> None:
-    """Exchange these images for those kept as `:previous`. Raises Problem if one was not kept."""
-    kept, now = _present([_previous(name) for name in names]), _present(names)
-    if missing := [name for name in names if _previous(name) not in kept]:
-        raise Problem(f"there is nothing to go back to: no image {_previous(missing[0])}, which invoke upgrade keeps")
-    with uninterrupted():  # running the task again would exchange a half-done mix for the other mix
-        for name in names:
-            podman("tag", kept[_previous(name)], name)
+def exchange(identifiers: Mapping[str, str]) -> None:
+    """Give each of these names to the image with that id, and `:previous` to the image that had the name."""
+    now = _present(list(identifiers))
+    with uninterrupted():  # otherwise the names could lead to a mix of two versions
+        for name, identifier in identifiers.items():
+            podman("tag", identifier, name)
             if name in now:
                 podman("tag", now[name], _previous(name))
+
+
+def exist(images: Sequence[str]) -> bool:
+    """Return whether all of these images, by name or id, exist."""
+    return set(_present(images)) == set(images)
 
 
 def _previous(name: str) -> str:

@@ -1,10 +1,10 @@
-"""The YAML of kube/, and a pod's own edition of it."""
+"""The documents of kube/, and those of one pod: copies with its settings set on them."""
 
 import copy
 import functools
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +13,26 @@ import yaml
 from podserve.commands import ROOT
 from podserve.errors import Problem
 from podserve.folder import Folder
-from podserve.settings import Settings, of_tasks
+from podserve.settings import SETTINGS, Settings
+from podserve.values import ANY_ADDRESS, as_text
 
+Document = dict[str, Any]
 KUBE = ROOT / "kube"
 _CONFIG_FILE, _POD_FILE = "config.yaml", "podserve.yaml"
-ANY_ADDRESS = "0.0.0.0"  # noqa: S104
-"""What a port without hostIP is served on (Kubernetes' default)."""
 _UNITS = {"Mi": 2**20, "Gi": 2**30}
 LOG_OPTION = "max-size=50mb"
-"""How large Podman lets the log of a container become, where that is a file: then the file begins anew.
+"""The largest log file of a container. Podman then starts the file again.
 
 An option of `podman kube play`, since Kubernetes' documents have no field for it. The journal has a bound of its own
 (journald.conf(5)).
 """
 DIGEST_LABEL = "podserve/digest"
-"""The label on a pod that tells what it was played from."""
+"""The label of a pod with the digest of its documents and images."""
 # libyaml takes a tenth of the time, which every task spends; PyYAML's wheels have it.
 _Loader, _Dumper = (yaml.CSafeLoader, yaml.CSafeDumper) if yaml.__with_libyaml__ else (yaml.SafeLoader, yaml.SafeDumper)
 
 
-def _read(file: Path) -> list[dict[str, Any]]:
+def _read(file: Path) -> list[Document]:
     """Return the documents in a file."""
     return list(yaml.load_all(file.read_text(), _Loader))
 
@@ -43,7 +43,7 @@ def as_yaml(documents: Iterable[object]) -> str:
 
 
 @functools.cache
-def _documents(name: str) -> list[dict[str, Any]]:
+def _documents(name: str) -> list[Document]:
     return _read(KUBE / name)
 
 
@@ -53,15 +53,15 @@ def in_bytes(quantity: str) -> int:
 
 
 def defaults() -> dict[str, str]:
-    """Return each setting's default, by name, as kube/ holds it."""
-    pod = _documents(_POD_FILE)[0]
+    """Return the text of each setting's default, by name: as kube/ holds it, otherwise as it is declared."""
     data: dict[str, str] = _documents(_CONFIG_FILE)[0]["data"]
-    return {
-        "pod": pod["metadata"]["name"],
-        "bind": ANY_ADDRESS,
-        **{name.lower(): value for name, value in data.items()},
-        **of_tasks(),
-    }
+    in_kube = {"pod": kube_name(), **{name.lower(): text for name, text in data.items()}}
+    return {name: in_kube.get(name, declared.default) for name, declared in SETTINGS.items()}
+
+
+def kube_name() -> str:
+    """Return the name of the pod in kube/."""
+    return str(_documents(_POD_FILE)[0]["metadata"]["name"])
 
 
 @dataclass(frozen=True)
@@ -88,72 +88,39 @@ class Volume:
         return in_bytes(self.size)
 
 
+@dataclass(frozen=True)
 class Manifests:
-    """The documents of one pod: those of kube/ with its settings set on them."""
+    """The documents of one pod: those of kube/ with its settings set on them.
 
-    def __init__(self, settings: Settings) -> None:
-        """Set the settings on copies of the documents; the files stay as they are. Raises Problem for a pod's name."""
-        self.settings = settings
-        self.config = copy.deepcopy(_documents(_CONFIG_FILE)[0])
-        self.config["data"] = {name: settings.environment()[name] for name in self.config["data"]}
-        self.claims = [copy.deepcopy(claim) for claim in _documents("volumes.yaml")]
-        for claim in self.claims:
-            claim["metadata"]["name"] = self._own(claim["metadata"]["name"])
-        self.pod = self._pod()
+    Nothing changes the documents of a value: `stamped`, `pinned` and `with_memory_bound` return another one.
+    """
+
+    config: Document
+    pod: Document
+    claims: tuple[Document, ...]
 
     @classmethod
-    def read(cls, folder: Path) -> "Manifests | None":
-        """Return the documents that `write` wrote into a folder, or None where there are none that can be read."""
-        try:
-            (config,), (pod,) = (_read(folder / name) for name in (_CONFIG_FILE, _POD_FILE))
-            bind = pod["spec"]["containers"][0]["ports"][0].get("hostIP", ANY_ADDRESS)
-            values = {name.lower(): value for name, value in config["data"].items()}
-            # Documents of an earlier version lack the settings that came later. Files were served at the domain alone.
-            earlier = {**defaults(), "files_host": values["domain"]}
-            made = cls(Settings(**{**earlier, **values, "pod": pod["metadata"]["name"], "bind": bind}))
-        except (OSError, yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError):
-            return None
-        made.config, made.pod = config, pod
-        return made
+    def of(cls, settings: Settings) -> "Manifests":
+        """Return the documents of a pod with these settings. Raises Problem for a name that is too like kube/'s pod."""
+        config, texts = copy.deepcopy(_documents(_CONFIG_FILE)[0]), settings.environment()
+        config["data"] = {name: texts[name] for name in config["data"]}
+        claims = tuple(copy.deepcopy(claim) for claim in _documents("volumes.yaml"))
+        for claim in claims:
+            claim["metadata"]["name"] = _own_claim(claim["metadata"]["name"], settings)
+        return cls(config, _pod(settings), claims)
 
-    def _own(self, claim: str) -> str:
-        """Return the name of a claim in this pod: a pod by another name than kube/'s has volumes of that name.
-
-        Raises Problem where that is a volume of kube/'s pod.
-        """
-        if self.settings.pod == defaults()["pod"]:
-            return claim
-        own = f"{self.settings.pod}-{claim.rsplit('-', 1)[-1]}"
-        if own in (other["metadata"]["name"] for other in _documents("volumes.yaml")):
-            raise Problem(f"pod is {self.settings.pod!r}: its volume {own} would be that of {defaults()['pod']}")
-        return own
-
-    def _own_scratch(self, name: str) -> str:
-        """Return the name of an emptyDir in this pod: Podman 4.3.1 makes volumes of these names, one for all pods."""
-        return name.replace(defaults()["pod"], self.settings.pod, 1)
-
-    def _pod(self) -> dict[str, Any]:
-        pod = copy.deepcopy(_documents(_POD_FILE)[0])
-        settings, spec = self.settings, pod["spec"]
-        pod["metadata"]["name"] = settings.pod
-        spec["hostname"] = settings.domain
-        spec["hostAliases"][0]["hostnames"] = [settings.domain, settings.mail_host]
-        for container in spec["containers"]:
-            for port in container["ports"]:
-                if settings.bind != ANY_ADDRESS:
-                    port["hostIP"] = settings.bind
-            for mount in container["volumeMounts"]:
-                mount["name"] = self._own_scratch(mount["name"])
-        for volume in spec["volumes"]:
-            volume["name"] = self._own_scratch(volume["name"])
-            if claim := volume.get("persistentVolumeClaim"):
-                claim["claimName"] = self._own(claim["claimName"])
-        return pod
+    @property
+    def texts(self) -> dict[str, str]:
+        """The texts of the settings that the documents hold, by name."""
+        bind = self.pod["spec"]["containers"][0]["ports"][0].get("hostIP", as_text(ANY_ADDRESS))
+        data = {name.lower(): text for name, text in self.config["data"].items()}
+        return {**data, "pod": self.pod["metadata"]["name"], "bind": bind}
 
     @property
     def containers(self) -> dict[str, str]:
         """Podman's names of the containers, by the names they have in the YAML."""
-        return {c["name"]: f"{self.settings.pod}-{c['name']}" for c in self.pod["spec"]["containers"]}
+        pod = self.pod["metadata"]["name"]
+        return {c["name"]: f"{pod}-{c['name']}" for c in self.pod["spec"]["containers"]}
 
     @property
     def images(self) -> list[str]:
@@ -172,11 +139,8 @@ class Manifests:
     @property
     def volumes(self) -> dict[str, Volume]:
         """The claims, by content: the last word of a claim's name."""
-        volumes = [
-            Volume(name.rsplit("-", 1)[-1], name, claim["spec"]["resources"]["requests"]["storage"])
-            for claim in self.claims
-            for name in [claim["metadata"]["name"]]
-        ]
+        sizes = {c["metadata"]["name"]: c["spec"]["resources"]["requests"]["storage"] for c in self.claims}
+        volumes = [Volume(name.rsplit("-", 1)[-1], name, size) for name, size in sizes.items()]
         return {volume.content: volume for volume in volumes}
 
     @property
@@ -184,34 +148,47 @@ class Manifests:
         """The names of the emptyDirs, which Podman 4.3.1 leaves behind as volumes."""
         return [volume["name"] for volume in self.pod["spec"]["volumes"] if "emptyDir" in volume]
 
-    def stamp(self, *also: str) -> str:
-        """Label the pod with a digest of its documents and of `also` (what else it depends on), and return that."""
-        text = as_yaml([self.config, self.pod, *also])
-        digest = hashlib.sha256(text.encode()).hexdigest()[:40]  # a label's value has 63 characters at most
-        self.pod["metadata"].setdefault("labels", {})[DIGEST_LABEL] = digest
-        return digest
-
-    def bound_memory(self, most: int) -> None:
-        """Let no container take more than so many bytes of memory, whatever the documents say.
-
-        0 is for a host that can bound none, where a container with a bound would not start.
-        """
-        for container in self.pod["spec"]["containers"]:
-            if not most:
-                container.pop("resources", None)
-            elif resources := container.get("resources"):
-                said = resources["limits"]["memory"]
-                resources["limits"]["memory"] = f"{min(in_bytes(said), most) // 2**20}Mi"
-
     @property
     def digest(self) -> str:
         """The digest that the pod is labelled with, or an empty text."""
         return str(self.pod["metadata"].get("labels", {}).get(DIGEST_LABEL, ""))
 
-    def pin(self, images: list[str]) -> None:
-        """Name the containers' images by these ids, in the containers' order."""
-        for container, image in zip(self.pod["spec"]["containers"], images, strict=True):
-            container["image"] = image
+    def _with_pod(self, change: Callable[[Document], object]) -> "Manifests":
+        """Return these documents with a changed copy of the pod's."""
+        pod = copy.deepcopy(self.pod)
+        change(pod)
+        return replace(self, pod=pod)
+
+    def stamped(self, *also: str) -> "Manifests":
+        """Return them labelled with a digest of the documents and of `also`: what else the pod depends on."""
+        text = as_yaml([self.config, self.pod, *also])
+        digest = hashlib.sha256(text.encode()).hexdigest()[:40]  # a label's value has 63 characters at most
+        return self._with_pod(lambda pod: pod["metadata"].setdefault("labels", {}).update({DIGEST_LABEL: digest}))
+
+    def with_memory_bound(self, most: int) -> "Manifests":
+        """Return them with `most` bytes of memory at most for each container, whatever kube/ says.
+
+        With 0 no container has a bound, for a host without the controller: a container with a bound would not start.
+        """
+
+        def bound(pod: Document) -> None:
+            for container in pod["spec"]["containers"]:
+                if not most:
+                    container.pop("resources", None)
+                elif resources := container.get("resources"):
+                    stated = resources["limits"]["memory"]
+                    resources["limits"]["memory"] = f"{min(in_bytes(stated), most) // 2**20}Mi"
+
+        return self._with_pod(bound)
+
+    def pinned(self, images: Iterable[str]) -> "Manifests":
+        """Return them with these ids as the containers' images, in the containers' order."""
+
+        def pin(pod: Document) -> None:
+            for container, image in zip(pod["spec"]["containers"], images, strict=True):
+                container["image"] = image
+
+        return self._with_pod(pin)
 
     def write(self, folder: Path) -> tuple[Path, Path]:
         """Write the ConfigMap and the pod into a folder, for Podman to play, and return their paths."""
@@ -221,3 +198,52 @@ class Manifests:
             with Folder.at(folder).replacing(file.name, 0o644) as opened:
                 opened.write(as_yaml([document]).encode())
         return config, pod
+
+
+def read_documents(folder: Path) -> Manifests:
+    """Return the documents that `Manifests.write` wrote into a folder, without claims.
+
+    Raises ValueError where there are none, or none that can be read.
+    """
+    try:
+        (config,), (pod,) = (_read(folder / name) for name in (_CONFIG_FILE, _POD_FILE))
+    except (OSError, yaml.YAMLError, ValueError) as error:
+        raise ValueError(f"{folder} holds no documents of a pod") from error
+    return Manifests(config, pod, ())
+
+
+def _own_claim(claim: str, settings: Settings) -> str:
+    """Return the name of a claim in this pod: a pod with another name than kube/'s has volumes of that name.
+
+    Raises Problem where that is a volume of kube/'s pod.
+    """
+    if settings.pod == kube_name():
+        return claim
+    own = f"{settings.pod}-{claim.rsplit('-', 1)[-1]}"
+    if own in (other["metadata"]["name"] for other in _documents("volumes.yaml")):
+        raise Problem(f"pod is {settings.pod!r}: its volume {own} would be that of {kube_name()}")
+    return own
+
+
+def _own_scratch(name: str, settings: Settings) -> str:
+    """Return the name of an emptyDir in this pod: Podman 4.3.1 makes volumes of these names, one for all pods."""
+    return name.replace(kube_name(), settings.pod, 1)
+
+
+def _pod(settings: Settings) -> Document:
+    pod = copy.deepcopy(_documents(_POD_FILE)[0])
+    spec = pod["spec"]
+    pod["metadata"]["name"] = settings.pod
+    spec["hostname"] = settings.domain
+    spec["hostAliases"][0]["hostnames"] = [settings.domain, settings.mail_host]
+    for container in spec["containers"]:
+        for port in container["ports"]:
+            if settings.bind != ANY_ADDRESS:
+                port["hostIP"] = as_text(settings.bind)
+        for mount in container["volumeMounts"]:
+            mount["name"] = _own_scratch(mount["name"], settings)
+    for volume in spec["volumes"]:
+        volume["name"] = _own_scratch(volume["name"], settings)
+        if claim := volume.get("persistentVolumeClaim"):
+            claim["claimName"] = _own_claim(claim["claimName"], settings)
+    return pod

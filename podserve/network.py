@@ -1,38 +1,34 @@
-"""The pod's network: one on which services see their clients' own addresses, or none."""
+"""The network of the pod: services must see the addresses of their clients."""
 
 from podserve import host
 from podserve.commands import podman
-from podserve.settings import Settings
+from podserve.pod import Pod
 
 PASTA = (5, 0)
-"""The Podman from which pasta carries rootless ports well (its default since then).
+"""The first Podman whose default for rootless ports is pasta.
 
-Before, slirp4netns does, with its own port handler: on Debian 12 (4.3.1) no DNS by UDP came through, nor does IPv6.
+Earlier versions use slirp4netns. On Debian 12 (4.3.1) it forwards no DNS over UDP, and no IPv6.
 """
 
 
-def mode(settings: Settings) -> str:
-    """Return what `podman kube play --network` is given.
+def mode(pod: Pod) -> str:
+    """Return the value of `podman kube play --network`: for root a bridge of the pod's own, otherwise pasta.
 
-    As root a bridge of the pod's own. Rootless, a bridge's ports go through rootlessport, which hides who connects;
-    pasta does not.
+    Without root, the ports of a bridge go through rootlessport, which hides the clients' addresses. Pasta keeps them.
     https://docs.podman.io/en/latest/markdown/podman-kube-play.1.html#network-mode-net
     """
-    return "pasta" if host.rootless() else settings.pod
+    return "pasta" if host.rootless() else pod.name
 
 
-def ensure(settings: Settings) -> None:
-    """Make the pod's bridge, named as the pod, if there is none and it needs one.
+def ensure_network(pod: Pod) -> None:
+    """Create the pod's bridge, with the pod's name, unless it exists or the pod needs none.
 
-    Without Podman's own DNS, which would hold port 53 of the gateway's address; with IPv6 where the host has it.
+    Podman's own DNS is off: it would hold port 53 of the gateway's address. IPv6 is on if the host has it.
     """
-    if not host.rootless() and not podman("network", "exists", settings.pod, check=False).ok:
-        podman("network", "create", "--disable-dns", *(["--ipv6"] if host.has_ipv6() else []), settings.pod)
+    if not host.rootless() and not podman("network", "exists", pod.name, check=False).ok:
+        podman("network", "create", "--disable-dns", *(["--ipv6"] if host.has_ipv6() else []), pod.name)
 
 
-def remove(settings: Settings) -> bool:
-    """Remove the pod's bridge; return whether there was one.
-
-    One that other containers are on, too, is refused by Podman, and stays.
-    """
-    return podman("network", "rm", settings.pod, check=False).ok
+def remove_network(pod: Pod) -> bool:
+    """Remove the pod's bridge; return whether it was removed. Podman keeps a bridge that other containers use."""
+    return podman("network", "rm", pod.name, check=False).ok

@@ -22,31 +22,17 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from podserve.certificates import renewal
 from podserve.certificates.keypair import Certificate
+from podserve.certificates.renewal import Renewal
 from podserve.doctor import Finding
-from podserve.endpoints import Answer
+from podserve.endpoints import ENDPOINTS, Answer
 from podserve.errors import Problem, printable
 from podserve.host import NO_HEALTH_CHECKS
 from podserve.images import UP_TO_DATE, Show
-from podserve.manifests import Manifests
-from podserve.pod import Outcome
+from podserve.lifecycle import Started
+from podserve.pod import Pod
 from podserve.repositories import Repository
 from podserve.status import Status
-
-USES = {
-    "http": "the way to HTTPS, certificate challenges",
-    "https": "site, WebDAV, GitWeb",
-    "smtp": "mail from other servers",
-    "submission": "mail from your clients (STARTTLS)",
-    "imap": "mailboxes (STARTTLS)",
-    "imaps": "mailboxes (TLS)",
-    "pop3s": "mailboxes (TLS)",
-    "dns-udp": "resolver for loopback and private networks",
-    "dns-tcp": "resolver for loopback and private networks",
-}
-"""What each port of kube/podserve.yaml is for."""
-
 
 _STEP = re.compile(r"STEP (\d+)/(\d+): (.*)")
 
@@ -122,30 +108,31 @@ def _advance(progress: Progress, bars: dict[str, TaskID], line: str) -> None:
         progress.update(bars[image], description=text[:60])
 
 
-def started(manifests: Manifests, outcome: Outcome, console: Console) -> None:
+def started(pod: Pod, outcome: Started, console: Console) -> None:
     """Show what `up` did, the services with their addresses, and how to log in."""
-    settings = manifests.settings
+    settings = pod.settings
     done = "is up" if outcome.played else "runs already as it should: nothing was changed"
-    console.print(f"[green]✓[/] {settings.pod} {done}\n")
+    console.print(f"[green]✓[/] {pod.name} {done}\n")
     table = _table("Service", "Address", "For", "State")
-    for port in manifests.ports.values():
+    for port in pod.ports.values():
         where = f"{settings.bind}:{port.number}/{port.protocol.lower()}"
-        table.add_row(port.name, where, USES[port.name], "[green]answers[/]")
+        table.add_row(port.name, where, ENDPOINTS[port.name].label, "[green]answers[/]")
     console.print(table)
     console.print(f"\nSite      https://{settings.domain}/", highlight=False)
     console.print(f"Files     https://{settings.domain}/webdav/", highlight=False)
     console.print(f"Git       https://{settings.domain}/git/", highlight=False)
     console.print(f"Mail      {settings.mail_host}: IMAP 993, submission 587", highlight=False)
     if outcome.password:
-        login = f"[bold]{outcome.address}[/] with the password [bold]{outcome.password}[/]"
+        address = settings.postmaster_address
+        login = f"[bold]{address}[/] with the password [bold]{outcome.password}[/]"
         console.print(f"\nLog in as {login}", highlight=False)
-        console.print(f"It is shown this once. Another one: invoke users.passwd {outcome.address}", highlight=False)
+        console.print(f"It is shown this once. Another one: invoke users.passwd {address}", highlight=False)
     else:
         console.print("\nLog in with your whole address. Accounts: invoke users.list, users.add NAME")
     warn(outcome.warnings, console)
 
 
-def status(manifests: Manifests, seen: Status, console: Console) -> None:
+def status(pod: Pod, seen: Status, console: Console) -> None:
     """Show containers, endpoints, certificate, queue and volumes, and what is not well."""
     containers = _table("Container", "State", "Health", "Restarts")
     for c in seen.containers:
@@ -155,9 +142,9 @@ def status(manifests: Manifests, seen: Status, console: Console) -> None:
 
     tried = _table("Endpoint", "Address", "State", "ms")
     for answer in seen.endpoints:
-        port = manifests.ports[answer.port]
+        port = pod.ports[answer.port]
         state = "[green]answers[/]" if answer.ok else f"[red]{escape(answer.error)}[/]"
-        where = f"{manifests.settings.bind}:{port.number}/{port.protocol.lower()}"
+        where = f"{pod.settings.bind}:{port.number}/{port.protocol.lower()}"
         tried.add_row(answer.port, where, state, f"{answer.seconds * 1000:.0f}")
     console.print(tried, "")
 
@@ -179,14 +166,14 @@ def status(manifests: Manifests, seen: Status, console: Console) -> None:
 
 
 def diagnosis(found: list[Finding], console: Console) -> None:
-    """Show a line for each finding, with the command that mends it under those that are not well."""
+    """Show a line for each finding, with the command that solves it under a problem."""
     marks = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "problem": "[red]problem[/]"}
     for finding in found:
         console.print(
             f"{marks[finding.state]} {finding.check}: {escape(finding.said)}", highlight=False, soft_wrap=True
         )
         if finding.fix:
-            console.print(f"  mend it: {escape(finding.fix)}", highlight=False, soft_wrap=True)
+            console.print(f"  to solve it: {escape(finding.fix)}", highlight=False, soft_wrap=True)
 
 
 def certificate(there: Certificate, answers: list[Answer], console: Console) -> None:
@@ -206,7 +193,7 @@ def certificate(there: Certificate, answers: list[Answer], console: Console) -> 
     console.print(table)
 
 
-def renewed(outcome: renewal.Outcome, console: Console) -> None:
+def renewed(outcome: Renewal, console: Console) -> None:
     """Show which certificate is in use after a task that may have changed it."""
     there = outcome.certificate
     new = "[green]✓[/] a new certificate is served" if outcome.changed else "the certificate stays: nothing was changed"

@@ -1,4 +1,4 @@
-"""The git repositories on the web volume: NAME.git, private unless they hold git's own mark."""
+"""The git repositories on the web volume: NAME.git, private unless git's own mark is in them."""
 
 import os
 import re
@@ -9,20 +9,20 @@ from podserve.commands import Result, podman
 from podserve.descriptors import closing, open_file
 from podserve.errors import Problem
 from podserve.folder import Folder
-from podserve.manifests import Manifests
+from podserve.pod import Pod
 
 PUBLIC_MARK = "git-daemon-export-ok"
-"""https://git-scm.com/docs/git-http-backend: what makes a repository one that may be served to anybody."""
+"""The file that makes a repository public: https://git-scm.com/docs/git-http-backend"""
 _NAME = re.compile(r"[A-Za-z0-9](?!.*\.\.)[A-Za-z0-9._-]{0,62}\Z")
 _DESCRIBED = 1000
-"""Bytes of a description that are shown."""
+"""Bytes of a description at most."""
 _FOLDER = "/data/web/git"
-"""Where docker/apache has them."""
+"""The path of the repositories in the Apache container."""
 
 
 @dataclass(frozen=True)
 class Repository:
-    """A repository: its name without .git, its one-line description, whether strangers may see and clone it."""
+    """A repository: its name without .git, its description in one line, whether strangers may see and clone it."""
 
     name: str
     description: str
@@ -30,7 +30,7 @@ class Repository:
 
 
 def name_of(name: str) -> str:
-    """Return a repository's name without .git. Raises Problem for one that cannot be in an address or a path."""
+    """Return the name of a repository without .git. Raises Problem for a name that no address or path may hold."""
     bare = name.removesuffix(".git")
     if not _NAME.match(bare):
         raise Problem(f"{name!r} is no name for a repository: expected letters, digits, dots, hyphens and underscores")
@@ -38,12 +38,12 @@ def name_of(name: str) -> str:
 
 
 class Repositories:
-    """The repositories of a pod that runs; git works on them in its Apache container, as the user that serves them."""
+    """The repositories of a pod that runs. git runs in the Apache container, as the user that serves them."""
 
-    def __init__(self, manifests: Manifests) -> None:
-        """Take the pod's documents."""
-        self._container = manifests.containers["apache"]
-        self._volume = manifests.volumes["web"].name
+    def __init__(self, pod: Pod) -> None:
+        """Take the pod."""
+        self._container = pod.containers["apache"]
+        self._volume = pod.volumes["web"].name
 
     def _run(self, *argv: str, stdin: str = "") -> Result:
         done = podman("exec", "-i", "--user", "www-data", self._container, *argv, stdin=stdin, check=False)
@@ -67,7 +67,7 @@ class Repositories:
 
     @staticmethod
     def _read(name: str, folder: Folder) -> Repository:
-        """Read what the web server, which may have been broken into, can write: of a description its beginning."""
+        """Read a repository. The web server can write it, so of the description only the beginning is read."""
         try:
             with closing(open_file("description", folder.descriptor)) as file:
                 text = os.read(file, _DESCRIBED).decode(errors="replace").strip()
@@ -78,30 +78,30 @@ class Repositories:
         return Repository(name, text, folder.look(PUBLIC_MARK) is not None)
 
     def expect(self, name: str) -> str:
-        """Return where a repository is in the container. Raises Problem when there is none by that name."""
+        """Return the path of a repository in the container. Raises Problem if there is no such repository."""
         if name_of(name) not in {repository.name for repository in self.all()}:
             raise Problem(f"there is no repository {name}. Those there are: invoke repos.list")
         return f"{_FOLDER}/{name_of(name)}.git"
 
     def add(self, name: str, description: str, *, public: bool) -> None:
-        """Make an empty repository. Raises Problem when there is one by that name."""
+        """Create an empty repository. Raises Problem if there is one of that name."""
         if name_of(name) in {repository.name for repository in self.all()}:
             raise Problem(f"there is a repository {name} already. Those there are: invoke repos.list")
         path = f"{_FOLDER}/{name_of(name)}.git"
-        # Without a template: no sample hooks, and GitWeb shows no sentence of git's as a description.
+        # The empty template has no sample hooks, and no default description for GitWeb to show.
         self._run("git", "init", "--quiet", "--bare", "--initial-branch=main", "--template=", path)
         self._run("tee", f"{path}/description", stdin=f"{' '.join(description.split())}\n")
         if public:
             self.publish(name)
 
     def publish(self, name: str) -> None:
-        """Let strangers see and clone it."""
+        """Make a repository public: strangers may see and clone it."""
         self._run("touch", f"{self.expect(name)}/{PUBLIC_MARK}")
 
     def hide(self, name: str) -> None:
-        """Let nobody see it without a login."""
+        """Make a repository private: only accounts see it."""
         self._run("rm", "-f", f"{self.expect(name)}/{PUBLIC_MARK}")
 
     def remove(self, name: str) -> None:
-        """Remove it, with all its history."""
+        """Remove a repository with its history."""
         self._run("rm", "-r", "-f", self.expect(name))

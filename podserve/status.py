@@ -1,22 +1,24 @@
-"""How the pod is: looked at from outside, by trying."""
+"""The status of the pod, found from outside by trying its services."""
 
 import json
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
-from podserve import endpoints, host, pod, systemd, volumes
+from podserve import endpoints, host, running, systemd, volumes
+from podserve.answering import others_certificate
 from podserve.backup import keeping
 from podserve.certificates import store
 from podserve.certificates.clients import unverified_context
 from podserve.certificates.keypair import IMPORTED, Certificate
 from podserve.commands import podman
-from podserve.manifests import Manifests, Volume
+from podserve.manifests import Volume
+from podserve.pod import Pod
 
 
 @dataclass(frozen=True)
 class Container:
-    """A container: its state in Podman's words, what its health check says now, how often it was restarted."""
+    """A container: its state in Podman's words, the result of its health check now, the number of its restarts."""
 
     name: str
     state: str
@@ -25,13 +27,13 @@ class Container:
 
 
 LITTLE = 2**30
-"""Free bytes below which a volume is said to be nearly full: well before Postfix takes no more mail, which is when less
-than one and a half times the largest message is free (75 MiB by default)."""
+"""Free bytes below which a volume counts as nearly full. Postfix refuses mail much later: when less than one and a half
+times the largest message is free (75 MiB by default)."""
 
 
 @dataclass(frozen=True)
 class Use:
-    """A volume: bytes used, bytes its claim asks for (which Podman does not enforce), and bytes free where it is."""
+    """A volume: bytes used, bytes of its claim (which Podman does not enforce), and bytes free on its disk."""
 
     name: str
     used: int
@@ -41,7 +43,7 @@ class Use:
 
 @dataclass(frozen=True)
 class Status:
-    """All of it. `queue` counts messages, and is -1 when it cannot be read; `certificate` is the volume's."""
+    """The whole status. `queue` is the number of messages, -1 if unknown; `certificate` is the volume's."""
 
     pod: str
     domain: str
@@ -51,22 +53,22 @@ class Status:
     queue: int
     volumes: list[Use]
     health_checks_run: bool
-    """Whether they run by themselves. `look` runs them, whether or not."""
+    """Whether systemd runs the health checks. `look` runs them in any case."""
     service: str = ""
-    """What systemd says of the pod's service; empty when it is not installed as one."""
+    """The state of the pod's service in systemd; empty if the pod is not installed as a service."""
     backup_failed: str = ""
-    """When the last backup failed, and why; empty when it did not."""
+    """When the last backup failed, and why; empty if it succeeded."""
 
     @property
     def problems(self) -> list[str]:
-        """What is not well, a line each; empty when all is."""
-        running = [c for c in self.containers if c.state == "running"]
+        """The problems, one line each; empty if the pod is well."""
+        up = [c for c in self.containers if c.state == "running"]
         down = f"the service is {self.service}: journalctl -u {self.pod}; invoke up starts it"
-        other = pod.others_certificate(self.endpoints, self.certificate)
+        other = others_certificate(self.endpoints, self.certificate)
         return [
             *([down] if self.service not in {"", systemd.ACTIVE} else []),
-            *(f"container {c.name} is {c.state}: invoke up starts it" for c in self.containers if c not in running),
-            *(f"container {c.name} fails its health check" for c in running if not c.healthy),
+            *(f"container {c.name} is {c.state}: invoke up starts it" for c in self.containers if c not in up),
+            *(f"container {c.name} fails its health check" for c in up if not c.healthy),
             *(f"{answer.port} does not answer: {answer.error}" for answer in self.endpoints if not answer.ok),
             *(f"{port} serves another certificate than the volume holds: invoke restart" for port in other),
             *self._ending(),
@@ -78,18 +80,18 @@ class Status:
 
     @property
     def days_left(self) -> int:
-        """Whole days until the certificate's end; -1 when there is none."""
+        """Whole days until the certificate's end; -1 without a certificate."""
         return self.certificate.days_left if self.certificate else -1
 
     def _filling(self) -> list[str]:
-        """Name the volumes that are nearly full; once where they are all on the same disk."""
-        told: dict[int, list[str]] = {}
+        """Name the volumes that are nearly full, in one line for each disk."""
+        full: dict[int, list[str]] = {}
         for volume in self.volumes:
             if volume.free < LITTLE:
-                told.setdefault(volume.free // 2**20, []).append(volume.name)
+                full.setdefault(volume.free // 2**20, []).append(volume.name)
         help_ = "make room (podman system prune removes old images), or move the volume to a larger disk"
         return [f"{free} MiB are free for {', '.join(names)}: expected {LITTLE // 2**20}; {help_}"
-                for free, names in told.items()]  # fmt: skip
+                for free, names in full.items()]  # fmt: skip
 
     def _ending(self) -> list[str]:
         if not self.certificate:
@@ -106,15 +108,13 @@ class Status:
 
 
 def containers(names: Collection[str]) -> list[Container]:
-    """Look at containers, and run their health checks; what there is not is `missing`."""
+    """Inspect containers, and run their health checks. The state of one that does not exist is `missing`."""
     shown = "{{.Name}} {{.State.Status}} {{.RestartCount}}"
     with ThreadPoolExecutor() as pool:
-        # Run here and now: without systemd nothing else runs them. (One that does not run fails.)
+        # Without systemd nothing else runs the health checks. That of a container that does not run fails.
         healthy = pool.map(lambda name: podman("healthcheck", "run", name, check=False).ok, names)
-        told = map(
-            str.split, podman("container", "inspect", "--format", shown, *names, check=False).stdout.splitlines()
-        )
-        found = {name: (state, int(restarts)) for name, state, restarts in told}
+        lines = podman("container", "inspect", "--format", shown, *names, check=False).stdout.splitlines()
+        found = {name: (state, int(restarts)) for name, state, restarts in map(str.split, lines)}
     seen = {name: found.get(name, ("missing", 0)) for name in names}
     return [Container(name, state, ok and state == "running", restarts)
             for (name, (state, restarts)), ok in zip(seen.items(), healthy, strict=True)]  # fmt: skip
@@ -130,27 +130,26 @@ def _use(volume: Volume) -> Use:
     return Use(volume.name, folder.used(), volume.bytes, folder.free())
 
 
-def look(manifests: Manifests) -> Status:
-    """Look at the pod and try each of its endpoints. Raises Problem when there is no such pod."""
-    settings = manifests.settings
-    if not pod.exists(settings):
-        raise pod.missing(settings)
-    context = unverified_context(settings.domain)
+def look(pod: Pod) -> Status:
+    """Inspect the pod and try each of its endpoints. Raises Problem if there is no such pod."""
+    if not running.exists(pod):
+        raise running.missing(pod)
+    context = unverified_context(pod.settings.domain)
     with ThreadPoolExecutor() as pool:
-        seen = pool.submit(containers, manifests.containers.values())
-        queue = pool.submit(_queue, manifests.containers["mail"])
-        answers = pool.submit(endpoints.attempt_all, manifests, context, list(manifests.ports))
-        certificate = store.current(store.folder(manifests))
-        uses = pool.map(_use, manifests.volumes.values())
+        seen = pool.submit(containers, pod.containers.values())
+        queue = pool.submit(_queue, pod.containers["mail"])
+        answers = pool.submit(endpoints.attempt_all, pod, context, list(pod.ports))
+        certificate = store.current(store.certificates_folder(pod))
+        uses = pool.map(_use, pod.volumes.values())
         return Status(
-            settings.pod,
-            settings.domain,
+            pod.name,
+            pod.settings.domain,
             seen.result(),
             answers.result(),
             certificate,
             queue.result(),
             list(uses),
             host.has_systemd(),
-            systemd.state(settings) if systemd.installed(settings) else "",
-            keeping.failed(settings),
+            systemd.state(pod) if systemd.installed(pod) else "",
+            keeping.failed(pod),
         )

@@ -11,13 +11,14 @@ from podserve import host, network
 from podserve.commands import ROOT, Result, environment, run
 from podserve.errors import Problem
 from podserve.folder import Folder
-from podserve.manifests import LOG_OPTION, Manifests
-from podserve.settings import Settings
+from podserve.manifests import LOG_OPTION
+from podserve.pod import Pod
+from podserve.state import played_folder
 
 ACTIVE = "active"
-"""What systemd calls a service that runs."""
+"""The state of a service that runs, in systemd's words."""
 START_TIMEOUT = 120
-"""Seconds that systemd gives Podman to play the pod, which takes it some 2 s on an idle machine."""
+"""Seconds in which Podman must play the pod for systemd. It takes 2 s on an idle machine."""
 
 NETWORK = """\
 [Unit]
@@ -58,7 +59,7 @@ NO_WAITING = """
 [Quadlet]
 # Quadlet would wait 90 s for the system's network-online.target, which on many hosts nothing ever starts.
 DefaultDependencies=false"""
-"""What a user's unit has in place of it: systemd's user manager knows nothing of the network."""
+"""The replacement in a user's unit: systemd's user manager does not know whether the network is up."""
 RENEWAL = """\
 [Unit]
 Description=Certificates of {pod}, renewed when they are due
@@ -87,33 +88,33 @@ WantedBy=timers.target
 
 
 def _folder(kind: str) -> Path:
-    """Return where systemd looks for units of a kind: `containers/systemd` (Quadlet's) or `systemd/system`."""
+    """Return the folder of units of a kind: `containers/systemd` (Quadlet's) or `systemd/system`."""
     if not host.rootless():
         return Path("/etc") / kind
     home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     return home / kind.replace("systemd/system", "systemd/user")
 
 
-def _files(settings: Settings) -> list[Path]:
-    quadlet, units, pod = _folder("containers/systemd"), _folder("systemd/system"), settings.pod
-    return [quadlet / f"{pod}.kube", quadlet / f"{pod}.network", units / f"{pod}-renew.service",
-            units / f"{pod}-renew.timer"]  # fmt: skip
+def _files(pod: Pod) -> list[Path]:
+    quadlet, units, name = _folder("containers/systemd"), _folder("systemd/system"), pod.name
+    return [quadlet / f"{name}.kube", quadlet / f"{name}.network", units / f"{name}-renew.service",
+            units / f"{name}-renew.timer"]  # fmt: skip
 
 
-def installed(settings: Settings) -> bool:
+def installed(pod: Pod) -> bool:
     """Return whether the pod is a service of this machine."""
-    return _files(settings)[0].exists()
+    return _files(pod)[0].exists()
 
 
-def require_systemd(settings: Settings) -> None:
-    """Raise Problem, with what to do instead, on a host without systemd or with a Podman that has no Quadlet."""
-    told = host.podman()
-    if host.has_systemd() and told.version >= host.QUADLET:
+def require_systemd(pod: Pod) -> None:
+    """Raise Problem, with an alternative, on a host without systemd or with a Podman without Quadlet."""
+    info = host.podman_info()
+    if host.has_systemd() and info.version >= host.QUADLET:
         return
-    lacks = f"Podman is {told.named}, and Quadlet came with 4.4" if host.has_systemd() else "this host has no systemd"
+    lacks = f"Podman is {info.named}, and Quadlet came with 4.4" if host.has_systemd() else "this host has no systemd"
     here = f"cd {ROOT} && ./bootstrap invoke"
     raise Problem(
-        f"{settings.pod} cannot be made a service: {lacks}. Have cron start it and renew its certificates instead "
+        f"{pod.name} cannot be made a service: {lacks}. Have cron start it and renew its certificates instead "
         f"(crontab -e):\n  @reboot {here} up\n  @daily {here} certs.renew"
     )
 
@@ -124,60 +125,67 @@ def _systemctl(*words: str, check: bool = True) -> Result:
 
 
 def _variables(given: dict[str, str]) -> str:
-    """Return the lines of a unit that set these variables."""
+    """Return the lines of a unit that set variables."""
     escaped = {
         name: value.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%") for name, value in given.items()
     }
     return "\n".join(f'Environment="{name}={value}"' for name, value in escaped.items())
 
 
-def _texts(manifests: Manifests, folder: Path) -> dict[Path, str]:
-    """Return what is to stand in the unit files of a pod whose documents are in a folder."""
-    settings = manifests.settings
+def _texts(pod: Pod) -> dict[Path, str]:
+    """Return the content of the unit files of a pod, which play the documents in its folder `played`."""
+    settings = pod.settings
     engine = {name: value for name, value in environment().items() if name == "CONTAINERS_CONF"}
     chosen = {f"INVOKE_{name}": value for name, value in settings.environment().items()}
-    words = {"pod": settings.pod, "domain": settings.domain, "folder": folder, "root": ROOT, "timeout": START_TIMEOUT,
-             "target": "default.target" if host.rootless() else "multi-user.target"}  # fmt: skip
-    # A bridge has a unit of its own; what rootless pods have is made with them.
+    words = {
+        "pod": pod.name,
+        "domain": settings.domain,
+        "folder": played_folder(pod),
+        "root": ROOT,
+        "timeout": START_TIMEOUT,
+        "target": "default.target" if host.rootless() else "multi-user.target",
+    }
+    # A bridge has a unit of its own. The network of a rootless pod is created with the pod.
     words["network_online"] = "" if host.rootless() else NETWORK_ONLINE
-    # A user may not read the journal everywhere: there Podman decides, and a file has a bound.
+    # Not every user may read the journal, so Podman chooses the log driver for users. A log file has a bound.
     words["log"] = f"PodmanArgs=--log-opt {LOG_OPTION}" if host.rootless() else "LogDriver=journald"
     words["ipv6"] = str(host.has_ipv6()).lower()
-    words["network"] = network.mode(settings) if host.rootless() else f"{settings.pod}.network"
+    words["network"] = network.mode(pod) if host.rootless() else f"{pod.name}.network"
     texts = POD, "" if host.rootless() else NETWORK, RENEWAL, TIMER
     variables = {POD: _variables(engine), RENEWAL: _variables({**engine, **chosen})}
     ends = {POD: NO_WAITING} if host.rootless() else {}
     return {
         file: text.format(environment=variables.get(text, ""), **words) + ends.get(text, "")
-        for file, text in zip(_files(settings), texts, strict=True)
+        for file, text in zip(_files(pod), texts, strict=True)
         if text
     }
 
 
-def write(manifests: Manifests, folder: Path) -> None:
-    """Write the units of a pod whose documents are in a folder, and have systemd read them."""
-    for file, text in _texts(manifests, folder).items():
+def write_units(pod: Pod) -> None:
+    """Write the units of a pod, and let systemd read them."""
+    for file, text in _texts(pod).items():
         file.parent.mkdir(parents=True, exist_ok=True)
         with Folder.at(file.parent).replacing(file.name, 0o644) as opened:
             opened.write(text.encode())
     _systemctl("daemon-reload")
 
 
-def refresh(manifests: Manifests, folder: Path) -> None:
-    """Write the units again where they say another thing: the timer renews by settings that play nothing anew."""
-    if any(not file.exists() or file.read_text() != text for file, text in _texts(manifests, folder).items()):
-        write(manifests, folder)
+def refresh_units(pod: Pod) -> None:
+    """Write the units again where they differ: the timer's settings may change when the pod's documents do not."""
+    if any(not file.exists() or file.read_text() != text for file, text in _texts(pod).items()):
+        write_units(pod)
 
 
-def enable(settings: Settings) -> None:
-    """Have the timer start now, and at each start of the machine. Quadlet has enabled the pod's own unit."""
-    _systemctl("enable", "--now", f"{settings.pod}-renew.timer")
+def enable(pod: Pod) -> None:
+    """Start the timer now and at each start of the machine. Quadlet enables the pod's own unit."""
+    _systemctl("enable", "--now", f"{pod.name}-renew.timer")
     if host.rootless() and not lingers():
         user = _user()
         tried = run(["loginctl", "enable-linger", user], check=False, timeout=10)
         if not tried.ok:
             why = f"{user}'s services end when {user} logs out: {tried.stderr.strip()}"
-            raise Problem(f"{why}. Mend it, then run the same command again: sudo loginctl enable-linger {user}")
+            fix = f"sudo loginctl enable-linger {user}"
+            raise Problem(f"{why}. To solve it, type this, then run the same command again: {fix}")
 
 
 def _user() -> str:
@@ -185,25 +193,25 @@ def _user() -> str:
 
 
 def lingers() -> bool:
-    """Return whether the services of the user run without a login."""
+    """Return whether the user's services run without a login."""
     return Path(f"/var/lib/systemd/linger/{_user()}").exists()
 
 
-def remove(settings: Settings) -> list[str]:
-    """Take the units back, stopped; return the files that were removed."""
-    _systemctl("disable", "--now", f"{settings.pod}-renew.timer", check=False)
-    stop(settings)
-    there = [file for file in _files(settings) if file.exists()]
+def remove_units(pod: Pod) -> list[Path]:
+    """Stop the units and remove them; return the files that were removed."""
+    _systemctl("disable", "--now", f"{pod.name}-renew.timer", check=False)
+    stop(pod)
+    there = [file for file in _files(pod) if file.exists()]
     for file in there:
         file.unlink()
     _systemctl("daemon-reload")
-    return [str(file) for file in there]
+    return there
 
 
-def start(settings: Settings) -> None:
-    """Start the service anew; return when the pod is played. Raises Problem with what the journal says otherwise."""
-    unit = f"{settings.pod}.service"
-    # After failures in a row systemd would not try again.
+def start(pod: Pod) -> None:
+    """Restart the service; return when the pod is played. Raises Problem with lines of the journal if that fails."""
+    unit = f"{pod.name}.service"
+    # After several failures systemd would not try again.
     _systemctl("reset-failed", unit, check=False)
     if not _systemctl("restart", unit, check=False).ok:
         which = ["--user", "--user-unit", unit] if host.rootless() else ["--unit", unit]
@@ -211,32 +219,32 @@ def start(settings: Settings) -> None:
         raise Problem(f"systemd could not start {unit}; its last lines:\n{said.stdout.rstrip()}")
 
 
-def stop(settings: Settings) -> None:
-    """Stop the service, which removes the pod, and the network's unit, so that it makes the network again."""
-    _systemctl("stop", f"{settings.pod}.service", f"{settings.pod}-network.service", check=False)
+def stop(pod: Pod) -> None:
+    """Stop the service, which removes the pod, and the unit of the network, which creates the network again later."""
+    _systemctl("stop", f"{pod.name}.service", f"{pod.name}-network.service", check=False)
 
 
-def state(settings: Settings) -> str:
-    """Return what systemd says of the service, such as active or failed."""
-    return _systemctl("is-active", f"{settings.pod}.service", check=False).stdout.strip()
+def state(pod: Pod) -> str:
+    """Return the state of the service in systemd, such as `active` or `failed`."""
+    return _systemctl("is-active", f"{pod.name}.service", check=False).stdout.strip()
 
 
-def told(settings: Settings) -> str:
-    """Return that for a person, with the command that shows why."""
-    return f"{state(settings)} ({status_command(settings)} tells more)"
+def state_and_command(pod: Pod) -> str:
+    """Return the state of the service, with the command that shows why."""
+    return f"{state(pod)} ({status_command(pod)} tells more)"
 
 
-def status_command(settings: Settings) -> str:
-    """Return what a person types to see the service."""
-    return f"systemctl {'--user ' if host.rootless() else ''}status {settings.pod}"
+def status_command(pod: Pod) -> str:
+    """Return the command that shows the service."""
+    return f"systemctl {'--user ' if host.rootless() else ''}status {pod.name}"
 
 
-def journalled(settings: Settings) -> bool:
-    """Return whether the journal has what the containers log."""
-    return installed(settings) and not host.rootless()
+def journalled(pod: Pod) -> bool:
+    """Return whether the containers log to the journal."""
+    return installed(pod) and not host.rootless()
 
 
 def journal(containers: list[str], *, follow: bool) -> list[str]:
-    """Return the command that shows what these containers have logged, also before the last start."""
+    """Return the command that shows the logs of containers, also from before the last start."""
     words = [f"CONTAINER_NAME={name}" for name in containers]
     return ["journalctl", "--no-hostname", "--output=short-iso", *(["--follow"] if follow else []), *words]

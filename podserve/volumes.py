@@ -1,4 +1,4 @@
-"""Podman's volumes: made when missing, and held by their folders on the host."""
+"""Podman's volumes: they are created if missing, and used through their folders on the host."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,32 +7,32 @@ from podserve import network
 from podserve.commands import podman
 from podserve.errors import Problem
 from podserve.folder import Folder
-from podserve.manifests import Manifests, as_yaml
+from podserve.manifests import as_yaml
+from podserve.pod import Pod
 
 _found: dict[str, Path] = {}
-"""Where volumes were found, by name: Podman, which takes a while to start, is asked once for all."""
+"""The paths of volumes, by name. Podman takes long to start, so it is asked once for all of them."""
 
 
 def existing() -> set[str]:
-    """Return the names of the volumes that there are."""
-    told = podman("volume", "ls", "--format", "{{.Name}} {{.Mountpoint}}").stdout.splitlines()
-    there = {name: Path(mountpoint) for name, _, mountpoint in (line.partition(" ") for line in told)}
-    _found.update(there)
-    return set(there)
+    """Return the names of all volumes."""
+    lines = podman("volume", "ls", "--format", "{{.Name}} {{.Mountpoint}}").stdout.splitlines()
+    paths = {name: Path(mountpoint) for name, _, mountpoint in (line.partition(" ") for line in lines)}
+    _found.update(paths)
+    return set(paths)
 
 
-def ensure(manifests: Manifests) -> bool:
-    """Make the claims of the pod that do not exist yet; return whether any was made."""
+def ensure_volumes(pod: Pod) -> None:
+    """Create the volumes of the pod that do not exist yet."""
     there = existing()
-    missing = [claim for claim in manifests.claims if claim["metadata"]["name"] not in there]
+    missing = [claim for claim in pod.manifests.claims if claim["metadata"]["name"] not in there]
     if missing:
-        # The network is named because Podman makes one of its own otherwise, for claims alone, too.
-        podman("kube", "play", "--network", network.mode(manifests.settings), "-", stdin=as_yaml(missing))
-    return bool(missing)
+        # Without a network's name Podman would create one of its own, even for claims alone.
+        podman("kube", "play", "--network", network.mode(pod), "-", stdin=as_yaml(missing))
 
 
-def remove(names: Iterable[str]) -> list[str]:
-    """Remove these volumes, with all they hold, and return the names of those that existed."""
+def remove_volumes(names: Iterable[str]) -> list[str]:
+    """Remove these volumes with their content; return the names of those that existed."""
     there = existing()
     found = [name for name in names if name in there]
     if found:
@@ -42,15 +42,15 @@ def remove(names: Iterable[str]) -> list[str]:
 
 
 def folder(name: str) -> Folder:
-    """Return a volume's folder. Raises Problem where there is no such volume."""
+    """Return the folder of a volume. Raises Problem if there is no such volume."""
     return Folder.at(path_on_host(name))
 
 
 def path_on_host(name: str) -> Path:
-    """Return where a volume's files are on this host: for tests, and for what Podman is to mount.
+    """Return the path of a volume on this host: for tests, and for Podman to mount.
 
-    Nothing else opens paths below it, which lead where those who write on the volume want: see podserve.folder. Raises
-    Problem where there is no such volume.
+    No other code opens paths below it: a service could have replaced any part by a link (see podserve.folder). Raises
+    Problem if there is no such volume.
     """
     if name not in _found:
         existing()
@@ -60,9 +60,9 @@ def path_on_host(name: str) -> Path:
 
 
 def mountable(name: str, inside: str) -> str:
-    """Return the path of a folder in a volume, for Podman to mount, which follows links in it.
+    """Return the path of a folder in a volume, for Podman to mount. Podman follows links in the path.
 
-    Raises Problem where others than root may replace that folder.
+    Raises Problem if others than root may replace that folder.
     """
     volume = folder(name)
     root = volume.look()

@@ -15,12 +15,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from podserve import network, settings, volumes
+from podserve import network, volumes
 from podserve.accounts import random_password
 from podserve.certificates import client_context
 from podserve.commands import ROOT, podman, run
+from podserve.configuration import load
 from podserve.errors import Interrupted, Problem, explain_interruptions, uninterrupted
-from podserve.manifests import Manifests, defaults
+from podserve.manifests import defaults
+from podserve.pod import Pod
 from podserve.waiting import NotYet, wait_until
 from tests.testbed.forwarders import start_upstream, write_names
 
@@ -55,13 +57,13 @@ class FirstPod:
 
     def __init__(self, forwarder: str = "127.0.0.2") -> None:
         """Take the defaults, whatever this checkout's invoke.yaml says."""
-        self.settings = settings.load({"forwarders": forwarder}, defaults(), {})
-        self.account, self.password = f"first@{self.settings.domain}", random_password()
+        self.pod = Pod.of(load({"forwarders": forwarder}, defaults(), {}))
+        self.account, self.password = f"first@{self.pod.settings.domain}", random_password()
 
     @property
     def environment(self) -> dict[str, str]:
         """The variables that make Invoke's tasks mean this pod."""
-        return {f"INVOKE_{name}": value for name, value in self.settings.environment().items()}
+        return {f"INVOKE_{name}": value for name, value in self.pod.settings.environment().items()}
 
     def invoke(self, *words: str, stdin: str = "", check: bool = True) -> str:
         """Run a task and return what it printed."""
@@ -70,10 +72,10 @@ class FirstPod:
 
     def left_from_before(self) -> list[str]:
         """Return the pod and the volumes of these names that exist already."""
-        name = self.settings.pod
+        name = self.pod.name
         pods = [f"the pod {name}"] if podman("pod", "exists", name, check=False).ok else []
         known = volumes.existing()
-        return pods + [f"the volume {each.name}" for each in Manifests(self.settings).volumes.values()
+        return pods + [f"the volume {each.name}" for each in self.pod.volumes.values()
                        if each.name in known]  # fmt: skip
 
     def log_in(self) -> None:
@@ -81,9 +83,11 @@ class FirstPod:
         with tempfile.NamedTemporaryFile("w") as authority:
             authority.write(self.invoke("certs.ca"))
             authority.flush()
-            context = client_context(self.settings.domain, authority.name)
+            context = client_context(self.pod.settings.domain, authority.name)
         try:
-            with imaplib.IMAP4_SSL(self.settings.local_address, ssl_context=context, timeout=PATIENCE) as client:
+            with imaplib.IMAP4_SSL(
+                str(self.pod.settings.local_address), ssl_context=context, timeout=PATIENCE
+            ) as client:
                 client.login(self.account, self.password)
         except (imaplib.IMAP4.error, OSError) as error:
             raise NotYet(f"{self.account} cannot log in over IMAPS: {error}") from error
@@ -95,7 +99,7 @@ class FirstPod:
 
     def containers(self) -> str:
         """Return a line for each container: its id, its first process, when it started, how often it was restarted."""
-        listed = podman("ps", "--all", "--quiet", "--no-trunc", "--filter", f"pod={self.settings.pod}").stdout.split()
+        listed = podman("ps", "--all", "--quiet", "--no-trunc", "--filter", f"pod={self.pod.name}").stdout.split()
         words = "{{.Id}} {{.State.Pid}} {{.State.StartedAt}} {{.RestartCount}}"
         return podman("container", "inspect", "--format", words, *sorted(listed)).stdout
 
@@ -110,35 +114,35 @@ def first_pod() -> Iterator[FirstPod]:
 
     Raises Problem where there is a pod or a volume by its names already, which would be lost.
     """
-    pod = FirstPod()
-    if there := pod.left_from_before():
+    first = FirstPod()
+    if there := first.left_from_before():
         raise Problem(f"this run would remove {', '.join(there)}: expected a machine without. See invoke down --help")
-    upstream = f"{pod.settings.pod}-upstream"
+    upstream = f"{first.pod.name}-upstream"
     with tempfile.TemporaryDirectory() as scratch:
         try:
             show(BOOTSTRAP, "invoke", "build")
-            network.ensure(pod.settings)
+            network.ensure_network(first.pod)
             names = Path(scratch) / "names.zone"
             write_names(names, {})
-            pod = FirstPod(start_upstream(upstream, pod.settings.pod, names).address)
-            show(BOOTSTRAP, "invoke", "up", **pod.environment)
-            yield pod
+            first = FirstPod(start_upstream(upstream, first.pod.name, names).address)
+            show(BOOTSTRAP, "invoke", "up", **first.environment)
+            yield first
         finally:
             with uninterrupted():
                 podman("rm", "--force", "--ignore", "--time", "0", upstream, check=False)
-                pod.remove()
+                first.remove()
 
 
 def both(words: list[str]) -> None:
     """Run both commands. Raises Problem when one fails, or the second touched the pod of the first."""
-    with first_pod() as pod:
-        pod.add_account()
-        before = pod.containers()
+    with first_pod() as first:
+        first.add_account()
+        before = first.containers()
         show(BOOTSTRAP, "nox", *words)
-        after = pod.containers()
+        after = first.containers()
         if after != before:
             raise Problem(f"nox touched the pod that ran before. Its containers were\n{before}and are\n{after}")
-        pod.log_in()
+        first.log_in()
         print(
             f"the pod of the first command runs on: the same {len(before.splitlines())} containers; its account logs in"
         )

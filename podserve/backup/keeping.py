@@ -1,4 +1,7 @@
-"""Backup and restore of a pod: what is put into an archive, and where it comes back to."""
+"""Backup and restore of a pod: from the volumes into an archive, and back.
+
+The caller of `backup` and `restore` holds the pod's lock (`state.locked`).
+"""
 
 import datetime as dt
 import json
@@ -9,27 +12,27 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from podserve import network, pod, volumes
+from podserve import lifecycle, network, volumes
 from podserve.backup import reading, snapshot, writing
 from podserve.backup.layout import FORMAT, Extent, Header, Progress
 from podserve.descriptors import written_whole
 from podserve.errors import Problem, printable
 from podserve.folder import Folder
-from podserve.manifests import Manifests
-from podserve.settings import Settings
+from podserve.pod import Pod
+from podserve.state import is_locked
 
 STANDARD_OUTPUT = "-"
 _UNFINISHED = "it was killed, or interrupted, before its end"
-"""What is kept of a backup from its beginning, so that one whose process is killed is told as well."""
+"""The failure that is stored when a backup begins: it stays if the process is killed."""
 
 
 def _now() -> dt.datetime:
     return dt.datetime.now(dt.UTC).replace(microsecond=0)
 
 
-def file_name(manifests: Manifests) -> str:
-    """Return the name of a backup that is made now."""
-    return f"podserve-{manifests.settings.domain}-{_now():%Y%m%dT%H%M%SZ}.tar.zst"
+def file_name(pod: Pod) -> str:
+    """Return the file name of a backup that is made now."""
+    return f"podserve-{pod.settings.domain}-{_now():%Y%m%dT%H%M%SZ}.tar.zst"
 
 
 @contextmanager
@@ -56,7 +59,7 @@ def _destination(name: str) -> Iterator[BinaryIO]:
 
 
 def length(file: Path) -> int:
-    """Return the bytes of an archive. Raises Problem where there is none."""
+    """Return the bytes of an archive. Raises Problem if there is none."""
     try:
         return file.stat().st_size
     except OSError as error:
@@ -64,31 +67,31 @@ def length(file: Path) -> int:
 
 
 def size(folder: Folder) -> int:
-    """Return the bytes of all files of a folder."""
+    """Return the bytes of all files in a folder."""
     return sum(os.stat(name, dir_fd=place.descriptor, follow_symlinks=False).st_size
                for place in folder.walk() for name in place.files)  # fmt: skip
 
 
-def _failures(settings: Settings) -> Path:
-    """Return the file that says why the last backup of a pod failed, beside what `down` removes."""
-    return pod.STATE / f"{settings.pod}.backup"
+def _failures(pod: Pod) -> Path:
+    """Return the file with the reason why the last backup failed. `down` does not remove it."""
+    return pod.state / f"{pod.name}.backup"
 
 
-def failed(settings: Settings) -> str:
-    """Return when the last backup of a pod failed, and why; an empty text where it did not, or there was none."""
+def failed(pod: Pod) -> str:
+    """Return when the last backup failed, and why; an empty text if it succeeded, or if there was none."""
     try:
-        told = json.loads(_failures(settings).read_text())
-        under_way = told["why"] == _UNFINISHED and pod.is_busy(settings)
-        return "" if under_way else printable(f"{told['at']}: {told['why']}")
+        failure = json.loads(_failures(pod).read_text())
+        under_way = failure["why"] == _UNFINISHED and is_locked(pod)
+        return "" if under_way else printable(f"{failure['at']}: {failure['why']}")
     except FileNotFoundError:
         return ""
     except (OSError, ValueError, LookupError, TypeError):
-        return f"what {_failures(settings)} says of it cannot be read"
+        return f"what {_failures(pod)} says of it cannot be read"
 
 
-def _tell(settings: Settings, why: str) -> None:
-    """Keep why the last backup failed, for `status`; an empty text where it did not."""
-    file = _failures(settings)
+def _tell(pod: Pod, why: str) -> None:
+    """Store why the last backup failed, for `status`; an empty text if it succeeded."""
+    file = _failures(pod)
     if why:
         with Folder.at(file.parent).replacing(file.name, 0o644) as opened:
             opened.write(json.dumps({"at": _now().isoformat(), "why": why}).encode())
@@ -96,27 +99,26 @@ def _tell(settings: Settings, why: str) -> None:
         file.unlink(missing_ok=True)
 
 
-def forget(settings: Settings) -> None:
-    """Forget why the last backup of a pod failed, whose volumes are gone."""
-    _tell(settings, "")
+def forget(pod: Pod) -> None:
+    """Remove the stored failure of the last backup: the volumes of the pod are gone."""
+    _tell(pod, "")
 
 
-def backup(manifests: Manifests, name: str, progress: Progress, total: Progress) -> list[str]:
+def backup(pod: Pod, name: str, progress: Progress, total: Progress) -> list[str]:
     """Write an archive of all that the pod owns to a file, or for `-` to standard output, while it goes on.
 
-    `total` is told the bytes there are, and `progress` those that were read. Return a line for each thing that had to
-    be left out. Raises Problem; then no file is left. `failed` tells of both until a whole one is made.
+    `total` gets the number of bytes, and `progress` those that were read. Return a line for each file that is left out.
+    Raises Problem; then no file is left. `failed` reports both until a complete backup is made.
     """
-    with pod.alone(manifests.settings):
-        _tell(manifests.settings, _UNFINISHED)
-        try:
-            left_out = _backup(manifests, name, progress, total)
-        except Problem as problem:
-            with suppress(OSError):  # the disk may be full, and what is kept from the beginning stays
-                _tell(manifests.settings, problem.text)
-            raise
-        more = [f"{len(left_out) - 3} more"] if len(left_out) > 3 else []  # noqa: PLR2004
-        _tell(manifests.settings, f"it is there, but without {'; '.join([*left_out[:3], *more])}" if left_out else "")
+    _tell(pod, _UNFINISHED)
+    try:
+        left_out = _backup(pod, name, progress, total)
+    except Problem as problem:
+        with suppress(OSError):  # the disk may be full; then the failure from the beginning stays
+            _tell(pod, problem.text)
+        raise
+    more = [f"{len(left_out) - 3} more"] if len(left_out) > 3 else []  # noqa: PLR2004
+    _tell(pod, f"it is there, but without {'; '.join([*left_out[:3], *more])}" if left_out else "")
     return left_out
 
 
@@ -124,34 +126,35 @@ def _shortened(path: str) -> str:
     return f"{path[:80]}… ({len(os.fsencode(path))} bytes)"
 
 
-def _backup(manifests: Manifests, name: str, progress: Progress, total: Progress) -> list[str]:
-    if missing := {volume.name for volume in manifests.volumes.values()} - volumes.existing():
+def _backup(pod: Pod, name: str, progress: Progress, total: Progress) -> list[str]:
+    if missing := {volume.name for volume in pod.volumes.values()} - volumes.existing():
         raise Problem(f"there is nothing to back up: no volume {', '.join(sorted(missing))}. Make the pod: invoke up")
-    settings = {key: value for key, value in vars(manifests.settings).items() if isinstance(value, str)}
     try:
-        with _destination(name) as out, snapshot.taken(manifests) as (folder, long):
+        with _destination(name) as out, snapshot.taken(pod) as (folder, long):
             total(size(folder))
-            unwritten = writing.write_archive(folder, Header(FORMAT, _now().isoformat(), settings), out, progress)
+            unwritten = writing.write_archive(
+                folder, Header(FORMAT, _now().isoformat(), pod.settings.texts()), out, progress
+            )
     except OSError as error:
         raise Problem(f"the backup to {name} failed, and is not there: {error.strerror or error}") from error
-    told = [f"{_shortened(path)} is longer than a path can be in a backup: move it, or remove it" for path in long]
-    return told + unwritten
+    too_long = [f"{_shortened(path)} is longer than a path can be in a backup: move it, or remove it" for path in long]
+    return too_long + unwritten
 
 
-def _require_empty(manifests: Manifests) -> None:
+def _require_empty(pod: Pod) -> None:
     there = volumes.existing()
-    names = sorted(volume.name for volume in manifests.volumes.values())
+    names = sorted(volume.name for volume in pod.volumes.values())
     full = [name for name in names if name in there and volumes.folder(name).names()]
     if full:
         raise Problem(
-            f"{manifests.settings.pod} is not empty ({', '.join(full)}): restoring replaces all that it keeps. "
+            f"{pod.name} is not empty ({', '.join(full)}): restoring replaces all that it keeps. "
             "Keep that first: invoke backup. Then say --yes"
         )
 
 
-def _put(manifests: Manifests, restored: Folder) -> None:
+def _put(pod: Pod, restored: Folder) -> None:
     """Replace what the volumes hold by what was unpacked beside them. Their own folders stay as Podman made them."""
-    for content, volume in manifests.volumes.items():
+    for content, volume in pod.volumes.items():
         if not restored.has_folder(content):
             continue
         source, folder = restored.enter(content), volumes.folder(volume.name)
@@ -174,23 +177,23 @@ def require_room(folder: Folder, needed: Extent) -> None:
         raise Problem(f"the disk of {folder} takes {there.f_favail} more files: {needed.members} are to be unpacked")
 
 
-def verify(manifests: Manifests, file: Path, progress: Progress) -> tuple[Header, Extent]:
+def verify_for(pod: Pod, file: Path, progress: Progress) -> tuple[Header, Extent]:
     """Read a whole archive that is to be put back; return what it is of, and how much.
 
     Raises Problem where it is no good, or of another domain.
     """
     header, needed = reading.verify_archive(file, progress)
-    if header.settings["domain"] != manifests.settings.domain:
+    if header.settings["domain"] != pod.settings.domain:
         raise Problem(
-            f"{file} is of {header.settings['domain']}, and this pod serves {manifests.settings.domain}: set domain "
+            f"{file} is of {header.settings['domain']}, and this pod serves {pod.settings.domain}: set domain "
             "(invoke.yaml) to what it was, and restore again"
         )
     return header, needed
 
 
-def differences(manifests: Manifests, header: Header) -> list[str]:
+def differences(pod: Pod, header: Header) -> list[str]:
     """Return a line for each setting that is another now than when the archive was made: the one of now counts."""
-    now = vars(manifests.settings)
+    now = pod.settings.texts()
     return [
         f"{name} was {was!r} when the archive was made, and is {now[name]!r} now"
         for name, was in header.settings.items()
@@ -198,22 +201,20 @@ def differences(manifests: Manifests, header: Header) -> list[str]:
     ]
 
 
-def restore(manifests: Manifests, file: Path, needed: Extent, progress: Progress, *, replace: bool) -> None:
+def restore(pod: Pod, file: Path, needed: Extent, progress: Progress, *, replace: bool) -> None:
     """Put back what an archive holds that was verified, the pod being down; `needed` is how much that is.
 
     It is unpacked beside the volumes: until all of it is there, nothing is touched. Raises Problem where it would,
     without `replace`, replace what the pod keeps.
     """
-    settings = manifests.settings
-    with pod.alone(settings):
-        if not replace:
-            _require_empty(manifests)
-        with snapshot.scratch(manifests, "restore") as folder:
-            require_room(folder, needed)
-            header, extent = reading.extract_archive(file, folder, progress)
-            if header.settings["domain"] != settings.domain or extent != needed:
-                raise Problem(f"{file} is another than when it was verified. Nothing was changed: restore it again")
-            pod.down(settings)
-            network.ensure(settings)
-            volumes.ensure(manifests)
-            _put(manifests, folder)
+    if not replace:
+        _require_empty(pod)
+    with snapshot.scratch(pod, "restore") as folder:
+        require_room(folder, needed)
+        header, extent = reading.extract_archive(file, folder, progress)
+        if header.settings["domain"] != pod.settings.domain or extent != needed:
+            raise Problem(f"{file} is another than when it was verified. Nothing was changed: restore it again")
+        lifecycle.down(pod)
+        network.ensure_network(pod)
+        volumes.ensure_volumes(pod)
+        _put(pod, folder)

@@ -1,4 +1,4 @@
-"""What the volumes held in one moment, while the pod goes on: hard links, and copies of what is written in place."""
+"""A snapshot of the volumes at one moment: hard links, and copies of files that are written in place."""
 
 import errno
 import logging
@@ -6,30 +6,30 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from podserve import pod, volumes
+from podserve import running, volumes
 from podserve.commands import podman
 from podserve.descriptors import become_like, copy_file
 from podserve.errors import Problem, uninterrupted
 from podserve.folder import Folder
-from podserve.manifests import Manifests
+from podserve.pod import Pod
 from podserve.waiting import NotYet, wait_until
 from podserve.walk import LONGEST, Descent, Place
 
 _logger = logging.getLogger(__name__)
 
 FREEZING = 60
-"""Seconds within which a pod must stand still: two of runc's attempts, which take up to 31 s."""
+"""Seconds until a pod must be frozen: two of runc's attempts, of up to 31 s each."""
 _UNABLE = "unable to freeze"
-"""What runc says when it gives up."""
+"""The message of runc when it gives up."""
 _REPLACED = {"dav", "home", "site"}
-"""Folders of the web volume whose files mod_dav never changes: it writes another, and renames it."""
+"""Folders of the web volume with files that mod_dav never changes in place: it renames new files over them."""
 
 
 @contextmanager
-def scratch(manifests: Manifests, purpose: str) -> Iterator[Folder]:
-    """Yield the folder of an empty volume, removed afterwards: on the file system that the pod's volumes are on."""
-    name = f"{manifests.settings.pod}-{purpose}"
-    volumes.remove([name])
+def scratch(pod: Pod, purpose: str) -> Iterator[Folder]:
+    """Yield the folder of an empty volume on the file system of the pod's volumes. The volume is removed afterwards."""
+    name = f"{pod.name}-{purpose}"
+    volumes.remove_volumes([name])
     podman("volume", "create", name)
     folder = volumes.folder(name)
     folder.clear()  # Podman forgets a volume before it removes the files, which may have been interrupted
@@ -38,15 +38,15 @@ def scratch(manifests: Manifests, purpose: str) -> Iterator[Folder]:
     finally:
         try:
             folder.clear()
-            volumes.remove([name])
+            volumes.remove_volumes([name])
         except Problem as problem:  # its work is done, and the next backup or restore removes it
             _logger.warning("volume %s is left over: %s", name, problem.text)
 
 
 def freeze(name: str) -> None:
-    """Let no process of a pod run on, with another try where runc gives up. Raises Problem after FREEZING s.
+    """Pause all processes of a pod, and try again if runc gives up. Raises Problem after FREEZING s.
 
-    A control group of version 1 is not reliably frozen while new processes appear in it, and runc gives up at last:
+    While new processes start, a control group of version 1 is not reliably frozen, and runc gives up:
     https://github.com/opencontainers/runc/blob/v1.1.5/libcontainer/cgroups/fs/freezer.go
     """
 
@@ -63,18 +63,17 @@ def freeze(name: str) -> None:
 
 
 @contextmanager
-def _still(manifests: Manifests) -> Iterator[None]:
-    """Let no process of the pod run meanwhile: clients wait, and nothing is half-written by two programs."""
-    name = manifests.settings.pod
-    if not pod.exists(manifests.settings):
+def _still(pod: Pod) -> Iterator[None]:
+    """Pause the pod: its clients wait, and no file is half-written."""
+    if not running.exists(pod):
         yield
         return
     try:
-        freeze(name)
+        freeze(pod.name)
         yield
     finally:
         with uninterrupted():
-            podman("pod", "unpause", name)
+            podman("pod", "unpause", pod.name)
 
 
 def _are_written_in_place(content: str, parts: tuple[str, ...]) -> bool:
@@ -142,12 +141,12 @@ def hold(content: str, volume: Folder, folder: Folder) -> list[str]:
 
 
 @contextmanager
-def taken(manifests: Manifests) -> Iterator[tuple[Folder, list[str]]]:
+def taken(pod: Pod) -> Iterator[tuple[Folder, list[str]]]:
     """Yield a folder with one for each volume (web, mail, …), as all were in the same moment; and what is left out."""
-    there = {content: volumes.folder(volume.name) for content, volume in manifests.volumes.items()}
-    with scratch(manifests, "backup") as folder:
+    there = {content: volumes.folder(volume.name) for content, volume in pod.volumes.items()}
+    with scratch(pod, "backup") as folder:
         left_out = []
-        with _still(manifests):
+        with _still(pod):
             for content, volume in there.items():
                 held = hold(content, volume, folder.ensure(content, 0o755, 0))
                 left_out += [f"{content}/{path}" for path in held]

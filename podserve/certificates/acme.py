@@ -1,7 +1,6 @@
 """A key pair from an ACME directory (RFC 8555), by lego in a container on the pod's own network."""
 
 import re
-from pathlib import Path
 
 from podserve import volumes
 from podserve.certificates import container
@@ -9,32 +8,33 @@ from podserve.certificates.keypair import LARGEST, KeyPair, to_pem
 from podserve.certificates.pem import parse_certificates, parse_key, read_certificates
 from podserve.commands import podman
 from podserve.errors import Problem
-from podserve.manifests import Manifests
+from podserve.pod import Pod
+from podserve.values import CertificateSource
 
 _FOLDER = "acme"
-"""On the authority's volume: the account with its key, and for a moment what was obtained."""
+"""The folder on the authority's volume with the account, its key and, for a moment, the new certificate."""
 
 
-def origin(directory: str) -> str:
-    """Return the origin of what an ACME directory issues."""
-    return f"acme {directory}"
+def directory_origin(directory: str) -> str:
+    """Return the origin of a certificate from an ACME directory."""
+    return f"{CertificateSource.ACME.value} {directory}"
 
 
-def obtain(manifests: Manifests, names: tuple[str, ...]) -> KeyPair:
+def obtain(pod: Pod, names: tuple[str, ...]) -> KeyPair:
     """Return a new key pair for `names` from the directory of the settings, which looks at port 80 of each of them.
 
-    lego joins the pod, whose BIND resolves for it. Raises Problem, with lego's reason, when no pod runs
-    or the directory issues none.
+    lego joins the pod, so the pod's BIND resolves names for it. Raises Problem if no pod runs, and with lego's reason
+    if the directory issues no certificate.
     """
-    settings = manifests.settings
-    if not podman("pod", "exists", settings.pod, check=False).ok:
-        raise Problem(f"there is no pod {settings.pod}, which the directory would look at. Start it: invoke up")
-    roots = read_certificates(Path(settings.acme_root).expanduser()) if settings.acme_root else ()
-    authority, web = (manifests.volumes[content].name for content in ("authority", "web"))
+    settings = pod.settings
+    if not podman("pod", "exists", pod.name, check=False).ok:
+        raise Problem(f"there is no pod {pod.name}, which the directory would look at. Start it: invoke up")
+    roots = read_certificates(settings.acme_root.expanduser()) if settings.acme_root else ()
+    authority, web = (pod.volumes[content].name for content in ("authority", "web"))
     mounts = {"/data/state/authority": authority, "/data/web/acme": volumes.mountable(web, "acme")}
-    asked = container.run(
-        "obtain", settings.acme_directory, settings.acme_email, settings.key_type, *names,
-        mounts=mounts, pod=settings.pod, stdin=to_pem(roots).decode("ascii"),
+    asked = container.run_once(
+        "obtain", settings.acme_directory, settings.acme_email, settings.key_type.value, *names,
+        mounts=mounts, pod=pod.name, stdin=to_pem(roots).decode("ascii"),
     )  # fmt: skip
     if not asked.ok:
         raise Problem(
@@ -46,9 +46,9 @@ def obtain(manifests: Manifests, names: tuple[str, ...]) -> KeyPair:
     try:
         chain = parse_certificates(there.read(crt, LARGEST) or b"", f"{there}/{crt}")
         secret = parse_key(there.read(key, LARGEST) or b"", f"{there}/{key}")
-        return KeyPair(origin(settings.acme_directory), chain, secret, tuple(roots))
+        return KeyPair(directory_origin(settings.acme_directory), chain, secret, tuple(roots))
     finally:
-        # The key has one place, which is on the other volume.
+        # The key is kept in one place only: on the certificates volume.
         for name in there.names():
             if name.startswith(f"{names[0]}."):
                 there.remove(name)
@@ -67,16 +67,16 @@ _HINTS = {
     "context deadline exceeded": "It does not answer in time: can this host reach it?",
     "x509:": "It is not trusted: acme_root is to name the PEM file with its root",
 }
-"""What to do, by a word of RFC 8555, section 6.7, or of lego's; the first that is found counts."""
+"""Remedies, by an error of RFC 8555, section 6.7, or by words of lego's. The first match counts."""
 
 
 def _reason(said: str) -> str:
-    """Return what lego says went wrong, on one line, and what may be done."""
-    # A line of lego's begins with the date, and INFO is not why.
+    """Return the reason that lego gives, on one line, with a remedy."""
+    # lego's lines begin with the date. Those marked INFO are no reason.
     lines = [re.sub(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d ", "", line).strip() for line in said.splitlines()]
-    told = [line for line in lines if line and not line.startswith("[INFO]")][-8:]
-    # It may praise a new account first.
-    first = next((number for number, line in enumerate(told) if line.startswith("Could not")), 0)
-    reason = " ".join(" ".join(told[first:]).split()) or "lego ended without a word; it may have taken too long"
+    reasons = [line for line in lines if line and not line.startswith("[INFO]")][-8:]
+    # Lines about a new account may come first.
+    first = next((number for number, line in enumerate(reasons) if line.startswith("Could not")), 0)
+    reason = " ".join(" ".join(reasons[first:]).split()) or "lego ended without a word; it may have taken too long"
     hints = [hint for word, hint in _HINTS.items() if word in reason.lower()]
     return ". ".join([reason, *hints[:1]])

@@ -1,4 +1,4 @@
-"""The pod's own private authority: made on its first use, kept on a volume that no service mounts."""
+"""The pod's own certificate authority: created at its first use, on a volume that no service mounts."""
 
 import datetime as dt
 
@@ -11,25 +11,24 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from podserve.certificates.keypair import LARGEST, Key, KeyPair, Secret, to_pem
 from podserve.errors import Problem
 from podserve.folder import Folder
+from podserve.values import CertificateSource, KeyType
 
-ORIGIN = "authority"
-"""The origin of what it issues."""
 AUTHORITY_LIFETIME = dt.timedelta(days=3650)
 LIFETIME = dt.timedelta(days=397)
-"""The longest that browsers take (CA/Browser Forum Baseline Requirements, section 6.3.2: 398 days)."""
+"""The longest lifetime that browsers accept (CA/Browser Forum Baseline Requirements, section 6.3.2: 398 days)."""
 _CLOCKS_APART = dt.timedelta(hours=1)
 _FILE = "ca.pem"
-"""Its key and its certificate, in one file, so that one never lies there without the other."""
+"""The file with the authority's key and certificate. In one file, neither can exist without the other."""
 
 
-def issue(folder: Folder, names: tuple[str, ...], key_type: str) -> KeyPair:
-    """Return a new key pair for `names`, with a key of that type (`ec256`, `rsa2048`, …).
+def issue_for(folder: Folder, names: tuple[str, ...], key_type: KeyType) -> KeyPair:
+    """Return a new key pair for `names`, with a key of that type.
 
-    `folder` is the authority's volume. Raises Problem where what lies there cannot be read.
+    `folder` is the authority's volume. Raises Problem if the authority's file cannot be read.
     """
     issuer, issuer_key = _authority(folder, names[0])
     key = _new_key(key_type)
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])  # the domain: X.520 allows as long a one
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])  # X.520 allows 64 characters
     alternative = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
     certificate = (
         _builder(subject, issuer.subject, key, LIFETIME)
@@ -40,14 +39,19 @@ def issue(folder: Folder, names: tuple[str, ...], key_type: str) -> KeyPair:
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
         .sign(issuer_key, hashes.SHA256())
     )
-    return KeyPair(ORIGIN, (certificate,), Secret(key), (issuer,))
+    return KeyPair(CertificateSource.AUTHORITY.value, (certificate,), Secret(key), (issuer,))
 
 
-def _new_key(key_type: str) -> Key:
-    """Return a new key of a type by lego's name: `ec` or `rsa`, and its bits."""
-    if key_type.startswith("rsa"):
-        return rsa.generate_private_key(65537, int(key_type.removeprefix("rsa")))
-    return ec.generate_private_key({"ec256": ec.SECP256R1(), "ec384": ec.SECP384R1()}[key_type])
+def _new_key(key_type: KeyType) -> Key:
+    match key_type:
+        case KeyType.EC256:
+            return ec.generate_private_key(ec.SECP256R1())
+        case KeyType.EC384:
+            return ec.generate_private_key(ec.SECP384R1())
+        case KeyType.RSA2048:
+            return rsa.generate_private_key(65537, 2048)
+        case KeyType.RSA4096:
+            return rsa.generate_private_key(65537, 4096)
 
 
 def _builder(subject: x509.Name, issuer: x509.Name, key: Key, lifetime: dt.timedelta) -> x509.CertificateBuilder:
@@ -87,7 +91,7 @@ def _there(folder: Folder) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey
         certificate = x509.load_pem_x509_certificate(content)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise _no_authority(folder) from error
-    if not isinstance(key, ec.EllipticCurvePrivateKey):  # as is written below
+    if not isinstance(key, ec.EllipticCurvePrivateKey):  # as _authority writes it
         raise _no_authority(folder)
     return certificate, key
 
@@ -100,7 +104,7 @@ def _no_authority(folder: Folder) -> Problem:
 
 
 def _authority(folder: Folder, domain: str) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-    """Return the pod's authority, made anew where there is none, or none that outlasts what it issues."""
+    """Return the pod's authority. Create it if there is none, or if it would end before a new certificate."""
     there = _there(folder)
     if there and there[0].not_valid_after_utc - dt.datetime.now(dt.UTC) > LIFETIME:
         return there

@@ -1,4 +1,4 @@
-"""The one-shot container: its image has the ACME client and what writes the certificates volume."""
+"""The short-lived container with the ACME client, and with the program that writes the certificates volume."""
 
 from collections.abc import Mapping
 
@@ -6,17 +6,17 @@ from podserve.commands import Result, podman
 
 IMAGE = "localhost/podserve-certificates:latest"
 LONGEST = 300
-"""Seconds after which Podman ends it: lego gives up on one challenge after 60."""
+"""Seconds after which Podman ends the container: lego gives up on one challenge after 60."""
 
 
-def run(*argv: str, mounts: Mapping[str, str], pod: str = "", stdin: str = "") -> Result:
-    """Run a command in it, and return what it printed; the container is gone then.
+def run_once(*argv: str, mounts: Mapping[str, str], pod: str = "", stdin: str = "") -> Result:
+    """Run a command in a new container, which is removed afterwards; return its output.
 
-    `mounts` are volumes, or folders of this host, by where they are to be. It joins `pod`, or has no network. Secrets
-    go in by `stdin` alone: arguments stand in process lists, and what is printed may be logged.
+    `mounts` are volumes, or folders of this host, by their paths in the container. The container joins `pod`, or has no
+    network. Secrets are passed by `stdin` only: process lists show arguments, and output may be logged.
     """
-    # Podman takes a container that ends out of the hosts file that it shares with the pod: 4.3.1 all its lines, 5.4.2
-    # those of its host name, which is the pod's. (Without --restart, Podman 5 would give it the pod's policy: always.)
+    # When a container ends, Podman edits the hosts file that it shares with the pod: 4.3.1 removes all its lines, 5.4.2
+    # those with its host name, which is the pod's. (Without --restart, Podman 5 would apply the pod's policy: always.)
     joined = ["--pod", pod, "--no-hosts", "--uts", "private"] if pod else ["--network", "none"]
     volumes = [word for where, what in mounts.items() for word in ("--volume", f"{what}:{where}")]
     return podman(

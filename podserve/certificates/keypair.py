@@ -15,8 +15,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from podserve.errors import Problem
+from podserve.values import CertificateSource
 
-IMPORTED = "import"
+IMPORTED = CertificateSource.IMPORT.value
 """The origin of a key pair that a person imported."""
 LARGEST = 2**20
 """Bytes that a file of certificates or keys may have: many times what any real one has."""

@@ -1,6 +1,6 @@
 """The certificates volume: `current` leads to a folder with tls.crt, tls.key, ca.crt (Kubernetes' names) and origin.
 
-The link is replaced in one step: a reader finds either the old key pair or the new one, never a mix.
+The link is replaced in one step, so a reader finds the new key pair or the old one.
 """
 
 from cryptography import x509
@@ -10,26 +10,26 @@ from podserve.certificates import container
 from podserve.certificates.keypair import IMPORTED, LARGEST, Certificate, KeyPair, describe, legible
 from podserve.errors import Problem
 from podserve.folder import Folder
-from podserve.manifests import Manifests
+from podserve.pod import Pod
 
 MOUNT = "/data/state/certificates"
-"""Where each container has the volume."""
+"""The path of the volume in each container."""
 _CURRENT = "current"
 
 
-def folder(manifests: Manifests) -> Folder:
-    """Return the volume's folder. Raises Problem when there is no such volume."""
-    return volumes.folder(manifests.volumes["certificates"].name)
+def certificates_folder(pod: Pod) -> Folder:
+    """Return the folder of the volume. Raises Problem if there is no such volume."""
+    return volumes.folder(pod.volumes["certificates"].name)
 
 
 def _pair(folder: Folder) -> Folder | None:
-    """Return the folder that `current` leads to, or is; None where there is none."""
+    """Return the folder that `current` leads to, or is; None if there is none."""
     name = folder.target(_CURRENT) or _CURRENT
     return folder.enter(name) if folder.has_folder(name) else None
 
 
 def current(folder: Folder) -> Certificate | None:
-    """Return the certificate that `current` leads to, or None where there is none. Raises Problem for a broken one."""
+    """Return the certificate in use, or None if there is none. Raises Problem for one that cannot be read."""
     pair = _pair(folder)
     content = pair.read("tls.crt", LARGEST) if pair else None
     if not pair or content is None:
@@ -42,17 +42,17 @@ def current(folder: Folder) -> Certificate | None:
 
 
 def root(folder: Folder) -> str:
-    """Return what clients must import to trust the certificate (PEM); empty where that is not known, or not needed."""
+    """Return the CA certificate that clients must import (PEM); empty if it is not known, or not needed."""
     pair = _pair(folder)
     return ((pair and pair.read("ca.crt", LARGEST)) or b"").decode("ascii", errors="replace")
 
 
-def take(manifests: Manifests, pair: KeyPair) -> Certificate:
+def take(pod: Pod, pair: KeyPair) -> Certificate:
     """Put a judged key pair on the volume, in use from then on. Raises Problem if the volume cannot be written."""
-    name = manifests.volumes["certificates"].name
+    name = pod.volumes["certificates"].name
     # A tar archive of PEM files is ASCII.
     archive = pair.archive().decode("ascii")
-    put = container.run("take-pair", MOUNT, pair.certificate.serial, mounts={MOUNT: name}, stdin=archive)
+    put = container.run_once("take-pair", MOUNT, pair.certificate.serial, mounts={MOUNT: name}, stdin=archive)
     if not put.ok:
         raise Problem(f"the key pair could not be put on the volume {name}; what was there stays: {put.stderr.strip()}")
     return pair.certificate

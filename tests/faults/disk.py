@@ -9,8 +9,9 @@ from contextlib import contextmanager
 
 from podserve.accounts import ROUNDS
 from podserve.commands import podman
-from podserve.manifests import Manifests, defaults
-from podserve.settings import load
+from podserve.configuration import load
+from podserve.manifests import defaults
+from podserve.pod import Pod
 from podserve.waiting import NotYet, wait_until
 from tests.faults.line import RETRY
 from tests.testbed.mail import STRANGER, arrived, queued, wait_until_left
@@ -31,8 +32,8 @@ OLD = "what was there before, all of it\n" * 1000
 @contextmanager
 def _small_pod() -> Iterator[PodUnderTest]:
     """Yield a pod whose mail and web volumes have SIZE MiB each, in memory."""
-    chosen = load({"pod": f"podserve-test-{os.getpid()}{PURPOSE}"}, defaults(), {})
-    small = [Manifests(chosen).volumes[content].name for content in ("mail", "web")]
+    own = Pod.of(load({"pod": f"podserve-test-{os.getpid()}{PURPOSE}"}, defaults(), {}))
+    small = [own.volumes[content].name for content in ("mail", "web")]
     for name in small:
         # The size is in blocks of 4 KiB, because Podman 4.3.1 reads the option `size` as a quota.
         options = "type=tmpfs", "device=tmpfs", f"o=nr_blocks={SIZE * 256},mode=0755"
@@ -76,7 +77,7 @@ def _codes(test_pod: PodUnderTest, count: int) -> list[int]:
 def _told(test_pod: PodUnderTest, volume: str) -> bool:
     """Return whether `status` reports 0 MiB free on a volume, and exits with 1."""
     said = test_pod.invoke("status", check=False)
-    nothing_left = rf"\b0 MiB are free for [^:]*{re.escape(test_pod.manifests.volumes[volume].name)}"
+    nothing_left = rf"\b0 MiB are free for [^:]*{re.escape(test_pod.pod.volumes[volume].name)}"
     return said.code == 1 and re.search(nothing_left, " ".join(said.stdout.split())) is not None
 
 

@@ -13,7 +13,6 @@ import dns.message
 
 from tests.faults.load import AFTER, Peak
 from tests.faults.mutate import malformed
-from tests.faults.others import exchanges
 from tests.testbed.outcome import Outcome, Scale
 from tests.testbed.pod import PodUnderTest
 from tests.testbed.server import Account, Server
@@ -26,7 +25,7 @@ PATIENCE = 0.15
 """Seconds for which the reply to a malformed input is read. Its content does not matter."""
 IMPLICIT_TLS = (443, 993, 995)
 LASTING = {
-    "apache": ("apache2", "on-change"),
+    "apache": ("s6-svscan", "s6-supervise", "apache2", "perl-fcgi-pm", "on-change"),
     "mail": ("s6-svscan", "s6-supervise", "master", "qmgr", "dovecot", "on-change"),
     "dns": ("named",),
 }
@@ -147,7 +146,7 @@ def run(test_pod: PodUnderTest, scale: Scale) -> Iterator[Outcome]:
     """Send malformed inputs to one port after another."""
     chance, specimens, server = scale.random(SECTION), _specimens(test_pod), test_pod.server
     context = server.context()
-    names = {(port.number, port.protocol == "UDP"): port.name for port in test_pod.manifests.ports.values()}
+    names = {(port.number, port.protocol == "UDP"): port.name for port in test_pod.pod.ports.values()}
     for (number, udp), name in sorted(names.items()):
         kinds = [(tls, texts) for (port, tls, by_udp), texts in specimens.items() if (port, by_udp) == (number, udp)]
         count, since, lasting = scale.count(INPUTS), time.time(), _lasting(test_pod)
@@ -158,7 +157,7 @@ def run(test_pod: PodUnderTest, scale: Scale) -> Iterator[Outcome]:
                 one.result()
         begin, fault = time.monotonic(), ""
         try:
-            exchanges(server, test_pod.postmaster)[name]()
+            test_pod.exchange(name)
         except Exception as error:  # noqa: BLE001  # each client has errors of its own
             fault = f"the next proper client: {type(error).__name__}: {error}"
         seconds, left = time.monotonic() - begin, peak.left()

@@ -95,7 +95,7 @@ def _names(test_pod: PodUnderTest, scale: Scale) -> Iterator[Outcome]:
 
 def run(test_pod: PodUnderTest, scale: Scale) -> Iterator[Outcome]:
     """Stop the forwarders, use every service, and start the forwarders again."""
-    containers = test_pod.manifests.containers.values()
+    containers = test_pod.pod.containers.values()
     before = {one.name: one.restarts for one in status.containers(containers)}
     with elsewhere(test_pod) as address, ExitStack() as line, tempfile.TemporaryDirectory() as folder:
         domain = f"{token()}.acme.example.com"

@@ -7,12 +7,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Self
 
 import httpx
 
 from podserve.waiting import NotYet, wait_until
-from tests.faults.others import exchanges
 from tests.testbed.memory import pss
 from tests.testbed.outcome import Outcome, Scale
 from tests.testbed.pod import PodUnderTest
@@ -40,7 +40,7 @@ def _refused(error: Exception) -> bool:
 
 
 def _memory(test_pod: PodUnderTest) -> float:
-    return sum(pss(test_pod, service) for service in test_pod.manifests.containers)
+    return sum(pss(test_pod, service) for service in test_pod.pod.containers)
 
 
 class Peak:
@@ -106,7 +106,7 @@ def run(test_pod: PodUnderTest, scale: Scale) -> Iterator[Outcome]:
     """Put the load on one port after another."""
     many = scale.count(CLIENTS)
     for port in PORTS:
-        exchange = exchanges(test_pod.server, test_pod.postmaster)[port]
+        exchange = partial(test_pod.exchange, port)
         with Peak(test_pod) as peak:
             became, error, slowest = _at_once(exchange, many)
         left, fault = peak.left(), ""

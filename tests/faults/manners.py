@@ -98,7 +98,7 @@ def _guess(test_pod: PodUnderTest, place: Vantage, kind: str, sent: int) -> Outc
 
 def run(test_pod: PodUnderTest, scale: Scale) -> Iterator[Outcome]:
     """Run each kind of rude client on all ports at once, while other clients use the pod."""
-    names = {port.number: port.name for port in test_pod.manifests.ports.values() if port.protocol == "TCP"}
+    names = {port.number: port.name for port in test_pod.pod.ports.values() if port.protocol == "TCP"}
     with stranger_to(test_pod.name) as place:
         for kind, full in KINDS.items():
             with Others(test_pod) as others:

@@ -59,7 +59,7 @@ def remedied(host: Machine, command: str) -> str:
     for _ in range(5):
         tried = host.run(command)
         said += tried.stdout
-        remedies = re.findall(r"^  (apt-get update && .*)$|Mend it\b.*?: (.*)$", tried.stdout, re.MULTILINE)
+        remedies = re.findall(r"^  (apt-get update && .*)$|To solve it\b.*?: (.*)$", tried.stdout, re.MULTILINE)
         if tried.ok or host.kind.user == "root" or not remedies:
             return said + expect(tried)
         for remedy in (command for told in remedies for command in "".join(told).split(" && ")):

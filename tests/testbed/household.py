@@ -108,7 +108,7 @@ class Household:
         with test_pod.server.http(self.accounts[0]) as client:
             found |= {path: client.get(f"/webdav/{path}").raise_for_status().content for path in self.files}
         found |= {repository.name: self._objects(test_pod, repository) for repository in self.repositories}
-        https = endpoints.attempt(test_pod.manifests, unverified_context(test_pod.server.domain), "https")
+        https = endpoints.attempt(test_pod.pod, unverified_context(test_pod.server.domain), "https")
         found["certificate"] = https.fingerprint
         found["queue"] = [
             test_pod.exec("mail", "postcat", "-qb", one).stdout for one in queued(test_pod, self.elsewhere)

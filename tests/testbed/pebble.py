@@ -13,6 +13,7 @@ from podserve.certificates.keypair import to_pem
 from podserve.commands import podman
 from podserve.errors import Problem
 from podserve.folder import Folder
+from podserve.values import KeyType
 from podserve.waiting import NotYet, wait_until
 from tests.testbed.pod import PodUnderTest
 
@@ -42,7 +43,7 @@ class Directory:
         return {
             "INVOKE_CERTIFICATE_SOURCE": "acme",
             "INVOKE_ACME_DIRECTORY": f"https://{NAME}:{PORT}/dir",
-            "INVOKE_ACME_EMAIL": f"postmaster@{self.test_pod.manifests.settings.domain}",
+            "INVOKE_ACME_EMAIL": f"postmaster@{self.test_pod.settings.domain}",
             "INVOKE_ACME_ROOT": str(self.folder / "roots.pem"),
         }
 
@@ -86,7 +87,7 @@ class Directory:
 
     def lead_names_to(self, address: str) -> None:
         """Make the pod's names resolve to an address, for Pebble."""
-        chosen = self.test_pod.manifests.settings
+        chosen = self.test_pod.settings
         names = dict.fromkeys((chosen.domain, chosen.mail_host, f"www.{chosen.domain}"), address)
         self.test_pod.name_addresses({NAME: self.test_pod.address_of(self.container), **names})
 
@@ -112,7 +113,7 @@ def directory(test_pod: PodUnderTest, folder: Path) -> Iterator[Directory]:
     """Yield a directory with its files in `folder`; it does not run yet. Raises Problem without its image."""
     if not podman("image", "exists", IMAGE, check=False).ok:
         raise Problem(f"there is no image {IMAGE}: python -m tests.testbed.pebble builds it, as nox does")
-    pair = authority.issue(Folder.at(folder), (NAME,), "ec256")
+    pair = authority.issue_for(Folder.at(folder), (NAME,), KeyType.EC256)
     (folder / "tls.crt").write_bytes(to_pem(pair.chain))
     (folder / "tls.key").write_bytes(pair.key.pem)
     (folder / "ca.crt").write_bytes(to_pem(pair.roots))

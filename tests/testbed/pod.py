@@ -15,14 +15,17 @@ import bcrypt
 import dns.message
 import dns.query
 
-from podserve import accounts, homes, images, network, pod, settings, volumes
+from podserve import accounts, homes, images, lifecycle, network, state, volumes
 from podserve.accounts import random_password
 from podserve.backup import keeping
 from podserve.commands import Result, podman
+from podserve.configuration import load
 from podserve.errors import Problem, uninterrupted
 from podserve.folder import Folder
-from podserve.manifests import Manifests, defaults
+from podserve.manifests import defaults
+from podserve.pod import STATE, Pod
 from podserve.repositories import Repositories
+from podserve.settings import Settings
 from podserve.waiting import NotYet, wait_until
 from tests.testbed import command_line
 from tests.testbed.forwarders import Upstream, start_upstream, write_names
@@ -37,7 +40,7 @@ CHEAPEST = 4
 class PodUnderTest:
     """The pod that the tests play, seen from inside."""
 
-    manifests: Manifests
+    pod: Pod
     postmaster: Account
     upstreams: tuple[Upstream, ...]
     names: Path
@@ -48,21 +51,26 @@ class PodUnderTest:
     """The number of mail's first process, when it was asked for last."""
 
     @property
+    def settings(self) -> Settings:
+        """Its settings."""
+        return self.pod.settings
+
+    @property
     def name(self) -> str:
         """Its name."""
-        return self.manifests.settings.pod
+        return self.pod.name
 
     @property
     def environment(self) -> dict[str, str]:
         """The environment that makes Invoke's tasks mean this pod."""
-        return _environment(self.manifests.settings)
+        return _environment(self.settings)
 
     @cached_property
     def server(self) -> Server:
         """It, as clients see it."""
         authority = self.folder("certificates") / "current" / "ca.crt"
-        chosen = self.manifests.settings
-        return Server(chosen.local_address, chosen.domain, str(authority))
+        chosen = self.settings
+        return Server(str(chosen.local_address), chosen.domain, str(authority))
 
     @property
     def address(self) -> str:
@@ -106,9 +114,16 @@ class PodUnderTest:
             raise Problem(f"this task failed:\n{result}")
         return result
 
+    def exchange(self, port: str) -> None:
+        """Have the exchange of an endpoint, by its port's name, with the postmaster's login where it takes one.
+
+        Raises one of endpoints.FAILURES.
+        """
+        self.server.exchange(self.pod.ports[port], self.postmaster)
+
     def container(self, service: str) -> str:
         """Return Podman's name for a service's container (apache, mail, dns)."""
-        return self.manifests.containers[service]
+        return self.pod.containers[service]
 
     def processes(self, service: str) -> list[Path]:
         """Return the processes of a service's container, as folders of this host's /proc."""
@@ -128,7 +143,7 @@ class PodUnderTest:
     def folder(self, content: str) -> Path:
         """Return where a volume (web, mail, accounts, …) is on this host."""
         if content not in self._folders:
-            self._folders[content] = volumes.path_on_host(self.manifests.volumes[content].name)
+            self._folders[content] = volumes.path_on_host(self.pod.volumes[content].name)
         return self._folders[content]
 
     def new_account(self, name: str = "", cost: int = 0) -> Account:
@@ -136,28 +151,25 @@ class PodUnderTest:
 
         bcrypt's `cost` is the pod's, unless the time of this account's logins counts (podserve.accounts.ROUNDS).
         """
-        account = Account(f"{name or token()}@{self.manifests.settings.domain}", random_password())
-        hashed = (
-            bcrypt.hashpw(account.password.encode(), bcrypt.gensalt(cost or self.cost))
-            .decode()
-            .replace("$2b$", "$2y$", 1)
-        )
+        account = Account(f"{name or token()}@{self.settings.domain}", random_password())
+        salt = bcrypt.gensalt(cost or self.cost)
+        hashed = bcrypt.hashpw(account.password.encode(), salt).decode().replace("$2b$", "$2y$", 1)
         there = accounts.Accounts(Folder.at(self.folder("accounts")))
         with there._changing() as hashes:  # noqa: SLF001  # a test's own cost is no feature
             hashes[account.address] = hashed
-        homes.ensure(Folder.at(self.folder("web")), [account.address])
+        homes.ensure_homes(Folder.at(self.folder("web")), [account.address])
         self.wait_until_known(account)
         return account
 
     def add_account(self) -> Account:
         """Add an account with the task, as a person does."""
-        account = Account(f"{token()}@{self.manifests.settings.domain}", random_password())
+        account = Account(f"{token()}@{self.settings.domain}", random_password())
         self.invoke("users.add", account.address, "--password-stdin", stdin=f"{account.password}\n")
         return account
 
     def add_repository(self, name: str, *, public: bool = False) -> None:
         """Make an empty repository."""
-        Repositories(self.manifests).add(name, "", public=public)
+        Repositories(self.pod).add(name, "", public=public)
 
     def wait_until_known(self, account: Account) -> None:
         """Return when an account that was added is in use.
@@ -190,7 +202,7 @@ class PodUnderTest:
     def logs(self, since: float = 0.0) -> str:
         """Return what each container has logged since a time (s since the epoch)."""
         texts = []
-        for name in self.manifests.containers.values():
+        for name in self.pod.containers.values():
             log = podman("logs", "--since", str(int(since)), name, check=False)
             texts.append(f"==> {name} <==\n{log.stdout}{log.stderr}")
         return "\n".join(texts)
@@ -208,7 +220,7 @@ class PodUnderTest:
         return wait_until(check, timeout, f"{text!r} in the log of {service}")
 
 
-def _environment(chosen: settings.Settings) -> dict[str, str]:
+def _environment(chosen: Settings) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("INVOKE_")}
     return {**inherited, **{f"INVOKE_{name}": value for name, value in chosen.environment().items()}}
 
@@ -236,27 +248,28 @@ def prepare_test_pod(purpose: str = "", **given: str) -> Iterator[PodUnderTest]:
     one. `given` are settings that differ from the defaults. Nobody knows the postmaster's password.
     """
     name = f"podserve-test-{os.getpid()}{purpose}"
-    chosen = settings.load({**given, "pod": name}, defaults(), {})
-    ports = sorted({port.number for port in Manifests(chosen).ports.values()})
-    chosen = settings.load({**given, "pod": name, "bind": free_address(ports)}, defaults(), {})
+    ports = sorted({port.number for port in Pod.of(load({"pod": name}, defaults(), {})).ports.values()})
+    given = {**given, "pod": name, "bind": free_address(ports)}
+    pod = Pod.of(load(given, defaults(), {}))
     upstreams: list[Upstream] = []
     scratch = tempfile.TemporaryDirectory()
     names = Path(scratch.name) / "names.zone"
     write_names(names, {})
     try:
         images.build(show=logging.getLogger(__name__).info)
-        network.ensure(chosen)
+        network.ensure_network(pod)
         upstreams += [start_upstream(f"{name}-upstream-{number}", name, names) for number in (1, 2)]
-        chosen = settings.load({**vars(chosen), "forwarders": " ".join(u.address for u in upstreams)}, defaults(), {})
-        yield PodUnderTest(Manifests(chosen), Account(chosen.postmaster_address, ""), tuple(upstreams), names)
+        pod = Pod.of(load({**given, "forwarders": " ".join(u.address for u in upstreams)}, defaults(), {}))
+        yield PodUnderTest(pod, Account(pod.settings.postmaster_address, ""), tuple(upstreams), names)
     finally:
         with uninterrupted():
             scratch.cleanup()
             if upstreams:
                 podman("rm", "--force", "--time", "0", *(u.container for u in upstreams), check=False)
-            pod.down(chosen, with_volumes=True)
-            keeping.forget(chosen)
-            for lock in pod.STATE.glob(f"{name}*.lock"):
+            with state.locked(pod):
+                lifecycle.down(pod, with_volumes=True)
+                keeping.forget(pod)
+            for lock in STATE.glob(f"{name}*.lock"):
                 lock.unlink()
 
 
@@ -264,6 +277,8 @@ def prepare_test_pod(purpose: str = "", **given: str) -> Iterator[PodUnderTest]:
 def play_test_pod(purpose: str = "", cost: int = CHEAPEST, **given: str) -> Iterator[PodUnderTest]:
     """Yield a running pod of one's own, as `prepare_test_pod` has it; its new accounts have this cost of bcrypt."""
     with prepare_test_pod(purpose, **given) as prepared:
-        made = pod.up(prepared.manifests.settings)
-        assert made.password, "the pod is new"
-        yield replace(prepared, cost=cost, postmaster=Account(made.address, made.password))
+        with state.locked(prepared.pod):
+            started = lifecycle.up(prepared.pod)
+        assert started.password, "the pod is new"
+        postmaster = replace(prepared.postmaster, password=started.password)
+        yield replace(prepared, cost=cost, postmaster=postmaster)

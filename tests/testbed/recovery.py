@@ -77,7 +77,7 @@ class Scene:
         """Create the account and the repository on a pod."""
         repository = token()
         test_pod.add_repository(repository)
-        containers = {service: Container.of(test_pod, service) for service in test_pod.manifests.containers}
+        containers = {service: Container.of(test_pod, service) for service in test_pod.pod.containers}
         return cls(test_pod, test_pod.new_account(), repository, containers)
 
     def page(self) -> None:
@@ -181,6 +181,8 @@ KINDS = (
     Kind("apache", ("perl-fcgi",), WEB, Scene.gitweb),
     Kind("apache", ("perl-fcgi-pm",), WEB, Scene.gitweb),
     Kind("apache", ("git-http-backend",), WEB, Scene.refs),
+    Kind("apache", ("s6-supervise httpd",), WEB, Scene.page),
+    Kind("apache", ("s6-supervise gitweb",), WEB, Scene.gitweb),
     Kind("mail", ("master",), POSTFIX, Scene.letter),
     *(Kind("mail", (name,), POSTFIX, Scene.letter) for name in ("qmgr", "smtpd", "cleanup", "lmtp", "tlsmgr")),
     Kind("mail", ("s6-supervise postfix", "master"), POSTFIX, Scene.letter),
@@ -196,7 +198,7 @@ KINDS = (
 
 
 FIRSTS = (
-    ("apache", "apache2, process 1", Scene.gitweb),
+    ("apache", "s6-svscan, process 1", Scene.gitweb),
     ("mail", "s6-svscan, process 1", Scene.letter),
     ("dns", "named, process 1", Scene.resolve),
 )
@@ -242,7 +244,7 @@ class Others:
         def watch(over: threading.Event) -> None:
             while not over.is_set():
                 for port in self.ports:
-                    answer = endpoints.attempt(self.test_pod.manifests, context, port)
+                    answer = endpoints.attempt(self.test_pod.pod, context, port)
                     self.tries += 1
                     if not answer.ok:
                         self.failures.append(f"{port}: {answer.error}")
@@ -288,7 +290,7 @@ def outcome(name: str, times: list[float], others: Others, median: float, worst:
 
 def kill_kind(scene: Scene, kind: Kind, count: int, chance: random.Random) -> Outcome:
     """Kill processes of a kind during open sessions; measure each time until a complete exchange works again."""
-    others = Others(scene.test_pod, [port for port in scene.test_pod.manifests.ports if port not in kind.ports])
+    others = Others(scene.test_pod, [port for port in scene.test_pod.pod.ports if port not in kind.ports])
     times, unhurt = [], []
     for _ in range(count):
         with scene.clients(kind.service):
@@ -321,7 +323,7 @@ def idle_restart(name: str) -> float:
 
 def kill_in_a_row(scene: Scene, service: str, program: str, exchange: Callable[[Scene], None], count: int) -> Outcome:
     """Kill a container `count` times, alternately as a whole and by its process 1, each time as soon as it is back."""
-    ports = scene.test_pod.manifests.ports
+    ports = scene.test_pod.pod.ports
     others = Others(scene.test_pod, [name for name, port in ports.items() if port.container != service])
     times = []
     with others.watched():

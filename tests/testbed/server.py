@@ -14,6 +14,8 @@ import httpx
 from imapclient import IMAPClient
 
 from podserve.certificates import client_context
+from podserve.endpoints import ENDPOINTS, Login, Target
+from podserve.manifests import Port
 from podserve.waiting import NotYet
 
 PATIENCE = 30.0
@@ -21,11 +23,8 @@ PATIENCE = 30.0
 
 
 @dataclass(frozen=True)
-class Account:
+class Account(Login):
     """An account: the full address, and the password."""
-
-    address: str
-    password: str
 
     @property
     def local_part(self) -> str:
@@ -44,6 +43,14 @@ class Server:
     def context(self) -> ssl.SSLContext:
         """Return a TLS context for clients. It verifies the chain and the domain, whatever address is used."""
         return client_context(self.domain, self.authority)
+
+    def exchange(self, port: Port, account: Account | None = None) -> None:
+        """Have the exchange of an endpoint, with a login where an account is given, and verify its certificate.
+
+        Raises one of endpoints.FAILURES.
+        """
+        target = Target(self.host, port.number, self.domain, self.context(), PATIENCE)
+        ENDPOINTS[port.name].exchange(target, account)
 
     @contextmanager
     def http(self, account: Account | None = None, *, http2: bool = False, port: int = 443) -> Iterator[httpx.Client]:

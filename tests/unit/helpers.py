@@ -18,10 +18,13 @@ from unittest.mock import patch
 import yaml
 from invoke import Program
 
-from podserve import commands, settings
+from podserve import commands
 from podserve.commands import ROOT, Result, run
+from podserve.configuration import load
 from podserve.errors import INTERRUPTIONS
 from podserve.manifests import KUBE, defaults
+from podserve.pod import Pod
+from podserve.settings import Settings
 
 PODMAN = """\
 #!/bin/sh
@@ -44,9 +47,14 @@ def documents(file: str) -> list[Document]:
     return list(yaml.safe_load_all((KUBE / file).read_text()))
 
 
-def chosen(**given: object) -> settings.Settings:
+def chosen(**given: object) -> Settings:
     """Return the settings that are made of these and, otherwise, of the defaults."""
-    return settings.load(given, defaults(), {})
+    return load(given, defaults(), {})
+
+
+def pod_with(state: Path | None = None, /, **given: object) -> Pod:
+    """Return the pod with these settings, otherwise with the defaults, and with that folder for what is remembered."""
+    return Pod.of(chosen(**given), state)
 
 
 @dataclass(frozen=True)

@@ -254,3 +254,11 @@ def test_nothing_is_written_or_read_through_a_link_on_the_volume(there: Accounts
     with pytest.raises(Problem, match="no regular file"):
         there.add(BOB, GOOD)
     assert (tmp_path / "host").read_text() == "precious"
+
+
+def test_an_account_is_made_where_it_is_missing_with_a_password_that_is_returned_once(there: Accounts) -> None:
+    password = there.ensure("carol@example.org")
+    assert bcrypt.checkpw(password.encode(), there.hashes()["carol@example.org"].encode())
+    before = there.hashes()
+    assert there.ensure("carol@example.org") == ""
+    assert there.hashes() == before

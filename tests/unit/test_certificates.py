@@ -28,8 +28,9 @@ from podserve.certificates.pem import read_key, read_key_pair
 from podserve.commands import ROOT, Result, run
 from podserve.errors import Problem
 from podserve.folder import Folder
-from podserve.manifests import Manifests
-from tests.unit.helpers import chosen
+from podserve.pod import Pod
+from podserve.values import KeyType
+from tests.unit.helpers import pod_with
 
 NAMES = ("example.org", "mail.example.org")
 LONG_NAME = ".".join(["a" * 49] * 5)
@@ -47,11 +48,11 @@ class Volumes:
         self.current = self.certificates / "current"
         self.ca = self.current / "ca.crt"
 
-    def manifests(self, *names: str, **settings: str) -> Manifests:
+    def as_pod(self, *names: str, **settings: str) -> Pod:
         """Return a pod whose certificate is for these names."""
         domain, mail_host, *more = names or NAMES
         given = {"domain": domain, "mail_host": mail_host, "certificate_names": " ".join(more), "pod": self.pod}
-        return Manifests(chosen(**given, **settings))
+        return pod_with(**given, **settings)
 
     @property
     def pod(self) -> str:
@@ -60,7 +61,7 @@ class Volumes:
 
     def ensure(self, *names: str) -> Certificate:
         """Have a certificate issued, if need be."""
-        return renewal.renew(self.manifests(*names)).certificate
+        return renewal.renew(self.as_pod(*names)).certificate
 
     def content(self) -> dict[Path, bytes]:
         """Return every file of both, `current` by where it leads."""
@@ -88,7 +89,7 @@ def _no_podman(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(podman_volumes, "folder", lambda name: Folder.at(folder(name)))
     monkeypatch.setattr(podman_volumes, "existing", existing)
-    monkeypatch.setattr(container, "run", here)
+    monkeypatch.setattr(container, "run_once", here)
 
 
 def made_in(folder: Path) -> Volumes:
@@ -295,16 +296,16 @@ def test_a_certificate_that_is_none_is_told_with_its_place(volumes: Volumes) -> 
 
 
 def test_a_pair_is_put_beside_the_one_before_and_few_are_kept(volumes: Volumes) -> None:
-    serials = [renewal.issue(volumes.manifests()).certificate.serial for _ in range(5)]
+    serials = [renewal.issue(volumes.as_pod()).certificate.serial for _ in range(5)]
     there = {entry.name for entry in volumes.certificates.iterdir() if not entry.is_symlink()}
     assert there == set(serials[-3:])
     assert volumes.current.readlink() == Path(serials[-1])
 
 
 def test_the_same_pair_again_is_put_beside_itself(volumes: Volumes) -> None:
-    pair = authority.issue(Folder.at(volumes.authority), NAMES, "ec256")
+    pair = authority.issue_for(Folder.at(volumes.authority), NAMES, KeyType.EC256)
     for _ in range(2):
-        store.take(volumes.manifests(), pair)
+        store.take(volumes.as_pod(), pair)
     assert store.current(Folder.at(volumes.certificates)) == pair.certificate
     assert str(volumes.current.readlink()).startswith(f"{pair.certificate.serial}.")
 
@@ -321,7 +322,7 @@ def test_a_crash_at_any_step_leaves_the_old_pair_or_the_new_one_whole(
         real = f'/bin/{program} "$@";' if after else ""
         (programs / program).write_text(f"#!/bin/sh\n{real} kill -KILL $PPID\n")
         (programs / program).chmod(0o755)
-        pair = authority.issue(Folder.at(volumes.authority), NAMES, "ec256")
+        pair = authority.issue_for(Folder.at(volumes.authority), NAMES, KeyType.EC256)
         died = subprocess.run(
             [SCRIPTS / "take-pair", volumes.certificates, pair.certificate.serial],
             input=pair.archive(),
@@ -336,13 +337,13 @@ def test_a_crash_at_any_step_leaves_the_old_pair_or_the_new_one_whole(
     assert volumes.ensure() == store.current(Folder.at(volumes.certificates)), (
         "and the next is put as if nothing had been"
     )
-    renewed = renewal.issue(volumes.manifests()).certificate
+    renewed = renewal.issue(volumes.as_pod()).certificate
     assert store.current(Folder.at(volumes.certificates)) == renewed
 
 
 @pytest.mark.parametrize("key_type", ["ec256", "ec384", "rsa2048"])
 def test_the_key_is_of_the_type_that_is_set(volumes: Volumes, key_type: str) -> None:
-    renewal.issue(volumes.manifests(key_type=key_type))
+    renewal.issue(volumes.as_pod(key_type=key_type))
     key = read_key(volumes.current / "tls.key").private
     assert f"{'rsa' if isinstance(key, rsa.RSAPrivateKey) else 'ec'}{key.key_size}" == key_type
 
@@ -353,51 +354,51 @@ def test_what_the_authority_issues_is_judged_as_any_other_pair(
     with monkeypatch.context() as patch:
         patch.setattr(authority, "LIFETIME", dt.timedelta(minutes=-30))
         with pytest.raises(Problem, match="has expired"):
-            renewal.provide(volumes.manifests())
+            renewal.provide(volumes.as_pod())
     assert store.current(Folder.at(volumes.certificates)) is None
-    there = renewal.provide(volumes.manifests())
+    there = renewal.provide(volumes.as_pod())
     monkeypatch.setattr(authority, "LIFETIME", dt.timedelta(minutes=-30))
     with pytest.raises(Problem, match="has expired"):
-        renewal.issue(volumes.manifests())
+        renewal.issue(volumes.as_pod())
     assert store.current(Folder.at(volumes.certificates)) == there
 
 
 def test_what_the_authority_issues_comes_without_a_warning(volumes: Volumes) -> None:
-    assert renewal.issue(volumes.manifests()).warnings == []
+    assert renewal.issue(volumes.as_pod()).warnings == []
 
 
 def test_an_imported_pair_is_never_replaced_by_a_renewal(volumes: Volumes, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
-    pair = authority.issue(Folder.at(tmp_path / "elsewhere"), NAMES[:1], "ec256")
+    pair = authority.issue_for(Folder.at(tmp_path / "elsewhere"), NAMES[:1], KeyType.EC256)
     files = tmp_path / "cert.pem", tmp_path / "key.pem"
     files[0].write_bytes(to_pem([*pair.chain, *pair.roots]))
     files[1].write_bytes(pair.key.pem)
-    brought = renewal.bring(volumes.manifests(), *files)
+    brought = renewal.bring(volumes.as_pod(), *files)
     assert brought.changed
     assert [warning.partition(":")[0] for warning in brought.warnings] == [
         "the certificate is not for mail.example.org",
         "no root that this host knows verifies the certificate",
     ]
     assert volumes.ca.read_bytes() == to_pem(pair.roots), "what clients need is theirs to import"
-    kept = renewal.renew(volumes.manifests())
+    kept = renewal.renew(volumes.as_pod())
     assert (kept.changed, kept.certificate) == (False, replace(pair.certificate, origin="import"))
     assert kept.warnings == ["the imported certificate is not for mail.example.org"]
     with pytest.raises(Problem, match="the certificate was imported, and stays until you replace it"):
-        renewal.renew(volumes.manifests(), force=True)
-    assert renewal.issue(volumes.manifests()).certificate.origin == "authority"
+        renewal.renew(volumes.as_pod(), force=True)
+    assert renewal.issue(volumes.as_pod()).certificate.origin == "authority"
 
 
 def test_where_one_is_to_be_imported_the_authoritys_serves_until_then(volumes: Volumes) -> None:
-    outcome = renewal.renew(volumes.manifests(certificate_source="import"))
+    outcome = renewal.renew(volumes.as_pod(certificate_source="import"))
     assert outcome.certificate.origin == "authority"
     assert outcome.warnings == ["no certificate was imported yet: invoke certs.import CERT KEY"]
     with pytest.raises(Problem, match="certificate_source is import"):
-        renewal.issue(volumes.manifests(certificate_source="import"))
+        renewal.issue(volumes.as_pod(certificate_source="import"))
 
 
 def test_an_authority_that_cannot_be_read_is_told_and_not_replaced(volumes: Volumes) -> None:
     volumes.ensure()
     (volumes.authority / "ca.pem").write_text("nonsense")
     with pytest.raises(Problem, match=r"ca\.pem is no key with its certificate. Restore it"):
-        renewal.issue(volumes.manifests())
+        renewal.issue(volumes.as_pod())
     assert (volumes.authority / "ca.pem").read_text() == "nonsense"

@@ -11,31 +11,31 @@ from pathlib import Path
 
 import pytest
 
-from podserve import commands, doctor, host, pod, ports, volumes
+from podserve import commands, doctor, host, ports, running, volumes
 from podserve.certificates import store
 from podserve.certificates.keypair import Certificate
 from podserve.doctor import Finding
 from podserve.errors import Interrupted, Problem
-from podserve.manifests import Manifests
-from tests.unit.helpers import FakePodman, chosen
+from tests.unit.helpers import FakePodman, chosen, pod_with
 
-GOOD = host.Podman((5, 4, 2), "netavark", "crun", "v2", Path("/"), ("memory", "pids"))
+GOOD = host.PodmanInfo((5, 4, 2), "netavark", "v2", Path("/"), ("memory", "pids"))
 
 
 def examine(
-    monkeypatch: pytest.MonkeyPatch, told: host.Podman, *checks: str, exists: bool = False, bind: str = "127.0.0.1"
+    monkeypatch: pytest.MonkeyPatch, told: host.PodmanInfo, *checks: str, exists: bool = False, bind: str = "127.0.0.1"
 ) -> list[Finding]:
     """Return what those checks find where Podman tells this of itself."""
-    monkeypatch.setattr(host, "podman", lambda: told)
-    monkeypatch.setattr(pod, "seen", lambda _: pod.Seen("Running", "infra") if exists else pod.Seen())
+    monkeypatch.setattr(host, "podman_info", lambda: told)
+    seen = running.Inspected("Running", "infra") if exists else running.Inspected()
+    monkeypatch.setattr(running, "inspected", lambda _: seen)
     named = [getattr(doctor, f"_{name}") for name in checks]
-    return doctor.examine(Manifests(chosen(bind=bind)), named)
+    return doctor.examine(pod_with(bind=bind), named)
 
 
 @pytest.fixture(autouse=True)
 def _state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Keep locks out of this checkout."""
-    monkeypatch.setattr(pod, "STATE", tmp_path / "state")
+    monkeypatch.setattr("podserve.pod.STATE", tmp_path / "state")
 
 
 @pytest.fixture
@@ -217,7 +217,7 @@ def test_a_clock_that_is_behind_the_certificate_is_a_problem(
 ) -> None:
     starts = dt.datetime.now(dt.UTC) - ago
     there = Certificate("authority", (), "an authority", starts, starts + dt.timedelta(days=90), "1", "ab")
-    monkeypatch.setattr(volumes, "existing", lambda: {Manifests(chosen()).volumes["certificates"].name})
+    monkeypatch.setattr(volumes, "existing", lambda: {pod_with().volumes["certificates"].name})
     monkeypatch.setattr(volumes, "folder", lambda _: tmp_path)
     monkeypatch.setattr(store, "current", lambda _: there)
     monkeypatch.setattr(host, "clock_is_kept", lambda: True)
@@ -340,17 +340,17 @@ def test_the_exit_code_and_the_json_tell_of_a_problem(
 
 def test_what_is_no_problem_stops_no_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "examine", lambda *_: [Finding("disk", "warning", "little", "df")])
-    doctor.require(Manifests(chosen()))
+    doctor.require(pod_with())
 
 
 def test_an_up_that_cannot_be_tells_every_problem_and_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     found = [Finding("disk", "problem", "no room", "df -h"), Finding("ports", "problem", "port 25 is taken", "kill 1")]
     monkeypatch.setattr(doctor, "examine", lambda *_: found)
     with pytest.raises(Problem) as refused:
-        doctor.require(Manifests(chosen()))
+        doctor.require(pod_with())
     assert refused.value.text.splitlines()[1:] == [
-        "  no room. Mend it: df -h",
-        "  port 25 is taken. Mend it: kill 1",
+        "  no room. To solve it: df -h",
+        "  port 25 is taken. To solve it: kill 1",
     ]
 
 
@@ -358,7 +358,7 @@ def test_up_on_a_podman_that_is_too_old_makes_nothing(fake_podman: FakePodman) -
     fake_podman.told["version"]["Version"] = "3.4.4"
     ended = fake_podman.invoke_here("up", INVOKE_POD="podserve-unit")
     assert ended.code == 1
-    assert "Podman is 3.4.4: expected 4.3 or later. Mend it: apt-get install podman" in ended.stderr
+    assert "Podman is 3.4.4: expected 4.3 or later. To solve it: apt-get install podman" in ended.stderr
     assert fake_podman.calls == ["info --format json"]
 
 
@@ -401,7 +401,7 @@ def test_a_doctor_that_is_interrupted_finds_nothing(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(doctor, "examine", interrupted)
     with pytest.raises(Interrupted):
-        doctor.diagnose(Manifests(chosen()))
+        doctor.diagnose(pod_with())
 
 
 def test_up_where_a_port_is_taken_makes_nothing(fake_podman: FakePodman) -> None:

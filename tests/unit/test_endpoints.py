@@ -10,11 +10,11 @@ import dns.message
 import dns.rcode
 import pytest
 
-from podserve import endpoints, report
-from podserve.manifests import Manifests
-from tests.unit.helpers import chosen
+from podserve import endpoints
+from podserve.pod import Pod
+from tests.unit.helpers import pod_with
 
-PORTS = list(Manifests(chosen()).ports)
+PORTS = list(pod_with().ports)
 
 
 @pytest.fixture
@@ -26,18 +26,17 @@ def dead_port() -> Iterator[int]:
         yield tcp.getsockname()[1]
 
 
-def at(number: int) -> Manifests:
+def at(number: int) -> Pod:
     """Return a pod all of whose ports have this number."""
-    manifests = Manifests(chosen(bind="127.0.0.1"))
-    for container in manifests.pod["spec"]["containers"]:
+    pod = pod_with(bind="127.0.0.1")
+    for container in pod.manifests.pod["spec"]["containers"]:
         for port in container["ports"]:
             port["hostPort"] = number
-    return manifests
+    return pod
 
 
-@pytest.mark.parametrize("what", [endpoints.EXCHANGES, report.USES], ids=["exchange", "use"])
-def test_each_port_of_the_pod_is_known_and_no_other(what: dict[str, object]) -> None:
-    assert set(what) == set(PORTS)
+def test_each_port_of_the_pod_is_an_endpoint_and_no_other() -> None:
+    assert list(endpoints.ENDPOINTS) == PORTS
 
 
 def test_ports_that_do_not_answer_are_told_in_the_order_asked(dead_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,10 +91,10 @@ def resolver(rcode: dns.rcode.Rcode) -> Iterator[int]:
 
 def test_a_resolver_whose_forwarders_answer_is_no_problem() -> None:
     with resolver(dns.rcode.NOERROR) as port:
-        assert endpoints.line_problem(at(port)) == ""
+        assert endpoints.forwarding_problem(at(port)) == ""
 
 
 def test_a_resolver_whose_forwarders_fail_is_told_with_what_it_said() -> None:
     with resolver(dns.rcode.SERVFAIL) as port:
-        told = endpoints.line_problem(at(port))
+        told = endpoints.forwarding_problem(at(port))
     assert told == "the forwarders (8.8.8.8 8.8.4.4) did not resolve a name of google.com: SERVFAIL"

@@ -26,7 +26,7 @@ def owners(monkeypatch: pytest.MonkeyPatch) -> dict[Path, tuple[int, int]]:
 def test_each_account_has_a_home_by_its_name_that_is_the_services_own(
     tmp_path: Path, owners: dict[Path, tuple[int, int]]
 ) -> None:
-    homes.ensure(Folder.at(tmp_path), ["alice@example.org", "bob@example.org"])
+    homes.ensure_homes(Folder.at(tmp_path), ["alice@example.org", "bob@example.org"])
     made = [tmp_path / "home", tmp_path / "home" / "alice", tmp_path / "home" / "bob"]
     assert sorted((tmp_path / "home").iterdir()) == made[1:]
     assert owners == dict.fromkeys(made, (homes.WWW_DATA, homes.WWW_DATA))
@@ -38,14 +38,14 @@ def test_a_home_that_is_there_is_left_as_it_is(tmp_path: Path, owners: dict[Path
     home.mkdir(parents=True)
     home.chmod(0o700)
     (home / "file").write_text("hers")
-    homes.ensure(Folder.at(tmp_path), ["alice@example.org"])
+    homes.ensure_homes(Folder.at(tmp_path), ["alice@example.org"])
     assert (home / "file").read_text() == "hers"
     assert stat.S_IMODE(home.stat().st_mode) == 0o700
     assert owners == {}
 
 
 def test_without_accounts_there_are_no_homes(tmp_path: Path, owners: dict[Path, tuple[int, int]]) -> None:
-    homes.ensure(Folder.at(tmp_path), [])
+    homes.ensure_homes(Folder.at(tmp_path), [])
     assert list(tmp_path.iterdir()) == [tmp_path / "home"]
     assert list(owners) == [tmp_path / "home"]
     assert list((tmp_path / "home").iterdir()) == []
@@ -59,6 +59,6 @@ def test_a_link_in_the_place_of_a_home_is_told_and_not_followed(
     (tmp_path / "web" / "home").mkdir(parents=True)
     (tmp_path / "web" / "home" / "alice").symlink_to(target.format(tmp_path))
     with pytest.raises(Problem, match=r"home/alice is no folder, but a file or a link"):
-        homes.ensure(Folder.at(tmp_path / "web"), ["alice@example.org"])
+        homes.ensure_homes(Folder.at(tmp_path / "web"), ["alice@example.org"])
     assert owners == {}
     assert list((tmp_path / "host").iterdir()) == []

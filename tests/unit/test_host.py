@@ -24,7 +24,7 @@ def became(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What this process would have become."""
     words: list[str] = []
     monkeypatch.setattr(host, "become", lambda *argv: words.extend(argv))
-    monkeypatch.setattr(host, "podman", lambda: None)
+    monkeypatch.setattr(host, "podman_info", lambda: None)
     monkeypatch.setattr(sys, "argv", ["/x/invoke", "users.add", "alice"])
     return words
 
@@ -44,7 +44,7 @@ def test_a_users_task_does_not_become_a_podman_that_hangs(became: list[str], mon
         raise Problem("no answer")
 
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    monkeypatch.setattr(host, "podman", hangs)
+    monkeypatch.setattr(host, "podman_info", hangs)
     with pytest.raises(Problem, match="no answer"):
         host.enter()
     assert became == []

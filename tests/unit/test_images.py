@@ -157,7 +157,7 @@ def test_images_are_exchanged_all_or_none_also_when_that_is_interrupted(monkeypa
 
     monkeypatch.setattr(images, "podman", podman)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which is ignored in the background
-    images.exchange(["a:latest", "b:latest"])
+    images.exchange({"a:latest": "a1", "b:latest": "b1"})
     assert there == {"a:latest": "a1", "a:previous": "a2", "b:latest": "b1", "b:previous": "b2"}
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)

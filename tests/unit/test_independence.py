@@ -6,10 +6,9 @@ import sys
 from pathlib import Path
 
 from podserve.commands import run
-from podserve.manifests import Manifests
 from tests.testbed.network import own_network
 from tests.unit.conftest import OF_THE_HOST
-from tests.unit.helpers import chosen
+from tests.unit.helpers import pod_with
 
 BIND = "tests/unit/test_doctor.py::test_up_where_a_port_is_taken_makes_nothing"
 
@@ -32,7 +31,7 @@ def test_a_network_is_left_again() -> None:
 def test_tests_that_bind_ports_pass_beside_a_pod_and_its_variables(tmp_path: Path) -> None:
     variables = {"INVOKE_DOMAIN": "nonsense", "INVOKE_FOO": "1", "CONTAINERS_CONF": "/nowhere"}
     with own_network():
-        numbers = {port.number for port in Manifests(chosen()).ports.values()}
+        numbers = {port.number for port in pod_with().ports.values()}
         held = [socket.create_server(("0.0.0.0", number)) for number in numbers]
         words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--basetemp={tmp_path}/run", BIND]
         ended = run(words, check=False, timeout=60, env={**os.environ, **variables})

@@ -6,9 +6,9 @@ import pytest
 
 from podserve import host, network
 from podserve.commands import Result
-from tests.unit.helpers import chosen
+from tests.unit.helpers import pod_with
 
-GOOD = host.Podman((5, 4, 2), "netavark", "crun", "v2", Path("/"), ("memory", "pids"))
+GOOD = host.PodmanInfo((5, 4, 2), "netavark", "v2", Path("/"), ("memory", "pids"))
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def called(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return Result(argv, int("exists" in argv), "", "")
 
     monkeypatch.setattr(network, "podman", podman)
-    monkeypatch.setattr(host, "podman", lambda: GOOD)
+    monkeypatch.setattr(host, "podman_info", lambda: GOOD)
     return calls
 
 
@@ -34,8 +34,8 @@ def test_roots_pod_has_a_bridge_of_its_own_with_ipv6_where_the_host_has_it(
 ) -> None:
     monkeypatch.setattr(host, "rootless", lambda: False)
     monkeypatch.setattr(host, "has_ipv6", lambda: ipv6)
-    assert network.mode(chosen()) == "podserve-simple"
-    network.ensure(chosen())
+    assert network.mode(pod_with()) == "podserve-simple"
+    network.ensure_network(pod_with())
     assert called == ["network exists podserve-simple", f"network create {words} podserve-simple"]
 
 
@@ -43,6 +43,6 @@ def test_a_users_pod_has_a_mode_that_keeps_addresses_and_no_bridge(
     called: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(host, "rootless", lambda: True)
-    assert network.mode(chosen()) == "pasta"
-    network.ensure(chosen())
+    assert network.mode(pod_with()) == "pasta"
+    network.ensure_network(pod_with())
     assert called == []

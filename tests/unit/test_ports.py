@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from podserve import ports
-from podserve.manifests import Manifests
-from tests.unit.helpers import chosen
+from podserve.pod import Pod
+from tests.unit.helpers import pod_with
 
 
 @pytest.fixture(params=["tcp", "udp"])
@@ -22,35 +22,35 @@ def taken(request: pytest.FixtureRequest) -> Iterator[tuple[str, int]]:
         yield request.param, other.getsockname()[1]
 
 
-def on_ports(number: int = 0, bind: str = "127.0.0.1") -> Manifests:
+def on_ports(number: int = 0, bind: str = "127.0.0.1") -> Pod:
     """Return a pod whose DNS has that number over both protocols; all its other ports may be any that is free."""
-    manifests = Manifests(chosen(bind=bind))
-    for container in manifests.pod["spec"]["containers"]:
+    pod = pod_with(bind=bind)
+    for container in pod.manifests.pod["spec"]["containers"]:
         for port in container["ports"]:
             port["hostPort"] = number if container["name"] == "dns" else 0
-    return manifests
+    return pod
 
 
 @pytest.mark.parametrize("bind", ["127.0.0.1", "0.0.0.0", "::1"])
 def test_free_ports_are_no_obstacle(bind: str) -> None:
-    assert ports.taken(on_ports(bind=bind)) == []
+    assert ports.obstacles(on_ports(bind=bind)) == []
 
 
 @pytest.mark.parametrize("bind", ["127.0.0.1", "0.0.0.0"])
 def test_a_port_that_another_holds_is_told_with_its_name(taken: tuple[str, int], bind: str) -> None:
     protocol, number = taken
-    (obstacle,) = ports.taken(on_ports(number, bind))
+    (obstacle,) = ports.obstacles(on_ports(number, bind))
     assert obstacle.said.startswith(f"port {number}/{protocol.upper()} is taken on {bind} by ")
     assert obstacle.said.endswith(f"(process {os.getpid()})")
     assert obstacle.fix.startswith((f"kill {os.getpid()}", "systemctl disable --now "))
 
 
 def test_the_same_port_of_another_address_is_free(taken: tuple[str, int]) -> None:
-    assert ports.taken(on_ports(taken[1], "127.0.0.2")) == []
+    assert ports.obstacles(on_ports(taken[1], "127.0.0.2")) == []
 
 
 def test_an_address_that_is_not_of_this_host_is_told_once() -> None:
-    (obstacle,) = ports.taken(on_ports(bind="192.0.2.1"))
+    (obstacle,) = ports.obstacles(on_ports(bind="192.0.2.1"))
     assert obstacle.said == "bind is 192.0.2.1, which is no address of this host"
     assert obstacle.fix.startswith("ip -brief address")
 
@@ -66,6 +66,6 @@ def test_a_service_that_holds_a_port_is_told_with_how_to_live_with_it(
     taken: tuple[str, int], monkeypatch: pytest.MonkeyPatch, unit: str, by: str, fix: str
 ) -> None:
     monkeypatch.setattr(ports, "_unit_of", lambda _: unit)
-    (obstacle,) = ports.taken(on_ports(taken[1]))
+    (obstacle,) = ports.obstacles(on_ports(taken[1]))
     assert f" by {by} (process " in obstacle.said
     assert obstacle.fix.startswith(fix)

@@ -1,14 +1,17 @@
 """The settings: what each may be, and how those that may not be are refused."""
 
 import re
+from pathlib import Path
 
 import pytest
 import yaml
 
-from podserve import settings
 from podserve.commands import ROOT
+from podserve.configuration import load
 from podserve.errors import Problem
-from podserve.manifests import defaults
+from podserve.manifests import KUBE, defaults
+from podserve.settings import SETTINGS, Setting
+from podserve.values import CertificateSource
 from tests.unit.helpers import chosen
 
 LONG_LABEL, LONG_NAME, LONG_DOMAIN = "a" * 63, f"{'a' * 58}.exam", ".".join(["a" * 49] * 5 + ["aaa"])
@@ -69,13 +72,13 @@ BAD = [
 def complaints(given: dict[str, object], environment: dict[str, str] | None = None) -> list[str]:
     """Return the lines with which these settings are refused, the first (where they come from) left out."""
     with pytest.raises(Problem) as refused:
-        settings.load(given, defaults(), environment or {})
+        load(given, defaults(), environment or {})
     return [line.strip() for line in refused.value.text.splitlines()[1:]]
 
 
 @pytest.mark.parametrize(("name", "text"), GOOD)
 def test_a_good_value_is_taken_as_it_is(name: str, text: str) -> None:
-    assert getattr(chosen(**{name: text}), name) == text
+    assert chosen(**{name: text}).texts()[name] == text
 
 
 @pytest.mark.parametrize(("name", "text"), BAD)
@@ -98,7 +101,7 @@ def test_spaces_around_a_value_do_not_count(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["192.0.2.1  192.0.2.2", "192.0.2.1\n192.0.2.2\n", "192.0.2.1\t192.0.2.2"])
 def test_forwarders_may_stand_on_lines_of_their_own(text: str) -> None:
-    assert chosen(forwarders=text).forwarders == "192.0.2.1 192.0.2.2"
+    assert chosen(forwarders=text).texts()["forwarders"] == "192.0.2.1 192.0.2.2"
 
 
 def test_the_forwarder_that_is_no_address_is_named() -> None:
@@ -107,7 +110,7 @@ def test_the_forwarder_that_is_no_address_is_named() -> None:
 
 
 def test_a_number_from_yaml_is_taken() -> None:
-    assert chosen(message_size_limit=1000000).message_size_limit == "1000000"
+    assert chosen(message_size_limit=1000000).message_size_limit == 1000000
 
 
 @pytest.mark.parametrize("value", [False, True, None, 1.5, ["8.8.8.8", "8.8.4.4"], {"a": "b"}])
@@ -139,7 +142,7 @@ def test_a_name_that_is_no_setting_is_refused(
     ["INVOKE_RUN_ECHO", "INVOKE_TASKS_DEDUPE", "INVOKE_DEBUG", "INVOKE_RUNTIME_CONFIG", "INVOKE_DOMAIN", "DOMAIN"],
 )
 def test_variables_of_invoke_and_of_others_are_let_be(name: str) -> None:
-    assert settings.load({}, defaults(), {name: "1"}) == chosen()
+    assert load({}, defaults(), {name: "1"}) == chosen()
 
 
 @pytest.mark.parametrize("name", ["run", "runners", "sudo", "tasks", "timeouts"])
@@ -150,7 +153,7 @@ def test_invokes_own_configuration_is_let_be(name: str) -> None:
 def test_acme_needs_an_address_for_its_account() -> None:
     (line,) = complaints({"certificate_source": "acme"})
     assert line.startswith("acme_email is '': expected an address for the ACME account")
-    assert chosen(certificate_source="acme", acme_email="you@example.org").certificate_source == "acme"
+    assert chosen(certificate_source="acme", acme_email="you@example.org").certificate_source is CertificateSource.ACME
 
 
 def test_the_certificate_is_for_each_name_once() -> None:
@@ -184,7 +187,7 @@ def test_a_mail_host_that_is_given_stays(mail_host: str) -> None:
 
 
 def test_without_settings_all_is_as_kube_says() -> None:
-    assert vars(chosen()) == defaults()
+    assert chosen().texts() == defaults()
 
 
 def test_the_environment_of_the_services_is_in_capitals() -> None:
@@ -193,7 +196,7 @@ def test_the_environment_of_the_services_is_in_capitals() -> None:
 
 @pytest.mark.parametrize(("bind", "local"), [("0.0.0.0", "127.0.0.1"), ("192.0.2.10", "192.0.2.10")])
 def test_the_host_reaches_the_pod_where_it_is_bound(bind: str, local: str) -> None:
-    assert chosen(bind=bind).local_address == local
+    assert str(chosen(bind=bind).local_address) == local
 
 
 def test_the_postmasters_address_is_of_the_domain() -> None:
@@ -205,3 +208,34 @@ def test_invoke_yaml_shows_each_setting_with_its_default() -> None:
     shown = yaml.safe_load("\n".join(line[1:] for line in lines if re.match(r"#[a-z_]+: \S", line)))
     set_here = yaml.safe_load("\n".join(lines)) or {}
     assert {**shown, **{name: defaults()[name] for name in set_here}} == defaults()
+
+
+def comments(file: Path, name: str) -> dict[str, str]:
+    """Return the comment above each key of a YAML file whose line matches `name`, on one line."""
+    found = re.findall(rf"((?:^ *# .*\n)+)^{name}: ", file.read_text(), re.MULTILINE)
+    return {key.lower(): " ".join(re.sub(r"^ *# ", "", above, flags=re.MULTILINE).split()) for above, key in found}
+
+
+def derived(declared: Setting) -> str:
+    """Return the default of a setting that follows from others, as documentation names it: `mail.DOMAIN`."""
+    return re.sub(r"\{(\w+)\}", lambda found: found[1].upper(), declared.derived)
+
+
+def test_the_comments_of_invoke_yaml_are_the_help_of_the_declarations() -> None:
+    helps = {name: declared.help + (f" Default: {derived(declared)}." if declared.derived else "")
+             for name, declared in SETTINGS.items()}  # fmt: skip
+    assert comments(ROOT / "invoke.yaml", "#?([a-z_]+)") == helps
+
+
+def test_the_comments_of_the_configmap_are_the_help_of_the_declarations() -> None:
+    services = {name: declared.help for name, declared in SETTINGS.items() if declared.services}
+    assert comments(KUBE / "config.yaml", " +([A-Z_]+)") == services
+
+
+def test_the_table_in_the_readme_has_each_setting_with_its_default_and_its_help() -> None:
+    section = (ROOT / "README.md").read_text().partition("\n## Settings\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `([a-z_]+)` \| (.*?) ?\| (.*) \|$", section.replace("| |", "|  |"), re.MULTILINE)
+    shown = {name: (default.strip("` "), text.replace("`", "")) for name, default, text in rows}
+    assert shown == {
+        name: (derived(declared) or defaults()[name], declared.help) for name, declared in SETTINGS.items()
+    }

@@ -7,15 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from podserve import endpoints, homes, host, images, network, pod, status, systemd, volumes
+from podserve import endpoints, homes, host, images, lifecycle, network, running, state, status, systemd, volumes
+from podserve.accounts import Accounts
 from podserve.certificates import renewal
 from podserve.commands import ROOT, Result
 from podserve.errors import Problem
 from podserve.folder import Folder
-from podserve.manifests import Manifests
-from tests.unit.helpers import FakePodman, chosen
+from podserve.pod import Pod
+from podserve.running import Inspected
+from tests.unit.helpers import FakePodman, pod_with
 
-GOOD = host.Podman((5, 4, 2), "netavark", "crun", "v2", Path("/"), ("memory", "pids"))
+GOOD = host.PodmanInfo((5, 4, 2), "netavark", "v2", Path("/"), ("memory", "pids"))
 
 
 @pytest.fixture
@@ -30,7 +32,7 @@ def called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     monkeypatch.setattr(systemd, "run", run)
     monkeypatch.setattr(systemd, "environment", lambda: {"CONTAINERS_CONF": "/here/100%.conf", "HOME": "/root"})
     monkeypatch.setattr(systemd, "_folder", lambda kind: tmp_path / kind)
-    monkeypatch.setattr(pod, "STATE", tmp_path / "state")
+    monkeypatch.setattr("podserve.pod.STATE", tmp_path / "state")
     return calls
 
 
@@ -43,14 +45,14 @@ def unit(file: Path) -> dict[str, dict[str, str]]:
 
 
 def test_the_units_play_what_the_pod_applies_after_the_network(called: list[str], tmp_path: Path) -> None:
-    settings = chosen(domain="example.org")
-    assert not systemd.installed(settings)
-    systemd.write(Manifests(settings), Path("/state/played"))
-    assert systemd.installed(settings)
-    assert systemd.journalled(settings)
+    pod = pod_with(Path("/state"), domain="example.org")
+    assert not systemd.installed(pod)
+    systemd.write_units(pod)
+    assert systemd.installed(pod)
+    assert systemd.journalled(pod)
     played = unit(tmp_path / "containers/systemd/podserve-simple.kube")
-    assert played["Kube"]["Yaml"] == "/state/played/podserve.yaml"
-    assert played["Kube"]["ConfigMap"] == "/state/played/config.yaml"
+    assert played["Kube"]["Yaml"] == "/state/podserve-simple/played/podserve.yaml"
+    assert played["Kube"]["ConfigMap"] == "/state/podserve-simple/played/config.yaml"
     assert played["Kube"]["Network"] == "podserve-simple.network"
     assert played["Kube"]["LogDriver"] == "journald"
     assert "network-online.target" in played["Unit"]["After"]
@@ -67,8 +69,8 @@ def test_a_users_units_need_no_bridge_and_wait_for_nothing(
     called: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(host, "rootless", lambda: True)
-    monkeypatch.setattr(host, "podman", lambda: GOOD)
-    systemd.write(Manifests(chosen()), Path("/state/played"))
+    monkeypatch.setattr(host, "podman_info", lambda: GOOD)
+    systemd.write_units(pod_with())
     played = unit(tmp_path / "containers/systemd/podserve-simple.kube")
     assert played["Kube"]["Network"] == "pasta"
     assert played["Install"]["WantedBy"] == "default.target"
@@ -76,45 +78,44 @@ def test_a_users_units_need_no_bridge_and_wait_for_nothing(
     assert "After" not in played["Unit"]
     assert "LogDriver" not in played["Kube"]
     assert played["Kube"]["PodmanArgs"] == "--log-opt max-size=50mb"
-    assert systemd.installed(chosen())
-    assert not systemd.journalled(chosen())
+    assert systemd.installed(pod_with())
+    assert not systemd.journalled(pod_with())
     assert not (tmp_path / "containers/systemd/podserve-simple.network").exists()
     assert called == ["systemctl --user daemon-reload"]
 
 
 def test_the_timer_renews_with_the_pods_own_settings(called: list[str], tmp_path: Path) -> None:
-    settings = chosen(domain="example.org", forwarders="192.0.2.1 192.0.2.2")
-    systemd.write(Manifests(settings), Path("/state/played"))
+    pod = pod_with(domain="example.org", forwarders="192.0.2.1 192.0.2.2")
+    systemd.write_units(pod)
     file = tmp_path / "systemd/system/podserve-simple-renew.service"
     service = unit(file)["Service"]
     assert service["ExecStart"] == f"{ROOT}/.venv/bin/invoke certs.renew"
     assert service["WorkingDirectory"] == str(ROOT)
-    for name, value in settings.environment().items():
+    for name, value in pod.settings.environment().items():
         assert f'Environment="INVOKE_{name}={value}"\n' in file.read_text()
     assert unit(tmp_path / "systemd/system/podserve-simple-renew.timer")["Timer"]["OnCalendar"] == "daily"
-    systemd.enable(settings)
+    systemd.enable(pod)
     assert called[-1] == "systemctl enable --now podserve-simple-renew.timer"
 
 
 def test_up_gives_the_timer_of_a_pod_that_runs_the_settings_of_now(
     called: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    manifests = Manifests(chosen())
-    systemd.write(manifests, pod.STATE / "podserve-simple/played")
+    systemd.write_units(pod_with())
     as_it_was = called.copy()
-    monkeypatch.setattr(pod, "_runs", lambda *_: True)
-    for module, name in [(network, "ensure"), (volumes, "ensure"), (renewal, "provide"),
-                         (pod, "wait_until_answering"), (homes, "ensure")]:  # fmt: skip
+    monkeypatch.setattr(lifecycle, "_runs_as_set", lambda *_: True)
+    for module, name in [(network, "ensure_network"), (volumes, "ensure_volumes"), (renewal, "provide"),
+                         (lifecycle, "wait_until_answering"), (homes, "ensure_homes")]:  # fmt: skip
         monkeypatch.setattr(module, name, lambda *_: None)
-    monkeypatch.setattr(host, "podman", lambda: GOOD)
+    monkeypatch.setattr(host, "podman_info", lambda: GOOD)
     monkeypatch.setattr(images, "identifiers", lambda _: ["1", "2", "3"])
     monkeypatch.setattr(volumes, "folder", lambda _: Folder.at(tmp_path))
-    monkeypatch.setattr(pod, "ensure_postmaster", lambda *_: ("", ""))
-    monkeypatch.setattr(pod, "_renewed", lambda _: [])
-    monkeypatch.setattr(endpoints, "line_problem", lambda _: "")
-    pod.up(chosen())
+    monkeypatch.setattr(Accounts, "ensure", lambda *_: "")
+    monkeypatch.setattr(lifecycle, "renew_if_due", lambda _: [])
+    monkeypatch.setattr(endpoints, "forwarding_problem", lambda _: "")
+    lifecycle.up(pod_with())
     assert called == as_it_was
-    pod.up(chosen(certificate_source="acme", acme_email="a@example.org"))
+    lifecycle.up(pod_with(certificate_source="acme", acme_email="a@example.org"))
     assert called[-1] == "systemctl daemon-reload"
     said = (tmp_path / "systemd/system/podserve-simple-renew.service").read_text()
     assert 'Environment="INVOKE_CERTIFICATE_SOURCE=acme"\n' in said
@@ -123,19 +124,19 @@ def test_up_gives_the_timer_of_a_pod_that_runs_the_settings_of_now(
 def test_a_pod_that_is_played_again_keeps_the_certificates_settings_of_now(
     called: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = chosen(domain="before.example.org")
-    systemd.write(Manifests(before), pod.STATE / before.pod / "played")
-    Manifests(before).write(pod.STATE / before.pod / "applied")
-    monkeypatch.setattr(pod, "_inspect", lambda _: {"State": "Running"})
+    before = pod_with(domain="before.example.org")
+    systemd.write_units(before)
+    before.manifests.write(state.applied_folder(before))
+    monkeypatch.setattr(running, "inspected", lambda _: Inspected("Running"))
 
-    def answers(manifests: Manifests) -> None:
-        if manifests.settings.domain != before.domain:
+    def answers(pod: Pod) -> None:
+        if pod.settings.domain != before.settings.domain:
             raise Problem("it does not")
 
-    monkeypatch.setattr(pod, "wait_until_answering", answers)
-    now = chosen(domain="now.example.org", certificate_source="import", key_type="ec384")
+    monkeypatch.setattr(lifecycle, "wait_until_answering", answers)
+    now = pod_with(domain="now.example.org", certificate_source="import", key_type="ec384")
     with pytest.raises(Problem, match="it does not"):
-        pod._replace(Manifests(now), ["1", "2", "3"], {"State": "Running"})
+        lifecycle._replace(now, ["1", "2", "3"], Inspected("Running"))
     said = (tmp_path / "systemd/system/podserve-simple-renew.service").read_text()
     for variable in ("DOMAIN=before.example.org", "CERTIFICATE_SOURCE=import", "KEY_TYPE=ec384"):
         assert f'Environment="INVOKE_{variable}"\n' in said
@@ -143,14 +144,14 @@ def test_a_pod_that_is_played_again_keeps_the_certificates_settings_of_now(
 
 
 def test_what_was_written_is_taken_back(called: list[str], tmp_path: Path) -> None:
-    settings = chosen()
-    systemd.write(Manifests(settings), Path("/state/played"))
-    removed = systemd.remove(settings)
+    pod = pod_with()
+    systemd.write_units(pod)
+    removed = systemd.remove_units(pod)
     assert len(removed) == 4
     assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
     assert "systemctl stop podserve-simple.service podserve-simple-network.service" in called
     assert called[-1] == "systemctl daemon-reload"
-    assert not systemd.installed(settings)
+    assert not systemd.installed(pod)
 
 
 @pytest.mark.parametrize(
@@ -163,27 +164,27 @@ def test_what_was_written_is_taken_back(called: list[str], tmp_path: Path) -> No
 )
 def test_a_host_that_cannot_have_a_service_is_told_what_to_do_instead(
     monkeypatch: pytest.MonkeyPatch,
-    told: host.Podman,
+    told: host.PodmanInfo,
     booted: bool,  # noqa: FBT001
     why: str,
 ) -> None:
-    monkeypatch.setattr(host, "podman", lambda: told)
+    monkeypatch.setattr(host, "podman_info", lambda: told)
     monkeypatch.setattr(host, "has_systemd", lambda: booted)
     with pytest.raises(Problem) as refused:
-        systemd.require_systemd(chosen())
+        systemd.require_systemd(pod_with())
     assert why in refused.value.text
     assert f"@reboot cd {ROOT} && ./bootstrap invoke up" in refused.value.text
 
 
 def test_a_host_with_systemd_and_quadlet_can_have_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host, "podman", lambda: GOOD)
+    monkeypatch.setattr(host, "podman_info", lambda: GOOD)
     monkeypatch.setattr(host, "has_systemd", lambda: True)
-    systemd.require_systemd(chosen())
+    systemd.require_systemd(pod_with())
 
 
 @pytest.mark.usefixtures("called")
 def test_the_volumes_of_a_service_are_not_removed(fake_podman: FakePodman) -> None:
-    systemd.write(Manifests(chosen()), Path("/state/played"))
+    systemd.write_units(pod_with())
     ended = fake_podman.invoke_here("down", "--volumes", "--yes")
     assert ended.code == 1
     assert "is a service of this machine, which needs its volumes: invoke uninstall first" in ended.stderr
@@ -193,9 +194,9 @@ def test_the_volumes_of_a_service_are_not_removed(fake_podman: FakePodman) -> No
 def test_the_tasks_go_through_systemd(
     fake_podman: FakePodman, called: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pod, "wait_until_answering", lambda _: None)
-    monkeypatch.setattr(pod, "exists", lambda _: True)
-    systemd.write(Manifests(chosen()), Path("/state/played"))
+    monkeypatch.setattr(lifecycle, "wait_until_answering", lambda _: None)
+    monkeypatch.setattr(running, "exists", lambda _: True)
+    systemd.write_units(pod_with())
     assert fake_podman.invoke_here("restart").code == 0
     assert called[-1] == "systemctl restart podserve-simple.service"
     assert [call for call in fake_podman.calls if "restart" in call] == []
@@ -217,26 +218,25 @@ def test_there_is_nothing_to_take_back_where_nothing_was_installed(fake_podman: 
 
 
 @pytest.mark.parametrize(("rootless", "which"), [(False, ""), (True, "--user ")])
-@pytest.mark.parametrize("task", [status.look, lambda manifests: pod.restart(manifests.settings)],
-                         ids=["status", "restart"])  # fmt: skip
+@pytest.mark.parametrize("task", [status.look, lifecycle.restart], ids=["status", "restart"])
 def test_a_service_without_its_pod_is_told_with_what_systemd_says(
     called: list[str],
     monkeypatch: pytest.MonkeyPatch,
-    task: Callable[[Manifests], object],
+    task: Callable[[Pod], object],
     rootless: bool,  # noqa: FBT001
     which: str,
 ) -> None:
-    manifests = Manifests(chosen())
-    monkeypatch.setattr(pod, "exists", lambda _: False)
+    pod = pod_with()
+    monkeypatch.setattr(running, "exists", lambda _: False)
     monkeypatch.setattr(host, "rootless", lambda: rootless)
-    monkeypatch.setattr(host, "podman", lambda: GOOD)
+    monkeypatch.setattr(host, "podman_info", lambda: GOOD)
     with pytest.raises(Problem) as alone:
-        task(manifests)
+        task(pod)
     assert alone.value.text == "there is no pod podserve-simple. Start it: invoke up"
     assert called == []
-    systemd.write(manifests, Path("/state/played"))
+    systemd.write_units(pod)
     monkeypatch.setattr(systemd, "state", lambda _: "failed")
     with pytest.raises(Problem) as service:
-        task(manifests)
+        task(pod)
     more = f"(systemctl {which}status podserve-simple tells more). Start it: invoke up"
     assert service.value.text == f"there is no pod podserve-simple, and its service is failed {more}"

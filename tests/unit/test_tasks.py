@@ -9,10 +9,10 @@ import pytest
 from invoke import Collection, Task
 
 import tasks
-from podserve import pod
+from podserve import rotation
 from podserve.accounts import Accounts
 from podserve.certificates.keypair import Certificate
-from podserve.certificates.renewal import Outcome
+from podserve.certificates.renewal import Renewal
 from podserve.commands import ROOT
 from podserve.folder import Folder
 from tests.unit.helpers import FakePodman
@@ -188,7 +188,7 @@ def test_what_a_renewal_warns_of_reaches_cron_which_drops_the_rest(
 ) -> None:
     now = dt.datetime.now(dt.UTC)
     there = Certificate("import", ("example.org",), "", now, now, "1", "")
-    monkeypatch.setattr(pod, "swap", lambda *_: Outcome(there, warnings=["it ends soon"]))
+    monkeypatch.setattr(rotation, "swap", lambda *_: Renewal(there, warnings=["it ends soon"]))
     renewed = fake_podman.invoke_here("certs.renew")
     assert "nothing was changed" in renewed.stdout
     assert "it ends soon" not in renewed.stdout

@@ -51,8 +51,8 @@ def current(test_pod: PodUnderTest) -> Certificate:
 
 def served(test_pod: PodUnderTest) -> set[str]:
     """Return the fingerprints of what the six ports serve."""
-    context = unverified_context(test_pod.manifests.settings.domain)
-    answers = endpoints.attempt_all(test_pod.manifests, context, endpoints.TLS)
+    context = unverified_context(test_pod.settings.domain)
+    answers = endpoints.attempt_all(test_pod.pod, context, endpoints.TLS)
     assert all(answer.ok for answer in answers), answers
     return {answer.fingerprint for answer in answers}
 
@@ -72,25 +72,25 @@ def refused(test_pod: PodUnderTest, pebble: Directory, *told: str, **more: str) 
 
 def www(test_pod: PodUnderTest) -> dict[str, str]:
     """Return the setting of one more name: one that the directory has not looked at yet."""
-    return {"INVOKE_CERTIFICATE_NAMES": f"www.{test_pod.manifests.settings.domain}"}
+    return {"INVOKE_CERTIFICATE_NAMES": f"www.{test_pod.settings.domain}"}
 
 
 def test_a_certificate_is_issued_from_nothing_and_served_everywhere(test_pod: PodUnderTest, pebble: Directory) -> None:
     issued = invoke(test_pod, pebble, "certs.issue")
     assert "a new certificate is served: acme https://" in issued.stdout
     assert "Warning" not in issued.stdout + issued.stderr
-    there, chosen = current(test_pod), test_pod.manifests.settings
+    there, chosen = current(test_pod), test_pod.settings
     assert set(there.names) == {chosen.domain, chosen.mail_host}
     assert "Pebble Intermediate CA" in there.issuer
     assert served(test_pod) == {there.fingerprint}
     roots = pebble.folder / "roots.pem"
     for name in there.names:
-        answers = endpoints.attempt_all(test_pod.manifests, client_context(name, roots), endpoints.TLS)
+        answers = endpoints.attempt_all(test_pod.pod, client_context(name, roots), endpoints.TLS)
         assert all(answer.ok for answer in answers), answers
         # What joined the pod for it has left no trace.
         assert test_pod.exec("mail", "getent", "hosts", name).stdout.startswith("127.0.0.1")
     of_pod = podman("ps", "--all", "--filter", f"pod={test_pod.name}", "--format", "{{.Names}}").stdout.split()
-    assert {name for name in of_pod if not name.endswith("-infra")} == set(test_pod.manifests.containers.values())
+    assert {name for name in of_pod if not name.endswith("-infra")} == set(test_pod.pod.containers.values())
     assert test_pod.invoke("certs.ca").stdout in roots.read_text()
 
 

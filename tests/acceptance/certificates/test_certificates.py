@@ -21,6 +21,7 @@ from podserve.certificates.clients import unverified_context
 from podserve.certificates.keypair import Certificate, KeyPair, to_pem
 from podserve.commands import podman
 from podserve.folder import Folder
+from podserve.values import KeyType
 from podserve.waiting import NotYet, wait_until
 from tests.testbed.pod import PodUnderTest
 
@@ -38,19 +39,19 @@ class Brought:
 
     def another(self, *names: str) -> KeyPair:
         """Return another pair of the same authority."""
-        return authority.issue(Folder.at(self.folder), names, "ec256")
+        return authority.issue_for(Folder.at(self.folder), names, KeyType.EC256)
 
     def elsewhere(self) -> KeyPair:
         """Return a pair of another authority, of the same name."""
         folder = self.folder / "elsewhere"
         folder.mkdir()
-        return authority.issue(Folder.at(folder), self.pair.certificate.names, "ec256")
+        return authority.issue_for(Folder.at(folder), self.pair.certificate.names, KeyType.EC256)
 
 
 @pytest.fixture
 def brought(test_pod: PodUnderTest, tmp_path: Path) -> Brought:
     """A pair for the pod's names."""
-    return Brought(tmp_path, *test_pod.manifests.settings.certified_names)
+    return Brought(tmp_path, *test_pod.settings.certified_names)
 
 
 @pytest.fixture
@@ -62,8 +63,8 @@ def own_again(test_pod: PodUnderTest) -> Iterator[None]:
 
 def answers(test_pod: PodUnderTest) -> dict[str, str]:
     """Return what each port serves, by its fingerprint."""
-    context = unverified_context(test_pod.manifests.settings.domain)
-    seen = endpoints.attempt_all(test_pod.manifests, context, endpoints.TLS)
+    context = unverified_context(test_pod.settings.domain)
+    seen = endpoints.attempt_all(test_pod.pod, context, endpoints.TLS)
     assert all(answer.ok for answer in seen), seen
     return {answer.port: answer.fingerprint for answer in seen}
 
@@ -199,7 +200,7 @@ def test_a_port_that_serves_another_certificate_is_told(test_pod: PodUnderTest, 
     before = (folder / "current").readlink()
     test_pod.exec("mail", "s6-svc", "-d", "-wD", "-T", "5000", "/run/s6/certificates")
     try:
-        store.take(test_pod.manifests, brought.pair)
+        store.take(test_pod.pod, brought.pair)
         seen = test_pod.invoke("status", "--json", check=False)
         assert seen.code == 1
         told = json.loads(seen.stdout)["problems"]
@@ -255,7 +256,7 @@ def test_no_process_list_and_no_container_left_over_shows_a_key(test_pod: PodUnd
     assert b"take-pair" in b"".join(seen), "the moment was seen"
     secret = (test_pod.folder("certificates") / "current" / "tls.key").read_bytes().splitlines()[1]
     assert secret not in b"".join(seen)
-    volume = test_pod.manifests.volumes["certificates"].name
+    volume = test_pod.pod.volumes["certificates"].name
     ours = podman("ps", "--all", "--filter", f"volume={volume}", "--format", "{{.Image}}").stdout
     assert "podserve-apache" in ours
     assert "podserve-certificates" not in ours

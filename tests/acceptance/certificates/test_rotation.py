@@ -18,6 +18,7 @@ from podserve.certificates import authority, store
 from podserve.certificates.clients import unverified_context
 from podserve.certificates.keypair import Certificate
 from podserve.folder import Folder
+from podserve.values import KeyType
 from podserve.waiting import NotYet, wait_until
 from tests.testbed.mail import STRANGER, arrived
 from tests.testbed.pod import PodUnderTest
@@ -53,10 +54,10 @@ class Visitor:
 
     def come(self, test_pod: PodUnderTest, end: threading.Event) -> None:
         """Come until the end."""
-        context, since = unverified_context(test_pod.manifests.settings.domain), None
+        context, since = unverified_context(test_pod.settings.domain), None
         while not end.is_set():
             begin = time.monotonic()
-            answer = endpoints.attempt(test_pod.manifests, context, self.port)
+            answer = endpoints.attempt(test_pod.pod, context, self.port)
             self.visits += 1
             self.waited = max(self.waited, answer.seconds)
             if answer.ok:
@@ -72,10 +73,10 @@ class Visitor:
 
 def swap(test_pod: PodUnderTest) -> Certificate:
     """Put a new pair on the volume, and no more."""
-    pair = authority.issue(
-        Folder.at(test_pod.folder("authority")), test_pod.manifests.settings.certified_names, "ec256"
+    pair = authority.issue_for(
+        Folder.at(test_pod.folder("authority")), test_pod.settings.certified_names, KeyType.EC256
     )
-    return store.take(test_pod.manifests, pair)
+    return store.take(test_pod.pod, pair)
 
 
 def log_in_again_and_again(test_pod: PodUnderTest, account: Account, end: threading.Event) -> tuple[int, list[str]]:
@@ -204,9 +205,7 @@ def wait_until_everywhere(test_pod: PodUnderTest, last: Certificate, within: flo
     """Return when every port serves that certificate. Raises Problem after so many seconds."""
 
     def served() -> None:
-        answers = endpoints.attempt_all(
-            test_pod.manifests, unverified_context(test_pod.manifests.settings.domain), endpoints.TLS
-        )
+        answers = endpoints.attempt_all(test_pod.pod, unverified_context(test_pod.settings.domain), endpoints.TLS)
         wrong = [answer for answer in answers if answer.fingerprint != last.fingerprint]
         if wrong:
             raise NotYet(str(wrong))
@@ -229,7 +228,7 @@ def test_a_watch_that_is_killed_is_back_and_misses_nothing(test_pod: PodUnderTes
     port = {"apache": "https", "mail": "imaps"}[service]
 
     def served() -> None:
-        answer = endpoints.attempt(test_pod.manifests, unverified_context(test_pod.manifests.settings.domain), port)
+        answer = endpoints.attempt(test_pod.pod, unverified_context(test_pod.settings.domain), port)
         if answer.fingerprint != last.fingerprint:
             raise NotYet(answer.error or answer.fingerprint)
 

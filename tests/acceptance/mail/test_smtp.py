@@ -362,7 +362,7 @@ def test_an_address_that_is_not_utf8_is_refused(server: Server) -> None:
 
 def test_the_size_limit_is_told(server: Server, test_pod: PodUnderTest) -> None:
     with server.smtp() as client:
-        assert client.esmtp_features["size"] == test_pod.manifests.settings.message_size_limit
+        assert client.esmtp_features["size"] == str(test_pod.settings.message_size_limit)
 
 
 def test_a_message_of_just_the_largest_size_is_taken(client: smtplib.SMTP) -> None:

@@ -50,7 +50,7 @@ def service(request: pytest.FixtureRequest) -> str:
 
 def declared(test_pod: PodUnderTest, service: str) -> dict[str, Any]:
     """Return a container as the pod's document has it."""
-    found: dict[str, Any] = next(c for c in test_pod.manifests.pod["spec"]["containers"] if c["name"] == service)
+    found: dict[str, Any] = next(c for c in test_pod.pod.manifests.pod["spec"]["containers"] if c["name"] == service)
     return found
 
 

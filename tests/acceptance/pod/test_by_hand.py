@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import httpx
@@ -12,7 +13,7 @@ import yaml
 from podserve import endpoints
 from podserve.certificates import client_context
 from podserve.commands import podman
-from podserve.manifests import Manifests
+from podserve.pod import Pod
 from podserve.waiting import NotYet, wait_until
 from tests.acceptance.pod.test_containers import PROBES
 from tests.testbed.pod import PodUnderTest
@@ -20,27 +21,26 @@ from tests.testbed.server import Server
 
 
 @pytest.fixture
-def by_hand(test_pod: PodUnderTest, tmp_path: Path) -> Iterator[Manifests]:
+def by_hand(test_pod: PodUnderTest, tmp_path: Path) -> Iterator[Pod]:
     """A pod played as kube/podserve.yaml says, from volumes that are new and empty; named apart from any in use."""
-    chosen = replace(test_pod.manifests.settings, pod=f"{test_pod.name}-hand", bind="127.0.0.252")
-    manifests = Manifests(chosen)
-    config, pod = manifests.write(tmp_path)
+    pod = Pod.of(replace(test_pod.settings, pod=f"{test_pod.name}-hand", bind=IPv4Address("127.0.0.252")))
+    config, document = pod.manifests.write(tmp_path)
     claims = tmp_path / "volumes.yaml"
-    claims.write_text(yaml.safe_dump_all(manifests.claims))
-    podman("network", "create", "--disable-dns", chosen.pod)
+    claims.write_text(yaml.safe_dump_all(pod.manifests.claims))
+    podman("network", "create", "--disable-dns", pod.name)
     try:
-        podman("kube", "play", "--network", chosen.pod, str(claims))
-        podman("kube", "play", "--network", chosen.pod, "--configmap", str(config), str(pod))
-        yield manifests
+        podman("kube", "play", "--network", pod.name, str(claims))
+        podman("kube", "play", "--network", pod.name, "--configmap", str(config), str(document))
+        yield pod
     finally:
-        podman("pod", "rm", "--force", "--time", "2", chosen.pod, check=False)
-        names = [*(volume.name for volume in manifests.volumes.values()), *manifests.scratch]
+        podman("pod", "rm", "--force", "--time", "2", pod.name, check=False)
+        names = [*(volume.name for volume in pod.volumes.values()), *pod.manifests.scratch]
         podman("volume", "rm", "--force", *names, check=False)
-        podman("network", "rm", "--force", chosen.pod, check=False)
+        podman("network", "rm", "--force", pod.name, check=False)
 
 
-def test_a_pod_with_empty_volumes_serves_with_a_certificate_of_its_own(by_hand: Manifests) -> None:
-    served = Server(by_hand.settings.local_address, by_hand.settings.domain, None)
+def test_a_pod_with_empty_volumes_serves_with_a_certificate_of_its_own(by_hand: Pod) -> None:
+    served = Server(str(by_hand.settings.local_address), by_hand.settings.domain, None)
     pem = podman(
         "exec",
         by_hand.containers["apache"],
@@ -70,7 +70,7 @@ def test_a_pod_with_empty_volumes_serves_with_a_certificate_of_its_own(by_hand: 
     assert (landing.status_code, "IMAP" in landing.text, "/ca.crt" in landing.text) == (200, True, False)
 
 
-def test_its_containers_end_cleanly_when_they_are_told_to(by_hand: Manifests) -> None:
+def test_its_containers_end_cleanly_when_they_are_told_to(by_hand: Pod) -> None:
     for service, container in by_hand.containers.items():
 
         def serving(service: str = service, container: str = container) -> None:
@@ -85,9 +85,9 @@ def test_its_containers_end_cleanly_when_they_are_told_to(by_hand: Manifests) ->
         assert code in {"0", "143"}, service
 
 
-def test_it_can_be_taken_down_and_played_again(by_hand: Manifests, tmp_path: Path) -> None:
-    config, pod = by_hand.write(tmp_path)
+def test_it_can_be_taken_down_and_played_again(by_hand: Pod, tmp_path: Path) -> None:
+    config, pod = by_hand.manifests.write(tmp_path)
     podman("kube", "down", str(pod))
-    podman("kube", "play", "--network", by_hand.settings.pod, "--configmap", str(config), str(pod))
-    running = podman("pod", "inspect", "--format", "{{.State}}", by_hand.settings.pod)
+    podman("kube", "play", "--network", by_hand.name, "--configmap", str(config), str(pod))
+    running = podman("pod", "inspect", "--format", "{{.State}}", by_hand.name)
     assert running.stdout.strip() == "Running"

@@ -49,7 +49,7 @@ MOUNTS = {
 }
 """Where each container has its claims, and whether it may write there."""
 AS_ROOT = {
-    "apache": {"apache2", "on-change", "inotifywait"},
+    "apache": {"s6-svscan", "s6-supervise", "apache2", "on-change", "inotifywait"},
     "mail": {"s6-svscan", "s6-supervise", "on-change", "inotifywait", "master", "dovecot", "anvil", "log", "config"},
     "dns": set(),
 }
@@ -126,7 +126,7 @@ def test_workers_run_unprivileged(test_pod: PodUnderTest, service: str) -> None:
 
 
 def test_the_first_process_is_the_daemon_or_its_supervisor(host: Host, service: str) -> None:
-    first = {"apache": "apache2", "mail": "s6-svscan", "dns": "named"}[service]
+    first = {"apache": "s6-svscan", "mail": "s6-svscan", "dns": "named"}[service]
     assert host.file("/proc/1/comm").content_string.strip() == first
 
 
@@ -266,8 +266,8 @@ def test_the_pod_is_named_and_set_up_as_the_architecture_says(test_pod: PodUnder
     names = {entry["Name"] for entry in document["Containers"]}
     assert {f"{test_pod.name}-{service}" for service in SERVICES} <= names
     assert len(names) == 1 + len(SERVICES)
-    assert test_pod.exec("apache", "hostname").stdout.strip() == test_pod.manifests.settings.domain
-    for name in (test_pod.manifests.settings.domain, test_pod.manifests.settings.mail_host):
+    assert test_pod.exec("apache", "hostname").stdout.strip() == test_pod.settings.domain
+    for name in (test_pod.settings.domain, test_pod.settings.mail_host):
         assert test_pod.exec("mail", "getent", "hosts", name).stdout.startswith("127.0.0.1")
 
 
@@ -332,7 +332,7 @@ def test_a_frozen_service_fails_its_probe_and_the_probe_ends(
 def test_a_bad_setting_ends_the_start_with_the_daemons_own_words(
     test_pod: PodUnderTest, image: str, setting: str, said: str
 ) -> None:
-    settings = {**test_pod.manifests.config["data"], **dict([setting.split("=", 1)])}
+    settings = {**test_pod.pod.manifests.config["data"], **dict([setting.split("=", 1)])}
     words = [word for name, value in settings.items() for word in ("--env", f"{name}={value}")]
     started = podman("run", "--rm", "--network", "none", *words, f"localhost/podserve-{image}:latest", check=False)
     assert not started.ok
@@ -340,7 +340,7 @@ def test_a_bad_setting_ends_the_start_with_the_daemons_own_words(
 
 
 def test_postfix_takes_its_settings_at_once_when_they_are_written(test_pod: PodUnderTest) -> None:
-    settings = [f"--env={name}={value}" for name, value in test_pod.manifests.config["data"].items()]
+    settings = [f"--env={name}={value}" for name, value in test_pod.pod.manifests.config["data"].items()]
     # A program of Postfix's waits until main.cf is older than a second, so that it is not read half written.
     script = "mkdir /run/postfix && mail-settings && date +%s%N && postmap -q key 'inline:{key=value}' && date +%s%N"
     ran = podman("run", "--rm", "--network", "none", "--entrypoint", "sh", *settings, "localhost/podserve-mail:latest",

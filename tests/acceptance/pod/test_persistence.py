@@ -2,7 +2,7 @@
 
 import shutil
 
-from podserve import endpoints, pod, volumes
+from podserve import answering, endpoints, volumes
 from podserve.commands import podman, run
 from podserve.homes import WWW_DATA
 from tests.testbed.mail import arrived, queued
@@ -12,7 +12,7 @@ from tests.testbed.server import Account, letter, token
 
 def fingerprints(test_pod: PodUnderTest) -> dict[str, str]:
     """Return which certificate each port shows."""
-    answers = pod.tls_answers(test_pod.manifests)
+    answers = answering.tls_answers(test_pod.pod)
     assert all(answer.ok for answer in answers), answers
     assert {answer.port for answer in answers} == set(endpoints.TLS)
     return {answer.port: answer.fingerprint for answer in answers}
@@ -57,5 +57,5 @@ def test_down_twice_says_that_there_is_nothing_to_remove(test_pod: PodUnderTest)
 
 
 def test_no_volume_of_the_pod_is_made_twice_or_left_over(test_pod: PodUnderTest) -> None:
-    wanted = {volume.name for volume in test_pod.manifests.volumes.values()} | set(test_pod.manifests.scratch)
+    wanted = {volume.name for volume in test_pod.pod.volumes.values()} | set(test_pod.pod.manifests.scratch)
     assert {name for name in volumes.existing() if name.startswith(test_pod.name)} <= wanted

@@ -17,8 +17,9 @@ from typing import TypedDict
 
 import pytest
 
-from podserve import doctor, host, pod
+from podserve import doctor, host, running
 from podserve.commands import podman, run
+from podserve.pod import STATE
 from podserve.waiting import NotYet, wait_until
 from tests.testbed.pod import PodUnderTest
 
@@ -63,7 +64,7 @@ def test_the_doctor_names_the_pod_that_holds_the_ports(test_pod: PodUnderTest) -
     code, found = findings(test_pod, INVOKE_POD=f"{test_pod.name}-second")
     assert code == 1
     said = [finding["said"] for finding in found["ports"]]
-    assert len(said) == len(test_pod.manifests.ports)
+    assert len(said) == len(test_pod.pod.ports)
     assert f"port 53/UDP is taken on {test_pod.server.host} by the pod {test_pod.name}" in said
 
 
@@ -75,7 +76,7 @@ def test_the_doctor_names_the_process_that_holds_a_port(test_pod: PodUnderTest, 
     ((said, fix),) = [(finding["said"], finding["fix"]) for finding in found["ports"]]
     assert said.startswith(f"port 587/TCP is taken on {ELSEWHERE} by ")
     assert said.endswith(f"(process {os.getpid()})")
-    assert f"problem ports: {said}\n  mend it: {fix}\n" in shown.stdout
+    assert f"problem ports: {said}\n  to solve it: {fix}\n" in shown.stdout
     assert findings(test_pod, **other)[0] == 0
 
 
@@ -90,8 +91,8 @@ def test_what_up_looks_at_first_takes_less_than_three_tenths_of_a_second(test_po
         return min(once() for _ in range(5))
 
     # On a slow machine what it asks Podman takes as long by itself: 0.35 s were seen for `podman info` alone.
-    podmans_own = seconds(host.podman) + seconds(lambda: pod.seen(test_pod.manifests.settings))
-    assert seconds(lambda: doctor.require(test_pod.manifests)) < max(0.3, podmans_own + 0.1)
+    podmans_own = seconds(host.podman_info) + seconds(lambda: running.inspected(test_pod.pod))
+    assert seconds(lambda: doctor.require(test_pod.pod)) < max(0.3, podmans_own + 0.1)
 
 
 def interrupted(
@@ -119,7 +120,7 @@ def interrupted(
 
 def at_work(name: str) -> bool:
     """Return whether a task is at work on a pod."""
-    with (pod.STATE / f"{name}.lock").open("a") as lock:
+    with (STATE / f"{name}.lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -168,7 +169,7 @@ def test_a_build_that_is_interrupted_says_so_leaves_nothing_running_and_can_be_r
 
 def test_of_two_builds_at_the_same_moment_one_waits_and_says_so(test_pod: PodUnderTest) -> None:
     argv = [sys.executable, "-m", "invoke", "build"]
-    with (pod.STATE / "build.lock").open("a") as lock:
+    with (STATE / "build.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with subprocess.Popen(argv, env=test_pod.environment, stdout=subprocess.PIPE, text=True) as build:
             assert build.stdout
@@ -206,5 +207,5 @@ def test_an_up_without_room_makes_nothing(test_pod: PodUnderTest, other: Chosen,
     finally:
         run(["umount", "-R", str(tmp_path)])
     assert refused.code == 1
-    assert re.search(r"0\.1 GiB free for .*: expected 1\.0\. Mend it: podman system prune", refused.stderr)
+    assert re.search(r"0\.1 GiB free for .*: expected 1\.0\. To solve it: podman system prune", refused.stderr)
     assert made == []

@@ -18,6 +18,7 @@ import pytest
 
 from podserve import images, volumes
 from podserve.commands import podman
+from podserve.values import as_text
 from podserve.waiting import NotYet, wait_until
 from tests.testbed.git import Git, make
 from tests.testbed.mail import STRANGER, arrived
@@ -27,7 +28,7 @@ from tests.testbed.server import PATIENCE, Account, letter, token
 
 def containers(test_pod: PodUnderTest) -> list[str]:
     """Return the ids of the pod's containers and when each was started."""
-    names = test_pod.manifests.containers.values()
+    names = test_pod.pod.containers.values()
     return podman("container", "inspect", "--format", "{{.Id}} {{.State.StartedAt}}", *names).stdout.splitlines()
 
 
@@ -42,7 +43,7 @@ def test_a_second_up_changes_nothing_and_says_so(test_pod: PodUnderTest) -> None
 def test_status_is_well_and_tells_every_endpoint(test_pod: PodUnderTest) -> None:
     seen = json.loads(test_pod.invoke("status", "--json").stdout)
     assert seen["ok"], seen["problems"]
-    assert {answer["port"] for answer in seen["endpoints"]} == set(test_pod.manifests.ports)
+    assert {answer["port"] for answer in seen["endpoints"]} == set(test_pod.pod.ports)
     assert 0 < seen["days_left"] < 398
     assert seen["queue"] >= 0
 
@@ -158,7 +159,7 @@ def test_changed_settings_are_in_use_after_up(test_pod: PodUnderTest, alice: Acc
         test_pod.invoke("up")
     test_pod.invoke("users.remove", name)
     with test_pod.server.smtp() as client:
-        assert client.esmtp_features["size"] == test_pod.manifests.settings.message_size_limit
+        assert client.esmtp_features["size"] == str(test_pod.settings.message_size_limit)
     assert git.run(*push).ok
 
 
@@ -166,7 +167,7 @@ def test_up_without_a_line_ends_well_and_names_the_forwarders(test_pod: PodUnder
     with test_pod.upstreams[0].stopped(), test_pod.upstreams[1].stopped():
         up = test_pod.invoke("up")
     assert "Warning" in up.stdout
-    assert test_pod.manifests.settings.forwarders in " ".join(up.stdout.split())
+    assert as_text(test_pod.settings.forwarders) in " ".join(up.stdout.split())
 
 
 def test_restart_returns_when_everything_answers(test_pod: PodUnderTest) -> None:

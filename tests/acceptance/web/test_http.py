@@ -147,14 +147,14 @@ def test_the_certificate_bears_the_domain_and_the_mail_host_and_nothing_else(
     with tls(server, server.context()) as connection:
         certificate = connection.getpeercert()
     assert certificate
-    settings = test_pod.manifests.settings
+    settings = test_pod.settings
     assert certificate["subjectAltName"] == (("DNS", settings.domain), ("DNS", settings.mail_host))
 
 
 def test_the_certificate_is_verified_by_the_pods_authority_for_each_name(
     test_pod: PodUnderTest, server: Server
 ) -> None:
-    for name in (test_pod.manifests.settings.domain, test_pod.manifests.settings.mail_host):
+    for name in (test_pod.settings.domain, test_pod.settings.mail_host):
         with tls(server, client_context(name, server.authority)) as connection:
             assert connection.server_hostname == name
 
@@ -232,7 +232,7 @@ def test_the_landing_page_names_the_domain(test_pod: PodUnderTest) -> None:
     assert page.status_code == 200
     assert page.headers["Content-Type"].startswith("text/html")
     assert f"<h1>{test_pod.server.domain}</h1>" in page.text
-    assert test_pod.manifests.settings.mail_host in page.text
+    assert test_pod.settings.mail_host in page.text
     assert "<!--#" not in page.text, "an include was served as it stands"
     assert (style.status_code, style.headers["Content-Type"]) == (200, "text/css")
 
@@ -321,7 +321,7 @@ def _led_on(path: str) -> bool:
 def test_a_browser_is_refused_what_a_page_wants_to_read(
     test_pod: PodUnderTest, alice: Account, site: str, destination: str, *, refused: bool
 ) -> None:
-    files = test_pod.manifests.settings.files_host
+    files = test_pod.settings.files_host
     headers = {"Host": files, "Sec-Fetch-Site": site, "Sec-Fetch-Dest": destination}
     with test_pod.server.http(alice) as client:
         for path in BEHIND_A_LOGIN:
@@ -336,7 +336,7 @@ def test_a_strangers_page_may_show_what_is_public(test_pod: PodUnderTest) -> Non
     name = token()
     test_pod.invoke("repos.add", name, "--public")
     headers = {
-        "Host": test_pod.manifests.settings.files_host,
+        "Host": test_pod.settings.files_host,
         "Sec-Fetch-Site": "cross-site",
         "Sec-Fetch-Dest": "image",
     }
@@ -351,7 +351,7 @@ def test_nothing_behind_a_login_is_fetched_ahead_of_a_click(
     test_pod: PodUnderTest, alice: Account, header: str, value: str
 ) -> None:
     with test_pod.server.http(alice) as client:
-        for host in (test_pod.server.domain, test_pod.manifests.settings.files_host):
+        for host in (test_pod.server.domain, test_pod.settings.files_host):
             for path in BEHIND_A_LOGIN:
                 answer = client.get(path.format(alice.local_part), headers={"Host": host, header: value})
                 assert answer.status_code == (301 if _led_on(path) else 403), path
@@ -361,7 +361,7 @@ def test_nothing_behind_a_login_is_fetched_ahead_of_a_click(
 def test_a_browser_sees_files_and_repositories_at_a_name_apart_from_the_sites(
     test_pod: PodUnderTest, site: str
 ) -> None:
-    files = test_pod.manifests.settings.files_host
+    files = test_pod.settings.files_host
     assert files != test_pod.server.domain
     with test_pod.server.http() as client:
         for path in ("/webdav/", "/webdav/home/a%3Fb/", "/git/", "/git/?p=a.git;a=blob;f=x%3Fy", "/git", "/webdav"):
@@ -373,7 +373,7 @@ def test_a_browser_sees_files_and_repositories_at_a_name_apart_from_the_sites(
 @pytest.mark.parametrize("path", ["/", "/index.html", "/a%20b/?q=1"])
 def test_the_site_is_not_served_where_browsers_log_in(test_pod: PodUnderTest, path: str) -> None:
     with test_pod.server.http() as client:
-        answer = client.get(path, headers={"Host": test_pod.manifests.settings.files_host})
+        answer = client.get(path, headers={"Host": test_pod.settings.files_host})
     assert (answer.status_code, answer.headers["Location"]) == (301, f"https://{test_pod.server.domain}{path}")
 
 
@@ -396,7 +396,7 @@ def test_an_answer_to_a_login_is_kept_in_no_cache(test_pod: PodUnderTest, alice:
         assert client.put(f"{home}{name}.txt", content=b"hers").status_code == 201
         for path in ("/webdav/", home, f"{home}{name}.txt", f"{home}not-there", "/git/", f"/git/{name}.git",
                      f"/git/{name}.git/info/refs?service=git-upload-pack"):  # fmt: skip
-            for host in (test_pod.server.domain, test_pod.manifests.settings.files_host):
+            for host in (test_pod.server.domain, test_pod.settings.files_host):
                 headers = client.get(path, headers={"Host": host}).headers
                 assert "no-store" in headers["Cache-Control"], path
                 assert headers["Cross-Origin-Resource-Policy"] == "same-origin", path
@@ -407,7 +407,7 @@ def test_no_browser_asks_with_a_login_by_a_websocket(test_pod: PodUnderTest, ali
     headers = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13",
                "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}  # fmt: skip
     with test_pod.server.http(alice) as client, test_pod.server.http() as stranger:
-        for host in (test_pod.server.domain, test_pod.manifests.settings.files_host):
+        for host in (test_pod.server.domain, test_pod.settings.files_host):
             for path in ("/", "/webdav/", "/git/"):
                 for visitor in (client, stranger):
                     assert visitor.get(path, headers={**headers, "Host": host}).status_code == 403

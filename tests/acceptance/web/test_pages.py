@@ -120,7 +120,7 @@ def _browser_of(test_pod: PodUnderTest, tmp_path: Path, monkeypatch: pytest.Monk
     driver = Chrome(options=options, service=Service("/usr/bin/chromedriver"))
     try:
         driver.set_page_load_timeout(30)
-        yield Browser(driver, test_pod.server.domain, test_pod.manifests.settings.files_host)
+        yield Browser(driver, test_pod.server.domain, test_pod.settings.files_host)
     finally:
         driver.quit()
 
@@ -262,7 +262,7 @@ def test_a_page_of_the_site_reads_nothing_by_its_visitors_login(
             browser.open(path, victim)
             assert (secret if path != home else private) in browser.text()
             assert "acts" not in browser.text()
-        files = pod.manifests.settings.files_host
+        files = pod.settings.files_host
         bait = [*mine, *(f"https://{files}{path}" for path in mine if apart), "/"]
         seen = _seen_by_a_page(pod, browser, (secret, private), bait)
     own_page = {way: told.pop() for way, told in seen.items()}

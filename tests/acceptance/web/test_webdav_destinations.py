@@ -95,7 +95,7 @@ def test_nothing_is_put_into_anothers_home(
     names = {
         "domain": domain,
         "domain_in_capitals": domain.upper(),
-        "mail_host": test_pod.manifests.settings.mail_host,
+        "mail_host": test_pod.settings.mail_host,
         "alice": alice,
         "bob": bob,
         "bob_in_capitals": bob.upper(),

@@ -1,0 +1,86 @@
+"""Waiting for the pod's endpoints: until each answers, and shows the certificate of the volume."""
+
+from collections.abc import Iterable
+
+from podserve import endpoints, running
+from podserve.certificates import store
+from podserve.certificates.clients import unverified_context
+from podserve.certificates.keypair import Certificate
+from podserve.commands import podman
+from podserve.pod import Pod
+from podserve.waiting import NotYet, wait_until
+
+START_TIMEOUT = 60
+"""Seconds that the last endpoint may take to answer."""
+SWAP_TIMEOUT = 10
+"""Seconds that a new certificate may take to be on every port: twice what it takes at most."""
+
+
+def others_certificate(answers: Iterable[endpoints.Answer], certificate: Certificate | None) -> list[str]:
+    """Return the ports that show another certificate than this one, which is the volume's."""
+    return [
+        answer.port
+        for answer in answers
+        if certificate and answer.fingerprint and answer.fingerprint != certificate.fingerprint
+    ]
+
+
+def _restarts(pod: Pod) -> dict[str, str]:
+    """Return how often Podman has restarted each container of the pod, by Podman's name for it."""
+    names = pod.containers.values()
+    found = podman("container", "inspect", "--format", "{{.RestartCount}}", *names, check=False)
+    return dict(zip(names, found.stdout.split(), strict=False))
+
+
+def _last_lines(container: str) -> str:
+    log = podman("logs", "--tail", "15", container, check=False)
+    return f"container {container} has exited; its last lines:\n{log.stdout}{log.stderr}".rstrip()
+
+
+def wait_until_answering(pod: Pod) -> None:
+    """Return as soon as every endpoint has answered, and shown the certificate of the volume.
+
+    Raises Problem after START_TIMEOUT s, or if a container exits.
+    """
+    context = unverified_context(pod.settings.domain)
+    certificate = store.current(store.certificates_folder(pod))
+    waiting = list(pod.ports)
+    before: dict[str, str] = {}
+
+    def check() -> None:
+        answers = endpoints.attempt_all(pod, context, waiting)
+        other = others_certificate(answers, certificate)
+        waiting[:] = [answer.port for answer in answers if not answer.ok or answer.port in other]
+        if waiting:
+            wrong = {answer.port: answer.error or "another certificate than the volume's" for answer in answers}
+            raise NotYet("; ".join(f"{port}: {wrong[port]}" for port in waiting))
+
+    def stopped() -> str | None:
+        now = _restarts(pod)
+        before.update({name: count for name, count in now.items() if name not in before})
+        return next((_last_lines(name) for name, count in now.items() if count != before[name]), None)
+
+    wait_until(check, START_TIMEOUT, f"{pod.name} to answer on every port", stopped=stopped)
+
+
+def wait_until_served(pod: Pod) -> None:
+    """Return when each port that speaks TLS shows the certificate of the volume; at once where there is no pod.
+
+    Raises Problem after SWAP_TIMEOUT s.
+    """
+    certificate = store.current(store.certificates_folder(pod))
+
+    def check() -> None:
+        answers = tls_answers(pod)
+        wrong = [answer.port for answer in answers if not answer.ok] + others_certificate(answers, certificate)
+        if wrong:
+            raise NotYet(f"not served on {', '.join(wrong)}")
+
+    wait_until(check, SWAP_TIMEOUT, "the new certificate on every port (invoke restart serves it in any case)")
+
+
+def tls_answers(pod: Pod) -> list[endpoints.Answer]:
+    """Return how each port that speaks TLS answers; nothing where there is no pod."""
+    if not running.exists(pod):
+        return []
+    return endpoints.attempt_all(pod, unverified_context(pod.settings.domain), endpoints.TLS)

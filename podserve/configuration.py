@@ -1,0 +1,63 @@
+"""Invoke's configuration, made into settings: all wrong and unknown ones are refused at once."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from podserve.errors import Problem
+from podserve.settings import SETTINGS, Settings
+from podserve.values import CertificateSource, WrongWordError
+
+INVOKES_OWN = ("run", "runners", "sudo", "tasks", "timeouts")
+"""What else stands at the top level of Invoke's configuration (docs.pyinvoke.org, "Default configuration values")."""
+INVOKES_VARIABLES = {"INVOKE_DEBUG", "INVOKE_RUNTIME_CONFIG"}
+"""What Invoke reads from the environment besides its configuration."""
+
+
+def shown_defaults(defaults: Mapping[str, str]) -> dict[str, str]:
+    """Return the defaults for Invoke: an empty text for a setting whose default follows from other settings."""
+    return {name: "" if SETTINGS[name].derived else text for name, text in defaults.items()}
+
+
+def _unknown(given: Mapping[str, object], environment: Mapping[str, str]) -> list[str]:
+    right = {*INVOKES_VARIABLES, *(f"INVOKE_{name.upper()}" for name in SETTINGS)}
+    groups = tuple(f"INVOKE_{own.upper()}_" for own in INVOKES_OWN)
+    variables = [
+        name for name in environment if name.startswith("INVOKE_") and name not in right and not name.startswith(groups)
+    ]
+    names = [name for name in given if name not in SETTINGS and name not in INVOKES_OWN]
+    return [f"{name} is no setting: expected one of {', '.join(SETTINGS)}" for name in [*names, *variables]]
+
+
+def load(
+    given: Mapping[str, object], defaults: Mapping[str, str], environment: Mapping[str, str] = os.environ
+) -> Settings:
+    """Return the settings that Invoke's configuration `given` makes, with `defaults` (texts) for what it leaves out.
+
+    Raises Problem with a line for each wrong or unknown one. `environment` is searched for INVOKE_ variables that
+    name no setting: Invoke itself would ignore them.
+    """
+    complaints, given_texts = _unknown(given, environment), shown_defaults(defaults)
+    for name in (name for name in SETTINGS if name in given):
+        value = given[name]
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            complaints.append(f"{name} is {value!r}: expected text; put it in quotes")
+        else:
+            given_texts[name] = " ".join(str(value).split())
+    texts: dict[str, str] = {}
+    values: dict[str, Any] = {}
+    for name, declared in SETTINGS.items():
+        try:
+            text = given_texts[name] or declared.derived.format_map(texts)
+            values[name] = declared.parse(text)
+            texts[name] = text
+        except KeyError:  # it follows from a setting that is wrong
+            continue
+        except ValueError as error:
+            word = f", which {str(error)!r} is not" if isinstance(error, WrongWordError) else ""
+            complaints.append(f"{name} is {text!r}: expected {declared.expected}{word}")
+    if values.get("certificate_source") is CertificateSource.ACME and values.get("acme_email") == "":
+        complaints.append(f"acme_email is '': expected {SETTINGS['acme_email'].expected}")
+    if complaints:
+        raise Problem("these settings (invoke.yaml, INVOKE_… or -f FILE) cannot be used:\n  " + "\n  ".join(complaints))
+    return Settings(**values)

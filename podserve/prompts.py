@@ -1,0 +1,29 @@
+"""What tasks ask a person on a terminal."""
+
+import getpass
+import sys
+
+from podserve.errors import Problem
+
+
+def new_password(account: str, *, from_stdin: bool) -> str:
+    """Return a new password: the first line of standard input, or what is typed twice at a prompt.
+
+    Raises Problem without a terminal, or where the two differ.
+    """
+    if from_stdin:
+        return sys.stdin.readline().rstrip("\r\n")
+    if not sys.stdin.isatty():
+        raise Problem("there is no terminal to ask for a password: give one with --password-stdin")
+    first = getpass.getpass(f"Password for {account}: ")
+    if getpass.getpass("The same again: ") != first:
+        raise Problem("the two passwords differ: nothing was changed")
+    return first
+
+
+def confirm(question: str, answer: str) -> None:
+    """Return only if the answer is typed. Raises Problem without a terminal, or for any other answer."""
+    if not sys.stdin.isatty():
+        raise Problem("there is no terminal to ask: give --yes to go on without")
+    if input(f"{question} Type {answer} to go on: ").strip() != answer:
+        raise Problem("nothing was removed")

@@ -1,0 +1,123 @@
+"""The types of settings: each has a parser from text, which raises ValueError, and `as_text` for the way back."""
+
+import re
+from collections.abc import Callable
+from enum import Enum
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+Address = IPv4Address | IPv6Address
+ANY_ADDRESS = IPv4Address("0.0.0.0")  # noqa: S104
+"""All IPv4 addresses of a host: what a port without hostIP is served on (Kubernetes' default)."""
+LOOPBACK = IPv4Address("127.0.0.1")
+
+_LABEL = r"(?!-)[a-z0-9-]{1,63}(?<!-)"  # RFC 1123, section 2.1
+DOMAIN_NAME = re.compile(rf"(?=.{{1,253}}\Z)({_LABEL}\.)+(?![0-9]+\Z){_LABEL}\Z")
+POD_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?\Z")
+HTTPS_ADDRESS = re.compile(r"https://[a-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/%-]*)?\Z")
+EMAIL_ADDRESS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*@[A-Za-z0-9.-]+\Z")
+LOCAL_PART = re.compile(r"(?!.*\.\.)[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?\Z")
+"""The part of an account before the @. It has no + (which begins a tag), and no character that means something in a
+path or in a file with colons."""
+
+
+class CertificateSource(Enum):
+    """Where the certificate is from. The values are the words of `certificate_source` and of `Certificate.origin`."""
+
+    AUTHORITY = "authority"
+    ACME = "acme"
+    IMPORT = "import"
+
+
+class KeyType(Enum):
+    """The kind of a private key: ECDSA P-256 or P-384, or RSA with its bits. The values are lego's names."""
+
+    EC256 = "ec256"
+    EC384 = "ec384"
+    RSA2048 = "rsa2048"
+    RSA4096 = "rsa4096"
+
+
+class WrongWordError(ValueError):
+    """A word of a list is wrong. The text of the error is that word."""
+
+
+def is_domain(text: str) -> bool:
+    """Return whether this is a domain name in lower case."""
+    return bool(DOMAIN_NAME.match(text))
+
+
+def matching(pattern: re.Pattern[str], *, longest: int = 1000, may_be_empty: bool = False) -> Callable[[str], str]:
+    """Return a parser of texts that match a pattern, with `longest` characters at most."""
+
+    def parse_text(text: str) -> str:
+        if not (may_be_empty and not text) and not (pattern.match(text) and len(text) <= longest):
+            raise ValueError(text)
+        return text
+
+    return parse_text
+
+
+def byte_count(digits: int) -> Callable[[str], int]:
+    """Return a parser of numbers of bytes: 100000 or more, with so many digits at most."""
+    parse_text = matching(re.compile(rf"[1-9][0-9]{{5,{digits - 1}}}\Z"))
+    return lambda text: int(parse_text(text))
+
+
+def host_address(text: str) -> Address:
+    """Parse an IP address. One with an interface (fe80::1%eth0) is refused: no interface of the host is in the pod."""
+    parsed = ip_address(text)
+    if getattr(parsed, "scope_id", None):
+        raise ValueError(text)
+    return parsed
+
+
+def words(parse_word: Callable[[str], T], *, may_be_empty: bool = False) -> Callable[[str], tuple[T, ...]]:
+    """Return a parser of lists of words, separated by spaces. It raises WrongWordError for a word."""
+
+    def parse_words(text: str) -> tuple[T, ...]:
+        if not text and not may_be_empty:
+            raise ValueError(text)
+        values = []
+        for word in text.split():
+            try:
+                values.append(parse_word(word))
+            except ValueError as error:
+                raise WrongWordError(word) from error
+        return tuple(values)
+
+    return parse_words
+
+
+def yes_or_no(text: str) -> bool:
+    """Parse `yes` or `no`."""
+    if text not in {"yes", "no"}:
+        raise ValueError(text)
+    return text == "yes"
+
+
+def path_or_none(text: str) -> Path | None:
+    """Parse a path that begins with /, ~ or ./; an empty text is none."""
+    if text and not text.startswith(("/", "~", "./")):
+        raise ValueError(text)
+    return Path(text) if text else None
+
+
+def as_text(value: object) -> str:
+    """Return a setting's value as the text that `Setting.parse` takes."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case Enum():
+            return str(value.value)
+        case tuple():
+            return " ".join(map(as_text, value))
+        case Path():
+            return str(value) if str(value).startswith(("/", "~")) else f"./{value}"
+        case _:
+            return str(value)

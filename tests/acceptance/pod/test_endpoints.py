@@ -1,0 +1,25 @@
+"""The table of endpoints: each exchange succeeds with a login, and fails with a wrong one where a login is taken."""
+
+from dataclasses import replace
+
+import pytest
+
+from podserve.endpoints import ENDPOINTS, FAILURES
+from tests.testbed.pod import PodUnderTest
+from tests.testbed.server import Account
+
+ANONYMOUS = {"http", "smtp", "dns-udp", "dns-tcp"}
+"""The endpoints that take no login."""
+
+
+@pytest.mark.parametrize("name", ENDPOINTS)
+def test_an_endpoint_answers_with_a_login_and_without(test_pod: PodUnderTest, alice: Account, name: str) -> None:
+    port = test_pod.pod.ports[name]
+    test_pod.server.exchange(port)
+    test_pod.server.exchange(port, alice)
+
+
+@pytest.mark.parametrize("name", [name for name in ENDPOINTS if name not in ANONYMOUS])
+def test_an_endpoint_that_takes_a_login_refuses_a_wrong_one(test_pod: PodUnderTest, alice: Account, name: str) -> None:
+    with pytest.raises(FAILURES):
+        test_pod.server.exchange(test_pod.pod.ports[name], replace(alice, password="a wrong password"))
