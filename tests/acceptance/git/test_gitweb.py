@@ -769,6 +769,7 @@ def _wait_for_all(test_pod: PodUnderTest) -> None:
     wait_until(be_all, 10, f"{expected} processes again: those without a parent end at their next request")
 
 
+@pytest.mark.usefixtures("public")
 def test_gitwebs_manager_can_be_ended_while_it_starts(test_pod: PodUnderTest) -> None:
     def seen(process: Path) -> tuple[str, bool]:
         """Return a process's command line, and whether it handles SIGTERM."""

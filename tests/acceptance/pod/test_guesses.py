@@ -104,8 +104,8 @@ class Client:
 
 
 @pytest.fixture(scope="module")
-def alice(test_pod: PodUnderTest) -> Account:
-    """Somebody whose password costs as much to check as a real one: how soon clients are served is measured here."""
+def costly(test_pod: PodUnderTest) -> Account:
+    """Somebody whose password costs as much to check as a real one: for tests of how soon a client is served."""
     return test_pod.new_account(cost=ROUNDS)
 
 
@@ -194,9 +194,9 @@ def test_many_requests_on_one_connection_are_not_many_connections(
 
 
 def test_guesses_at_once_are_as_few_as_those_one_after_another(
-    test_pod: PodUnderTest, alice: Account, clients: list[Client]
+    test_pod: PodUnderTest, costly: Account, clients: list[Client]
 ) -> None:
-    server, guess = test_pod.server, (alice.address, "guess")
+    server, guess = test_pod.server, (costly.address, "guess")
     what = json.dumps([clients[0].address, test_pod.address, server.domain, server.authority, 100, "/webdav/", guess])
     answers = json.loads(clients[0].place.python(ASK_AT_ONCE, what))
     assert set(answers) == {401, 429}
@@ -266,7 +266,7 @@ def ipv6_cable(test_pod: PodUnderTest, outsider: Vantage) -> Iterator[tuple[str,
 
 
 @pytest.fixture(scope="module")
-def waits(test_pod: PodUnderTest, outsider: Vantage, alice: Account) -> Waits:
+def waits(test_pod: PodUnderTest, outsider: Vantage, costly: Account) -> Waits:
     """What the penalty does to clients of three kinds, who wait for it side by side."""
     with new_clients(test_pod, outsider, 4) as clients, ipv6_cable(test_pod, outsider) as (server, places):
 
@@ -274,20 +274,20 @@ def waits(test_pod: PodUnderTest, outsider: Vantage, alice: Account) -> Waits:
             guesser, other = clients[:2]
             # Another password each time: the same one over and over is a client that is set up wrongly, and does not
             # count.
-            tried = [guesser.log_in(kind, Account(alice.address, f"guess at {kind}")) for kind in MAIL]
-            return tried, [other.log_in(kind, alice) for kind in MAIL]
+            tried = [guesser.log_in(kind, Account(costly.address, f"guess at {kind}")) for kind in MAIL]
+            return tried, [other.log_in(kind, costly) for kind in MAIL]
 
         def unknown() -> tuple[list[Login], Login]:
             guesser, other = clients[2:]
             tried = [guesser.log_in("imap", Account("two%words", f"guess {number}")) for number in range(2)]
-            return [*tried, guesser.log_in("submission", alice)], other.log_in("submission", alice)
+            return [*tried, guesser.log_in("submission", costly)], other.log_in("submission", costly)
 
         def network() -> tuple[list[Login], Login]:
             guesser, neighbour, other = (Client(outsider, address, test_pod) for address in places)
-            guesses = [Account(alice.address, f"guess {number}") for number in range(3)]
+            guesses = [Account(costly.address, f"guess {number}") for number in range(3)]
             clients = guesser, guesser, neighbour
             tried = [client.log_in("imap", each, server) for client, each in zip(clients, guesses, strict=True)]
-            return tried, other.log_in("imap", alice, server)
+            return tried, other.log_in("imap", costly, server)
 
         with ThreadPoolExecutor(3) as pool:
             first, second, third = pool.submit(kinds), pool.submit(unknown), pool.submit(network)
@@ -317,10 +317,10 @@ def test_guesses_of_one_address_of_an_ipv6_network_slow_all_of_it(waits: Waits) 
 
 
 @pytest.mark.usefixtures("test_pod")  # to another's server, this is a guesser's address like any
-def test_guesses_from_the_gateways_address_slow_nobody_on_mail(server: Server, alice: Account) -> None:
+def test_guesses_from_the_gateways_address_slow_nobody_on_mail(server: Server, costly: Account) -> None:
     def guess(number: int) -> None:
         """Guess twice: each wrong password is answered after 2 s."""
-        wrong = Account(alice.address, f"guess {number}")
+        wrong = Account(costly.address, f"guess {number}")
         with pytest.raises(smtplib.SMTPAuthenticationError), server.submission(wrong):
             pass
         with pytest.raises(imaplib.IMAP4.error), server.imap(wrong):
@@ -329,7 +329,7 @@ def test_guesses_from_the_gateways_address_slow_nobody_on_mail(server: Server, a
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(guess, range(3)))
     begin = time.monotonic()
-    with server.imap(alice), server.submission(alice), server.pop3(alice):
+    with server.imap(costly), server.submission(costly), server.pop3(costly):
         pass
     assert time.monotonic() - begin < 4, "after one wrong password each of them would wait 4 s"
 
@@ -372,9 +372,9 @@ def fail_to_log_in(server: Server, account: Account) -> None:
 
 
 @pytest.mark.usefixtures("test_pod")  # to another's server, this is a guesser's address like any
-def test_logins_that_cannot_be_looked_up_slow_nobody_at_the_gateways_address(server: Server, alice: Account) -> None:
-    fail_to_log_in(server, alice)
+def test_logins_that_cannot_be_looked_up_slow_nobody_at_the_gateways_address(server: Server, costly: Account) -> None:
+    fail_to_log_in(server, costly)
     begin = time.monotonic()
-    with server.imap(alice), server.submission(alice), server.pop3(alice):
+    with server.imap(costly), server.submission(costly), server.pop3(costly):
         pass
     assert time.monotonic() - begin < 4, "after a login that failed each of them would wait 4 s"

@@ -205,12 +205,13 @@ def test_an_account_works_everywhere_within_two_seconds(test_pod: PodUnderTest, 
 
     begin = time.monotonic()
     everywhere(alice)
-    takes = time.monotonic() - begin  # on a machine that is busy it is long by itself
+    takes = time.monotonic() - begin
     account = test_pod.add_account()
     added = time.monotonic()
     test_pod.wait_until_known(account)
     wait_until(lambda: everywhere(account), 2, "the new account to work everywhere")
-    assert time.monotonic() - added < 2 + takes
+    # The try that was under way when the account came into use, and the next: long on a machine that is busy.
+    assert time.monotonic() - added < 2 + 2 * takes
 
 
 @pytest.mark.parametrize("name", ["../x", "a b", "x@elsewhere.example", "a:b", "", "x+tag", "-x", "ä"])

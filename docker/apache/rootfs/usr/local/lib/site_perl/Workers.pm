@@ -1,8 +1,8 @@
 # GitWeb's worker processes: perl -MWorkers=COUNT gitweb.cgi --fcgi
 #
 # The first process compiles GitWeb, starts COUNT workers, which share its memory, and replaces each one that ends. It does nothing
-# else, so a signal may end it at any moment. Its workers then end after their next request; until then they answer beside their
-# successors. A SIGTERM ends a worker that waits for a request at once, and one that has a request after its answer.
+# else, so a signal may end it at any moment. Its workers then answer one more request each, unless another worker accepts it first,
+# and end. A SIGTERM ends a worker that waits for a request at once, and one that has a request after its answer.
 package Workers;
 
 use strict;
@@ -10,7 +10,8 @@ use warnings;
 use Fcntl ();
 use POSIX ();
 
-my $ended;
+my ($first, $ended) = $$;
+my $over = sub { $ended || getppid != $first };
 
 # libfcgi handles SIGTERM if nobody else does by the time that it is loaded. Its handler would only set a mark for accept.
 # Perl's own exit would not end a process that still compiles.
@@ -19,7 +20,6 @@ require FCGI;
 
 sub import {
     my (undef, $count) = @_;
-    my $first = $$;
 
     # GitWeb calls these when it has been compiled, and after each request.
     $main::pre_listen_hook = sub {
@@ -32,7 +32,7 @@ sub import {
             wait;
         }
     };
-    $main::post_dispatch_hook = sub { exit if $ended || getppid != $first };
+    $main::post_dispatch_hook = sub { exit if $over->() };
 }
 
 sub _become_worker {
@@ -58,7 +58,7 @@ no warnings "redefine";
 *FCGI::Accept = sub ($) {
     my ($request) = @_;
     $request->Finish;
-    until ($ended) {
+    until ($over->()) {
         vec(my $ready = "", 0, 1) = 1;
         next if select($ready, undef, undef, undef) < 0;
         POSIX::sigprocmask(POSIX::SIG_BLOCK, $term);
