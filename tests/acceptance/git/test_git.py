@@ -280,6 +280,7 @@ def watched_memory(test_pod: PodUnderTest) -> Iterator[SimpleNamespace]:
     seen, done = SimpleNamespace(peak=0), threading.Event()
 
     def watch() -> None:
+        seen.peak = _memory(test_pod)
         while not done.wait(0.05):
             seen.peak = max(seen.peak, _memory(test_pod))
 
