@@ -114,7 +114,7 @@ def up(c: Context) -> None:
     with state.locked(pod):
         _prepare(pod)
         outcome = lifecycle.up(pod)
-    report.started(pod, outcome, report.standard_output())
+    report.started(outcome, report.standard_output())
 
 
 @task(help={"volumes": "remove the volumes too, with all mail, files and accounts", "yes": "do not ask"})
@@ -140,8 +140,8 @@ def upgrade(c: Context, back: bool = False) -> None:  # noqa: FBT001,FBT002
             outcome = lifecycle.back(pod)
         else:
             _prepare(pod, keep=True)
-            outcome = lifecycle.up(pod, upgrading=True)
-    report.started(pod, outcome, report.standard_output())
+            outcome = lifecycle.upgrade(pod)
+    report.started(outcome, report.standard_output())
 
 
 @task(
@@ -181,7 +181,7 @@ def restore(c: Context, file: str, yes: bool = False) -> None:  # noqa: FBT001,F
             total(keeping.length(Path(file)))
             keeping.restore(pod, Path(file), needed, progress, replace=yes)
         outcome = lifecycle.up(pod)
-    report.started(pod, outcome, report.standard_output())
+    report.started(outcome, report.standard_output())
     print(f"\nRestored as it was at {header.made}")
 
 
@@ -193,7 +193,7 @@ def install(c: Context) -> None:
         systemd.require_systemd(pod)
         _prepare(pod)
         outcome = lifecycle.install(pod)
-    report.started(pod, outcome, report.standard_output())
+    report.started(outcome, report.standard_output())
     print(f"\nIt starts with this machine ({systemd.status_command(pod)}); invoke uninstall undoes it")
 
 

@@ -28,8 +28,9 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Started:
-    """What `up` did: whether the pod was played, the postmaster's password if it was made, and warnings."""
+    """The pod that `up` started, whether it was played, the postmaster's password if it was made, and warnings."""
 
+    pod: Pod
     played: bool
     password: str = ""
     warnings: list[str] = field(default_factory=list)
@@ -71,11 +72,11 @@ def _unparsed(web: Folder) -> list[str]:
     return [said + "Write them out, and name it index.html"]
 
 
-def up(pod: Pod, *, upgrading: bool = False) -> Started:
+def up(pod: Pod, *, keep: Pod | None = None) -> Started:
     """Play the pod unless it runs already as its settings and images say, and return when every endpoint answers.
 
     Whatever is missing (network, volumes, certificate, the postmaster's account) is made. Documents that were played
-    before, which have a digest, are played as they are. With `upgrading`, the documents that are replaced are kept for
+    before, which have a digest, are played as they are. If the pod is replaced, the documents of `keep` are kept for
     `back`. Raises Problem; the pod that was there before then runs again.
     """
     with ThreadPoolExecutor() as pool:  # Podman takes longer to start than to answer
@@ -89,16 +90,13 @@ def up(pod: Pod, *, upgrading: bool = False) -> Started:
     most = host.memory() // 2 if engine.result().bounds_memory else 0
     if not pod.manifests.digest:
         pod = pod.playing(pod.manifests.with_memory_bound(most).stamped(*built))
-    before = state.applied(pod) if upgrading else None
-    if before and before.manifests.digest != pod.manifests.digest:
-        before.manifests.write(state.previous_folder(pod))
     runs = _runs_as_set(pod, found)
     if runs:
         if systemd.installed(pod):
             systemd.refresh_units(pod)
         wait_until_answering(pod)
     else:
-        _replace(pod, built, found)
+        _replace(pod, built, found, keep)
     # The account is created last: an `up` that fails would not show its password.
     people = accounts.Accounts(volumes.folder(pod.volumes["accounts"].name))
     password = people.ensure(pod.settings.postmaster_address)
@@ -107,7 +105,18 @@ def up(pod: Pod, *, upgrading: bool = False) -> Started:
     warnings = [*renew_if_due(pod), *_unparsed(web)]
     if problem := endpoints.forwarding_problem(pod):
         warnings.append(f"{problem}. The pod serves without; mail for others waits in the queue until they do")
-    return Started(not runs, password, warnings)
+    return Started(pod, not runs, password, warnings)
+
+
+def upgrade(pod: Pod) -> Started:
+    """Play the pod as `up` does. If its images have changed, keep the documents before for `back`.
+
+    They are kept even if the pod does not come up, as `:previous` images are.
+    """
+    before = state.applied(pod)
+    if before and before.images != images.identifiers(pod.images):
+        before.manifests.write(state.previous_folder(pod))
+    return up(pod)
 
 
 def back(pod: Pod) -> Started:
@@ -121,17 +130,14 @@ def back(pod: Pod) -> Started:
             "there is nothing to go back to: invoke upgrade keeps the documents and images that it replaces, and "
             "those are not there. Check out the version that you want, then: invoke up"
         )
-    started = up(before)
+    started = up(before, keep=now)
     kept = dict(zip(before.containers, before.images, strict=True))
     names = dict(zip(pod.containers, pod.images, strict=True))
-    with uninterrupted():
-        images.exchange({name: kept[service] for service, name in names.items() if service in kept})
-        if now:
-            now.manifests.write(state.previous_folder(pod))
+    images.exchange({name: kept[service] for service, name in names.items() if service in kept})
     return started
 
 
-def _replace(pod: Pod, built: list[str], found: Inspected) -> None:
+def _replace(pod: Pod, built: list[str], found: Inspected, keep: Pod | None = None) -> None:
     """Play the pod, in place of the one that exists, if any. If that fails, play the last applied pod again."""
     there = found.state != ""
     before = state.applied(pod) if there else None
@@ -154,8 +160,11 @@ def _replace(pod: Pod, built: list[str], found: Inspected) -> None:
         raise
     # With the images by id, a later rollback plays what ran, whatever has been built since.
     pinned = pod.manifests.pinned(built)
-    for folder in (state.played_folder(pod), state.applied_folder(pod)):
-        pinned.write(folder)
+    with uninterrupted():  # otherwise `back` could lose one of the two versions
+        if keep:
+            keep.manifests.write(state.previous_folder(pod))
+        for folder in (state.played_folder(pod), state.applied_folder(pod)):
+            pinned.write(folder)
 
 
 def install(pod: Pod) -> Started:

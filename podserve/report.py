@@ -108,9 +108,9 @@ def _advance(progress: Progress, bars: dict[str, TaskID], line: str) -> None:
         progress.update(bars[image], description=text[:60])
 
 
-def started(pod: Pod, outcome: Started, console: Console) -> None:
+def started(outcome: Started, console: Console) -> None:
     """Show what `up` did, the services with their addresses, and how to log in."""
-    settings = pod.settings
+    pod, settings = outcome.pod, outcome.pod.settings
     done = "is up" if outcome.played else "runs already as it should: nothing was changed"
     console.print(f"[green]✓[/] {pod.name} {done}\n")
     table = _table("Service", "Address", "For", "State")

@@ -112,3 +112,23 @@ def test_the_way_back_says_where_nothing_was_kept(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(images, "exist", lambda _: False)
     with pytest.raises(Problem, match="there is nothing to go back to"):
         lifecycle.back(pod)
+
+
+def test_what_the_way_back_replaces_is_kept_once_the_pod_answers(
+    calls: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, pod = pod_with(tmp_path), pod_with(tmp_path, domain="example.org")
+    before.manifests.write(state.applied_folder(before))
+
+    def silent(_: Pod) -> None:
+        raise Problem("no answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lifecycle, "wait_until_answering", silent)
+        with pytest.raises(Problem, match="no answer"):
+            lifecycle._replace(pod, pod.images, PLAYED, before)
+    assert (state.previous(pod), state.applied(pod)) == (None, before)
+
+    lifecycle._replace(pod, pod.images, PLAYED, before)
+    assert (state.previous(pod), state.applied(pod)) == (before, pod)
+    assert calls
