@@ -1,4 +1,4 @@
-"""PodServe's tasks: they build, run and look after the pod. `nox` proves it."""
+"""PodServe's tasks: they build, run and maintain the pod. `nox` tests them."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -79,7 +79,7 @@ def _prepare(pod: Pod, *, keep: bool = False) -> None:
 
 @task(name="doctor", help={"json": "as a JSON object"})
 def show_doctor(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
-    """Look at this host: what is well, what is not, and how to solve it; exit 1 on a problem."""
+    """Check this host, and show the command that solves each problem; exit 1 on a problem."""
     found = doctor.diagnose(_pod(c))
     if json:
         print(doctor.as_json(found))
@@ -151,7 +151,7 @@ def upgrade(c: Context, back: bool = False) -> None:  # noqa: FBT001,FBT002
     }
 )
 def backup(c: Context, to: str = "", verify: str = "") -> None:
-    """Write all that the pod keeps into one archive, while it serves and mail keeps arriving."""
+    """Back up all data of the pod into one archive; the pod keeps serving."""
     if verify:
         with report.bytes_read("verify", report.standard_error()) as (progress, total):
             total(keeping.length(Path(verify)))
@@ -168,7 +168,7 @@ def backup(c: Context, to: str = "", verify: str = "") -> None:
 
 @task(help={"file": "an archive that invoke backup made", "yes": "replace all that the pod keeps now"})
 def restore(c: Context, file: str, yes: bool = False) -> None:  # noqa: FBT001,FBT002
-    """Put back what an archive holds, after all of it was verified, and bring the pod up."""
+    """Verify an archive, restore it, and start the pod."""
     pod = _pod(c)
     with state.locked(pod):
         # Before images are built, which takes minutes.
@@ -199,7 +199,7 @@ def install(c: Context) -> None:
 
 @task
 def uninstall(c: Context) -> None:
-    """Take the service back: its units and timer; the pod runs on without, and the volumes stay."""
+    """Remove the service's units and timer. The pod keeps running, and the volumes stay."""
     with _locked(c) as pod:
         removed = lifecycle.uninstall(pod)
     print("removed: " + ", ".join(map(str, removed)))
@@ -217,7 +217,7 @@ def restart(c: Context) -> None:
 
 @task(name="status", help={"json": "as a JSON object"})
 def show_status(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
-    """Show containers, endpoints, certificate, queue and volumes; exit 1 when something is not well."""
+    """Show containers, endpoints, certificate, queue and volumes; exit 1 on a problem."""
     pod = _pod_reexecuted(c)
     seen = status.look(pod)
     if json:
@@ -336,7 +336,7 @@ def _swap(c: Context, change: Callable[[Pod], renewal.Renewal]) -> None:
     with _locked(c) as pod:
         outcome = rotation.swap(pod, change)
     report.renewed(outcome, report.standard_output())
-    # Where cron mails it, which is to hear of nothing else.
+    # Cron mails standard error, which must hold warnings only.
     report.warn(outcome.warnings, report.standard_error())
 
 
@@ -352,20 +352,20 @@ def certs_show(c: Context) -> None:
 
 @task(name="issue")
 def certs_issue(c: Context) -> None:
-    """Have a new certificate issued by certificate_source, whatever there is, and serve it."""
+    """Issue a new certificate from certificate_source, whatever certificate there is, and serve it."""
     _swap(c, renewal.issue)
 
 
 @task(name="renew", help={"force": "now, however much of its lifetime is left"})
 def certs_renew(c: Context, force: bool = False) -> None:  # noqa: FBT001,FBT002
-    """Have the certificate renewed if a third of its lifetime is left, or less; `up` does the same."""
+    """Renew the certificate if at most a third of its lifetime is left; `up` does the same."""
     _swap(c, lambda pod: renewal.renew(pod, force=force))
 
 
 @task(name="import", help={"certificate": "PEM file: the certificate, then those that issued it",
                            "key": "PEM file: its private key, without a password"})  # fmt: skip
 def certs_import(c: Context, certificate: str, key: str) -> None:
-    """Take a certificate that was made elsewhere, and its key, into use."""
+    """Import a certificate that was issued elsewhere, with its key."""
     _swap(c, lambda pod: renewal.bring(pod, Path(certificate), Path(key)))
 
 

@@ -203,7 +203,7 @@ def renewed(outcome: Renewal, console: Console) -> None:
 
 
 def warn(warnings: list[str], console: Console) -> None:
-    """Show what somebody should know, though all went well."""
+    """Show the warnings of a successful task."""
     for warning in warnings:
         console.print(f"\n[yellow]Warning:[/] {escape(printable(warning))}", highlight=False)
 

@@ -30,7 +30,7 @@ def _lock_file(pod: Pod) -> Path:
 
 
 def _opened(file: Path) -> TextIO:
-    """Open a file to lock. Raises Problem where that is another user's."""
+    """Open a file to lock. Raises Problem if the file belongs to another user."""
     try:
         return file.open("a")
     except PermissionError as error:

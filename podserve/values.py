@@ -1,4 +1,4 @@
-"""The types of settings: each has a parser from text, which raises ValueError, and `as_text` for the way back."""
+"""The types of settings: each has a parser from text, which raises ValueError. `as_text` converts a value back."""
 
 import re
 from collections.abc import Callable

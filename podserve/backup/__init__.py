@@ -1,1 +1,1 @@
-"""All that a pod keeps, in one file: a snapshot of its volumes, the archive of that, and the way back."""
+"""Backup and restore: a snapshot of the volumes, an archive of the snapshot, and the restore."""

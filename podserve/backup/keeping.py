@@ -37,7 +37,7 @@ def file_name(pod: Pod) -> str:
 
 @contextmanager
 def _destination(name: str) -> Iterator[BinaryIO]:
-    """Yield what to write to. A file is its owner's alone, appears when it is whole, and replaces none."""
+    """Yield the stream to write to. Only the owner can read the file. It appears when whole, and replaces no file."""
     if name == STANDARD_OUTPUT:
         if sys.stdout.isatty():
             raise Problem("an archive is nothing for a terminal: invoke backup --to - | age -p > FILE, or --to FILE")
@@ -105,7 +105,7 @@ def forget(pod: Pod) -> None:
 
 
 def backup(pod: Pod, name: str, progress: Progress, total: Progress) -> list[str]:
-    """Write an archive of all that the pod owns to a file, or for `-` to standard output, while it goes on.
+    """Write an archive of all data of the pod to a file, or for `-` to standard output. The pod keeps serving.
 
     `total` gets the number of bytes, and `progress` those that were read. Return a line for each file that is left out.
     Raises Problem; then no file is left. `failed` reports both until a complete backup is made.
@@ -153,7 +153,7 @@ def _require_empty(pod: Pod) -> None:
 
 
 def _put(pod: Pod, restored: Folder) -> None:
-    """Replace what the volumes hold by what was unpacked beside them. Their own folders stay as Podman made them."""
+    """Replace the content of the volumes by the unpacked files. The volumes' own folders stay as Podman made them."""
     for content, volume in pod.volumes.items():
         if not restored.has_folder(content):
             continue
@@ -168,7 +168,7 @@ def _put(pod: Pod, restored: Folder) -> None:
 
 
 def require_room(folder: Folder, needed: Extent) -> None:
-    """Raise Problem where what is unpacked does not fit beside the volumes."""
+    """Raise Problem if the unpacked files do not fit beside the volumes."""
     there = os.fstatvfs(folder.descriptor)
     free = there.f_bavail * there.f_frsize
     if free < needed.on_disk:
@@ -178,7 +178,7 @@ def require_room(folder: Folder, needed: Extent) -> None:
 
 
 def verify_for(pod: Pod, file: Path, progress: Progress) -> tuple[Header, Extent]:
-    """Read a whole archive that is to be put back; return what it is of, and how much.
+    """Verify an archive before a restore; return its header and its extent.
 
     Raises Problem where it is no good, or of another domain.
     """
@@ -192,7 +192,7 @@ def verify_for(pod: Pod, file: Path, progress: Progress) -> tuple[Header, Extent
 
 
 def differences(pod: Pod, header: Header) -> list[str]:
-    """Return a line for each setting that is another now than when the archive was made: the one of now counts."""
+    """Return a line for each setting that has changed since the backup. The present value applies."""
     now = pod.settings.texts()
     return [
         f"{name} was {was!r} when the archive was made, and is {now[name]!r} now"
@@ -202,7 +202,7 @@ def differences(pod: Pod, header: Header) -> list[str]:
 
 
 def restore(pod: Pod, file: Path, needed: Extent, progress: Progress, *, replace: bool) -> None:
-    """Put back what an archive holds that was verified, the pod being down; `needed` is how much that is.
+    """Restore a verified archive, and remove the pod for that. `needed` is the extent that `verify` returned.
 
     It is unpacked beside the volumes: until all of it is there, nothing is touched. Raises Problem where it would,
     without `replace`, replace what the pod keeps.

@@ -90,7 +90,7 @@ def _are_written_in_place(content: str, parts: tuple[str, ...]) -> bool:
 
 
 def _link(name: str, place: Place, target: int) -> bool:
-    """Give a file a second name in another folder; return whether it can have one there."""
+    """Create a hard link in another folder; return whether the file system allows it."""
     try:
         os.link(name, name, src_dir_fd=place.descriptor, dst_dir_fd=target, follow_symlinks=False)
     except OSError as error:
@@ -101,7 +101,7 @@ def _link(name: str, place: Place, target: int) -> bool:
 
 
 def _take_long(place: Place) -> list[str]:
-    """Take from a place what has a longer path than is held, and return those paths."""
+    """Remove entries whose path is too long from a place, and return their paths."""
     beside, longest = len(os.fsencode(place.path())) + 1, list[str]()
     if beside + 255 > LONGEST:  # NAME_MAX
         for names in (place.folders, place.files, place.links):
@@ -117,7 +117,7 @@ def _copy_link(name: str, place: Place, target: int) -> None:
 
 
 def hold(content: str, volume: Folder, folder: Folder) -> list[str]:
-    """Put what a volume holds into an empty folder: second names of what never changes, and copies of the rest.
+    """Copy a volume into an empty folder: hard links for files that never change, copies of the others.
 
     Return each path that is left out since it has more than LONGEST bytes: no program in a container can make one at
     once, but somebody may move a deep folder into another, again and again.
@@ -142,7 +142,7 @@ def hold(content: str, volume: Folder, folder: Folder) -> list[str]:
 
 @contextmanager
 def taken(pod: Pod) -> Iterator[tuple[Folder, list[str]]]:
-    """Yield a folder with one for each volume (web, mail, …), as all were in the same moment; and what is left out."""
+    """Yield a folder with one for each volume (web, mail, …), all from one moment; and the paths left out."""
     there = {content: volumes.folder(volume.name) for content, volume in pod.volumes.items()}
     with scratch(pod, "backup") as folder:
         left_out = []
