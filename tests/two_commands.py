@@ -1,7 +1,7 @@
 """`python -m tests.two_commands [WORD...]`: `invoke up`, then `nox WORD...` beside that pod, as README says.
 
 Afterwards the pod of the first command must be as it was. Then it is removed with all that it keeps, also when a
-command failed or this process is told to end. Where time allows, both commands then run on a pristine host of kind B.
+command failed or this process is told to end. If time allows, the first command then runs on a pristine host (kind B).
 """
 
 import imaplib
@@ -149,7 +149,7 @@ def both(words: list[str]) -> None:
 
 
 def main(words: list[str]) -> int:
-    """Run both commands, and on kind B where no words are given and time allows; return 1 when something failed."""
+    """Run both commands; without words and if time allows, the first on kind B too. Return 1 if something failed."""
     begin = time.monotonic()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it, and so would nox
     explain_interruptions()
