@@ -15,7 +15,7 @@ import pytest
 
 from podserve.commands import podman, run
 from podserve.waiting import NotYet, wait_until
-from tests.testbed.git import Git, Repository, give, make
+from tests.testbed.git import Git, Repository, give
 from tests.testbed.pod import PodUnderTest
 from tests.testbed.server import Account, token
 
@@ -23,18 +23,6 @@ MEGABYTE = 1024 * 1024
 PUSHED = 200 * MEGABYTE
 MEMORY = 144 * MEGABYTE
 """What all processes of the Apache container may hold together: less than the largest file that is pushed."""
-
-
-@pytest.fixture
-def private(test_pod: PodUnderTest, tmp_path: Path) -> Repository:
-    """A private repository of the test's own."""
-    return make(test_pod, tmp_path / "private")
-
-
-@pytest.fixture
-def public(test_pod: PodUnderTest, tmp_path: Path) -> Repository:
-    """A public repository of the test's own."""
-    return make(test_pod, tmp_path / "public", public=True)
 
 
 def test_what_is_read_is_cloned_at_the_address_that_the_page_shows(

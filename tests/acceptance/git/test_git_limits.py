@@ -28,18 +28,6 @@ LEVELS = 8
 """A tree of 10 entries, all the same tree of 10, and so on: 100 million paths in 10 objects."""
 
 
-@pytest.fixture
-def public(test_pod: PodUnderTest, tmp_path: Path) -> Repository:
-    """A public repository of the test's own."""
-    return make(test_pod, tmp_path / "public", public=True)
-
-
-@pytest.fixture
-def private(test_pod: PodUnderTest, tmp_path: Path) -> Repository:
-    """A private repository of the test's own."""
-    return make(test_pod, tmp_path / "private")
-
-
 def _grown(git: Git, work: Path, levels: int, width: int) -> str:
     """Return a commit, in the work tree's repository, whose tree is so deep, all its entries being the same."""
 

@@ -1,0 +1,20 @@
+"""Repositories for the tests of git and GitWeb."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.testbed.git import Repository, make
+from tests.testbed.pod import PodUnderTest
+
+
+@pytest.fixture
+def private(test_pod: PodUnderTest, tmp_path: Path) -> Repository:
+    """A private repository of the test's own."""
+    return make(test_pod, tmp_path / "private")
+
+
+@pytest.fixture
+def public(test_pod: PodUnderTest, tmp_path: Path) -> Repository:
+    """A public repository of the test's own."""
+    return make(test_pod, tmp_path / "public", public=True)
