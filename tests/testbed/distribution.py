@@ -116,8 +116,9 @@ class Distribution:
         tests = self.collection or []
         for index in given[1:]:
             self._waiting.setdefault(self._module_of(tests[index]), deque()).appendleft(index)
-        for other in self.nodes:
-            self._feed(other)
+        if self.collection is not None:  # before that nobody knows which tests follow
+            for other in self.nodes:
+                self._feed(other)
         return tests[given[0]] if given else None
 
     def schedule(self) -> None:

@@ -49,13 +49,20 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return file
 
 
-def scheduler(alone: Path, workers: Sequence[Worker], tests: Sequence[str]) -> Distribution:
-    """Return a scheduler that has given these workers their first tests."""
+def joined(alone: Path, workers: Sequence[Worker]) -> Distribution:
+    """Return a scheduler that these workers have joined, and that knows no test yet."""
     options = {"tx": ["popen"] * len(workers)}
     config = SimpleNamespace(getvalue=options.get, getoption=options.get, option=SimpleNamespace(**options))
     made = Distribution(config, None, alone)  # type: ignore[arg-type]  # it reads no other options
     for worker in workers:
         made.add_node(worker)
+    return made
+
+
+def scheduler(alone: Path, workers: Sequence[Worker], tests: Sequence[str]) -> Distribution:
+    """Return a scheduler that has given these workers their first tests."""
+    made = joined(alone, workers)
+    for worker in workers:
         made.add_node_collection(worker, tests)
     assert made.collection_is_completed
     made.schedule()
@@ -126,3 +133,9 @@ def test_durations_are_read_from_a_junit_file(tmp_path: Path) -> None:
     cases = "".join(f'<testcase classname="tests.acceptance.test_long" name="{n}" time="{n}.04"/>' for n in (1, 2))
     file.write_text(f"<testsuites><testsuite>{cases}</testsuite></testsuites>")
     assert measured([file]) == {"tests/acceptance/test_long.py": 3.1}
+
+
+def test_a_worker_that_is_lost_before_the_tests_are_known_ends_no_other(alone: Path) -> None:
+    lost, other = Worker("lost"), Worker("other")
+    joined(alone, [lost, other]).remove_node(lost)
+    assert not other.shutting_down
