@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
@@ -21,14 +21,12 @@ import httpx
 
 from podserve import endpoints
 from podserve.certificates.clients import unverified_context
-from podserve.commands import podman
 from podserve.errors import Problem
 from podserve.waiting import NotYet, wait_until
 from tests.testbed.concurrency import meanwhile
 from tests.testbed.outcome import Outcome
 from tests.testbed.pod import PodUnderTest
 from tests.testbed.server import PATIENCE, Account, letter, token
-from tests.testbed.vantage import first_process
 from tests.testbed.victims import WHOLE, Container
 
 T = TypeVar("T")
@@ -38,8 +36,6 @@ STUCK = 30.0
 """Seconds after which a service counts as stuck."""
 PACE, HANGS = 0.03, 0.4
 """Seconds between two attempts, and seconds after which an attempt that hangs is no longer waited for."""
-UNHURT = "unhurt s"
-"""The figure of how long an exchange took with nothing killed: long on a machine that is busy with other things."""
 REST = 0.2
 """Seconds between two rounds over the other ports."""
 FAILURES = (*endpoints.FAILURES, httpx.HTTPError, Problem)
@@ -291,34 +287,15 @@ def outcome(name: str, times: list[float], others: Others, median: float, worst:
 def kill_kind(scene: Scene, kind: Kind, count: int, chance: random.Random) -> Outcome:
     """Kill processes of a kind during open sessions; measure each time until a complete exchange works again."""
     others = Others(scene.test_pod, [port for port in scene.test_pod.pod.ports if port not in kind.ports])
-    times, unhurt = [], []
+    times = []
     for _ in range(count):
         with scene.clients(kind.service):
-            unhurt.append(seconds_until(partial(kind.exchange, scene)))  # it starts the processes that run on demand
+            seconds_until(partial(kind.exchange, scene))  # it starts the processes that run on demand
             with others.watched():
                 for program in kind.programs:
                     kill(scene.containers[kind.service], program, chance)
                 times.append(seconds_until(partial(kind.exchange, scene)))
-    row = outcome(kind.name, times, others, MEDIAN, WORST)
-    return replace(row, figures={**row.figures, UNHURT: max(unhurt)})
-
-
-def idle_restart(name: str) -> float:
-    """Return the seconds that Podman takes here to start a container of this name again that does nothing."""
-    podman("run", "--detach", "--restart=always", "--name", name, "--network=none", "localhost/podserve-base:latest",
-           "sleep", "infinity")  # fmt: skip
-    try:
-        before, begin = first_process(name), time.monotonic()
-        os.kill(int(before), signal.SIGKILL)
-
-        def again() -> None:
-            if first_process(name) in {before, "0"}:
-                raise NotYet("it does not run")
-
-        wait_until(again, STUCK, f"{name} to be started again")
-        return time.monotonic() - begin
-    finally:
-        podman("rm", "--force", "--time", "0", name, check=False)
+    return outcome(kind.name, times, others, MEDIAN, WORST)
 
 
 def kill_in_a_row(scene: Scene, service: str, program: str, exchange: Callable[[Scene], None], count: int) -> Outcome:

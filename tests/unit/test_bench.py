@@ -137,5 +137,5 @@ def test_plain_cgi_is_made_of_the_configuration_that_is_served() -> None:
     assert "fcgi:" in persistent
     assert "fcgi:" not in plain
     assert "SetHandler cgi-script" in plain
-    with pytest.raises(Problem, match="expected"):
+    with pytest.raises(Problem, match=r"update _PERSISTENT"):
         git.plain_cgi(plain)

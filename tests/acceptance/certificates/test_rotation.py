@@ -89,7 +89,6 @@ def log_in_again_and_again(test_pod: PodUnderTest, account: Account, end: thread
                 pass
         except (IMAPClientError, OSError) as error:
             refused.append(repr(error))
-        end.wait(PAUSE)
     return logins, refused
 
 

@@ -35,18 +35,6 @@ ACTIONS = (
 """All that GitWeb does with a repository."""
 
 
-@pytest.fixture
-def repository(test_pod: PodUnderTest, tmp_path: Path) -> Repository:
-    """A private repository of the test's own."""
-    return make(test_pod, tmp_path / "private")
-
-
-@pytest.fixture
-def public(test_pod: PodUnderTest, tmp_path: Path) -> Repository:
-    """A public repository of the test's own."""
-    return make(test_pod, tmp_path / "public", public=True)
-
-
 @pytest.fixture(scope="module")
 def hidden(test_pod: PodUnderTest, tmp_path_factory: pytest.TempPathFactory) -> Repository:
     """A private repository that no test changes."""
@@ -60,24 +48,24 @@ def shown(test_pod: PodUnderTest, tmp_path_factory: pytest.TempPathFactory) -> R
 
 
 def test_the_list_shows_a_login_every_repository(
-    test_pod: PodUnderTest, alice: Account, repository: Repository, public: Repository
+    test_pod: PodUnderTest, alice: Account, private: Repository, public: Repository
 ) -> None:
     with test_pod.server.http(alice) as client:
         page = client.get("/git/")
     assert page.status_code == 200
-    assert {repository.name, public.name} <= set(re.findall(r'href="/git/([^/"?]+)"', page.text))
+    assert {private.name, public.name} <= set(re.findall(r'href="/git/([^/"?]+)"', page.text))
     assert f"<title>{test_pod.server.domain} git</title>" in page.text
 
 
 @pytest.mark.parametrize("path", ["/git/", "/git/?a=project_index", "/git/?a=opml", "/git/?o=project", "/git/?s=git"])
 def test_the_list_shows_a_stranger_the_public_repositories_alone(
-    test_pod: PodUnderTest, repository: Repository, public: Repository, path: str
+    test_pod: PodUnderTest, private: Repository, public: Repository, path: str
 ) -> None:
     with test_pod.server.http() as client:
         page = client.get(path)
     assert page.status_code == 200
     assert public.name in page.text
-    assert repository.name not in page.text
+    assert private.name not in page.text
 
 
 def test_many_pages_in_a_row_are_all_served(test_pod: PodUnderTest, public: Repository) -> None:
@@ -96,12 +84,10 @@ def test_more_readers_at_once_than_processes_are_all_served_and_seldom_wait(
         assert {page.status_code for page in pages} == {200}
         return sorted(page.elapsed.total_seconds() for page in pages)[5]
 
-    by_itself = read(0)
     with ThreadPoolExecutor(16) as pool:
         typical = max(pool.map(read, range(16)))
-    # A queue that is asked once a second (mod_fcgid's) makes them wait longer. On a machine that is busy with something
-    # else, a page takes longer by itself, and sixteen on one core take sixteen times that.
-    assert typical < max(0.8, 16 * by_itself)
+    # With a queue that is polled once a second, such as mod_fcgid's, the readers wait longer.
+    assert typical < 0.8
 
 
 @pytest.mark.parametrize("branch", ["main", "feature/of/mine"])
@@ -127,7 +113,7 @@ def test_the_list_tells_at_once_when_something_was_pushed(
 
 
 def test_a_summary_tells_at_once_of_what_was_pushed(
-    test_pod: PodUnderTest, alice: Account, repository: Repository
+    test_pod: PodUnderTest, alice: Account, private: Repository
 ) -> None:
     git = Git(test_pod.server, alice, environment={"GIT_COMMITTER_DATE": "978307200 +0000"})
     word, last_change = token(), r'id="metadata_lchange">.*Mon, 1 Jan 2001 00:00:00 \+0000'
@@ -135,28 +121,26 @@ def test_a_summary_tells_at_once_of_what_was_pushed(
 
         def pages() -> set[str]:
             """Return what the processes of GitWeb show."""
-            return {client.get(f"/git/{repository.name}").text for _ in range(16)}
+            return {client.get(f"/git/{private.name}").text for _ in range(16)}
 
         assert not any(word in page or re.search(last_change, page) for page in pages())
-        git.commit(repository.work, f"Say {word}", {"file.txt": b"new"})
-        git.run(
-            "-C", str(repository.work), "push", "--quiet", git.url(repository.name), "main", f"main:refs/tags/{word}1"
-        )
+        git.commit(private.work, f"Say {word}", {"file.txt": b"new"})
+        git.run("-C", str(private.work), "push", "--quiet", git.url(private.name), "main", f"main:refs/tags/{word}1")
         assert all(page.count(word) >= 2 and re.search(last_change, page) for page in pages())
 
 
 def test_a_commit_is_shown_with_its_message_and_what_it_changed(
-    test_pod: PodUnderTest, alice: Account, repository: Repository
+    test_pod: PodUnderTest, alice: Account, private: Repository
 ) -> None:
     with test_pod.server.http(alice) as client:
-        log = client.get(f"/git/{repository.name}/log")
-        commit = client.get(f"/git/{repository.name}/commitdiff/{repository.commit}")
-        file = client.get(f"/git/{repository.name}/blob_plain/main:/file.txt")
-    assert repository.commit in log.text
-    assert repository.message in log.text
-    assert repository.message in commit.text
-    assert repository.content in commit.text
-    assert (file.status_code, file.text) == (200, repository.content)
+        log = client.get(f"/git/{private.name}/log")
+        commit = client.get(f"/git/{private.name}/commitdiff/{private.commit}")
+        file = client.get(f"/git/{private.name}/blob_plain/main:/file.txt")
+    assert private.commit in log.text
+    assert private.message in log.text
+    assert private.message in commit.text
+    assert private.content in commit.text
+    assert (file.status_code, file.text) == (200, private.content)
 
 
 def test_pages_find_their_style_sheets_pictures_and_scripts(test_pod: PodUnderTest, public: Repository) -> None:
@@ -169,22 +153,22 @@ def test_pages_find_their_style_sheets_pictures_and_scripts(test_pod: PodUnderTe
 
 
 def test_a_repository_that_is_not_there_is_not_found(
-    test_pod: PodUnderTest, alice: Account, repository: Repository
+    test_pod: PodUnderTest, alice: Account, private: Repository
 ) -> None:
     with test_pod.server.http(alice) as client:
         for form in ("/git/?p={};a=log", "/git/{}", "/git/{}/log"):
-            assert client.get(form.format(repository.name)).status_code == 200
+            assert client.get(form.format(private.name)).status_code == 200
             assert client.get(form.format(f"{token()}.git")).status_code == 404
 
 
-def test_a_folder_elsewhere_is_not_shown(test_pod: PodUnderTest, alice: Account, repository: Repository) -> None:
-    elsewhere = test_pod.folder("web") / "dav" / repository.name
-    repository.folder.rename(elsewhere)
+def test_a_folder_elsewhere_is_not_shown(test_pod: PodUnderTest, alice: Account, private: Repository) -> None:
+    elsewhere = test_pod.folder("web") / "dav" / private.name
+    private.folder.rename(elsewhere)
     with test_pod.server.http(alice) as client:
-        for project in (f"../dav/{repository.name}", f"/data/web/dav/{repository.name}"):
+        for project in (f"../dav/{private.name}", f"/data/web/dav/{private.name}"):
             answer = client.get("/git/", params={"p": project, "a": "log"})
             assert answer.status_code == 404
-            assert repository.message not in answer.text
+            assert private.message not in answer.text
 
 
 def test_what_lies_in_the_folder_and_is_no_repository_of_it_is_not_served(

@@ -132,7 +132,9 @@ def test_what_the_web_server_put_in_the_place_of_a_description_is_neither_follow
         assert listed.stdout.count("description is not read") >= 4
         assert "-out" not in listed.stdout
     finally:
-        as_www_data(test_pod, "rm", "-r", out, *(f"/data/web/git/{name}.git" for name in names.values()))
+        as_www_data(test_pod, "rm", out)
+        for name in names.values():
+            test_pod.invoke("repos.remove", name, "--yes")
 
 
 SWAPPING = """

@@ -2,7 +2,6 @@
 
 import inspect
 import json
-import statistics
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -246,14 +245,11 @@ class Siege:
     """Seconds in which an ordinary client was served, by port, visit after visit."""
 
     def require_well(self) -> None:
-        """Assert that the service was well, and that an ordinary client was served soon.
-
-        The typical visit counts: who waits for strangers waits each time, and a busy machine delays one visit.
-        """
+        """Assert that every probe passed, every visit was short, and the container was not restarted."""
         assert all(self.probed)
         assert len(self.probed) > 1
-        typical = {port: statistics.median(each[port] for each in self.took) for port in self.took[0]}
-        assert not {port: seconds for port, seconds in typical.items() if seconds > SOON}, self.took
+        slowest = {port: max(each[port] for each in self.took) for port in self.took[0]}
+        assert not {port: seconds for port, seconds in slowest.items() if seconds > SOON}
         assert not self.restarted
 
 
@@ -270,7 +266,7 @@ def _endure(test_pod: PodUnderTest, service: str, attack: Callable[[], str], vis
 
 @dataclass(frozen=True)
 class Sieges:
-    """How each attack ended, or what it raised."""
+    """The result of each attack, or its exception."""
 
     mail: Future[Siege]
     web: dict[tuple[int, int], Future[Siege]]

@@ -13,17 +13,7 @@ from tests.testbed.concurrency import together
 from tests.testbed.git import Git, make
 from tests.testbed.outcome import Outcome
 from tests.testbed.pod import PodUnderTest
-from tests.testbed.recovery import (
-    CONTAINER,
-    FIRSTS,
-    KINDS,
-    UNHURT,
-    WORST,
-    Scene,
-    idle_restart,
-    kill_in_a_row,
-    kill_kind,
-)
+from tests.testbed.recovery import FIRSTS, KINDS, WORST, Scene, kill_in_a_row, kill_kind
 from tests.testbed.server import Account, token
 from tests.testbed.storm import send
 
@@ -54,9 +44,7 @@ def test_no_mail_is_lost_and_all_is_back_whichever_process_is_killed(
     together([kill, lambda: rows.append(send(test_pod, [bob], [names(), names()], nullcontext()))])
     *kinds, sent = rows
     assert len(kinds) == len(KINDS)
-    # Eight exchanges with nothing killed take less than WORST, unless the machine is busy with something else.
-    allowed = [max(WORST, 8 * float(row.figures[UNHURT])) for row in kinds]
-    assert not [row for row, seconds in zip(kinds, allowed, strict=True) if float(row.figures["worst s"]) > seconds]
+    assert not [row for row in kinds if float(row.figures["worst s"]) > WORST]
     assert not [row for row in kinds if row.figures["failed"]]
     assert not sent.fault, sent
 
@@ -66,10 +54,7 @@ def test_a_killed_container_is_back_within_three_seconds(
     scene: Scene, service: str, program: str, exchange: Callable[[Scene], None]
 ) -> None:
     row = kill_in_a_row(scene, service, program, exchange, 2)
-    assert not row.figures["failed"], row
-    if float(row.figures["worst s"]) > CONTAINER:
-        # Twelve starts of an idle container take less, unless the machine is busy with something else.
-        assert float(row.figures["worst s"]) < 12 * idle_restart(f"{scene.test_pod.name}-idle"), row
+    assert not row.fault, row
 
 
 def test_a_lock_of_a_push_that_was_killed_with_its_container_stops_no_other(
