@@ -24,6 +24,7 @@ def scene(test_pod: PodUnderTest) -> Scene:
     return Scene.of(test_pod)
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(300)
 def test_no_mail_is_lost_and_all_is_back_whichever_process_is_killed(
     test_pod: PodUnderTest, scene: Scene, bob: Account
@@ -49,6 +50,7 @@ def test_no_mail_is_lost_and_all_is_back_whichever_process_is_killed(
     assert not sent.fault, sent
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(("service", "program", "exchange"), FIRSTS, ids=["apache", "mail", "dns"])
 def test_a_killed_container_is_back_within_three_seconds(
     scene: Scene, service: str, program: str, exchange: Callable[[Scene], None]

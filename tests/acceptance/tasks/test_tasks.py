@@ -190,6 +190,7 @@ def test_twenty_accounts_added_at_once_are_all_there(test_pod: PodUnderTest) -> 
     assert {account.address for account in added} <= set(test_pod.invoke("users.list").stdout.split())
 
 
+@pytest.mark.alone
 def test_an_account_works_everywhere_within_two_seconds(test_pod: PodUnderTest) -> None:
     account = test_pod.add_account()
     added = time.monotonic()
