@@ -127,45 +127,46 @@ class Scene:
         delivery.connect(f"/proc/{firsts[0] if firsts else 0}/root/run/dovecot/lmtp")
         return delivery
 
+    def _open(self, service: str, sessions: ExitStack) -> None:
+        """Open sessions of a service, which keep its on-demand processes alive."""
+        server, account, domain = self.test_pod.server, self.account, self.test_pod.server.domain
+        if service == "mail":
+            reader, idle = (sessions.enter_context(server.imap(account)) for _ in range(2))
+            for client in (reader, idle):
+                sessions.callback(client.shutdown)
+                client.select_folder("INBOX")
+            idle.idle()
+            sessions.enter_context(server.pop3(account))
+            sessions.enter_context(server.smtp())
+            sender = sessions.enter_context(server.submission(account))
+            sender.mail(account.address)
+            sender.rcpt(account.address)
+            sessions.enter_context(self._delivery())
+        if service == "apache":
+            connection = sessions.enter_context(socket.create_connection((server.host, 443), timeout=PATIENCE))
+            browser = sessions.enter_context(server.context().wrap_socket(connection, server_hostname=domain))
+            login = base64.b64encode(f"{account.address}:{account.password}".encode()).decode()
+            browser.sendall(
+                f"POST /git/{self.repository}.git/git-upload-pack HTTP/1.1\r\nHost: {domain}\r\n"
+                f"Authorization: Basic {login}\r\nContent-Type: application/x-git-upload-pack-request\r\n"
+                "Content-Length: 100\r\n\r\n0032".encode()
+            )
+
     @contextmanager
     def clients(self, service: str) -> Iterator[None]:
-        """Hold sessions of a service open during the body. They keep its on-demand processes alive."""
-        server, account, domain = self.test_pod.server, self.account, self.test_pod.server.domain
-        sessions = ExitStack()
+        """Hold sessions of a service open during the body."""
 
-        def opened(make: Callable[[], AbstractContextManager[T]]) -> T:
-            """Return a session; retry, because a kill may have hit the process that opened it."""
+        def opened() -> ExitStack:
+            """Open all sessions; if one fails, open all again: a process that outlived the last kill is ended later."""
+            try:
+                with ExitStack() as sessions:
+                    self._open(service, sessions)
+                    return sessions.pop_all()
+            except FAILURES as error:
+                raise NotYet(str(error)) from error
 
-            def attempt() -> T:
-                try:
-                    return sessions.enter_context(make())
-                except FAILURES as error:
-                    raise NotYet(str(error)) from error
-
-            return wait_until(attempt, CONTAINER, f"a session with {service}")
-
+        sessions = wait_until(opened, CONTAINER, f"sessions with {service}")
         try:
-            if service == "mail":
-                reader, idle = (opened(partial(server.imap, account)) for _ in range(2))
-                for client in (reader, idle):
-                    sessions.callback(client.shutdown)
-                    client.select_folder("INBOX")
-                idle.idle()
-                opened(partial(server.pop3, account))
-                opened(server.smtp)
-                sender = opened(partial(server.submission, account))
-                sender.mail(account.address)
-                sender.rcpt(account.address)
-                opened(self._delivery)
-            if service == "apache":
-                connection = opened(partial(socket.create_connection, (server.host, 443), timeout=PATIENCE))
-                browser = sessions.enter_context(server.context().wrap_socket(connection, server_hostname=domain))
-                login = base64.b64encode(f"{account.address}:{account.password}".encode()).decode()
-                browser.sendall(
-                    f"POST /git/{self.repository}.git/git-upload-pack HTTP/1.1\r\nHost: {domain}\r\n"
-                    f"Authorization: Basic {login}\r\nContent-Type: application/x-git-upload-pack-request\r\n"
-                    "Content-Length: 100\r\n\r\n0032".encode()
-                )
             yield
         finally:
             with suppress(*FAILURES):  # a killed server ends no session cleanly
