@@ -1,9 +1,11 @@
 """`python -m tests.two_commands [WORD...]`: `invoke up`, then `nox WORD...` beside that pod, as README says.
 
 Afterwards the pod of the first command must be as it was. Then it is removed with all that it keeps, also when a
-command failed or this process is told to end. If time allows, the first command then runs on a pristine host (kind B).
+command failed or this process received SIGTERM. The next run removes what a killed run left. If time allows, the first
+command then runs on a pristine host (kind B).
 """
 
+import fcntl
 import imaplib
 import os
 import signal
@@ -13,9 +15,10 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
-from podserve import network, volumes
+from podserve import network
 from podserve.accounts import random_password
 from podserve.certificates import client_context
 from podserve.commands import ROOT, podman, run
@@ -31,6 +34,8 @@ ALL = 1800
 """Seconds that everything may take, with kind B. Without it, nothing limits the time."""
 KIND_B = 300
 """Seconds that the first command takes on kind B, at most: it installs and builds everything again."""
+LOCK = Path("/run/lock/podserve-two-commands")
+"""The lock of a run. Two runs cannot share a machine: both use the default names of the pod and its volumes."""
 PATIENCE = 20
 """Seconds for a login, and until a new account is in use: a login that comes too early is answered after 2 s."""
 
@@ -75,14 +80,16 @@ class FirstPod:
         argv = [BOOTSTRAP, "invoke", *words]
         return run(argv, stdin=stdin, check=check, env={**os.environ, **self.environment}).stdout
 
-    def left_from_before(self) -> list[str]:
-        """Return the pod, its upstream and the volumes of these names that exist already."""
-        name = self.pod.name
-        pods = [f"the {kind} {each}" for kind, each in (("pod", name), ("container", self.upstream))
-                if podman(kind, "exists", each, check=False).ok]  # fmt: skip
-        known = volumes.existing()
-        return pods + [f"the volume {each.name}" for each in self.pod.volumes.values()
-                       if each.name in known]  # fmt: skip
+    def not_ours(self) -> list[str]:
+        """Return the pod and the volumes of these names that no run of this module made.
+
+        A run starts the upstream first, and starts it only where there is no pod and no volume of these names. So
+        what is younger than an upstream was left by a run that was killed.
+        """
+        begin = _created("container", self.upstream)
+        things = [("pod", self.pod.name), *(("volume", volume.name) for volume in self.pod.volumes.values())]
+        made = [(f"the {kind} {name}", _created(kind, name)) for kind, name in things]
+        return [thing for thing, when in made if when and not (begin and begin < when)]
 
     def log_in(self) -> None:
         """Log in over IMAPS. Raises NotYet where that fails."""
@@ -110,21 +117,42 @@ class FirstPod:
         return podman("container", "inspect", "--format", words, *sorted(listed)).stdout
 
     def remove(self) -> None:
-        """Remove the pod, its network and its volumes."""
+        """Remove the pod, its network and its volumes, and then the upstream that marks them as a run's."""
         print(self.invoke("down", "--volumes", "--yes"), end="")
+        podman("rm", "--force", "--ignore", "--time", "0", self.upstream)
+        network.remove_network(self.pod)
+
+
+def _created(kind: str, name: str) -> datetime | None:
+    """Return when Podman created a pod, container or volume, or None if there is none of this name."""
+    field = "CreatedAt" if kind == "volume" else "Created"
+    found = podman(kind, "inspect", "--format", f"{{{{json .{field}}}}}", name, check=False)
+    return datetime.fromisoformat(found.stdout.strip().strip('"')) if found.ok else None
+
+
+@contextmanager
+def only_run() -> Iterator[None]:
+    """Hold LOCK. Raises Problem if another run holds it."""
+    with LOCK.open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Problem(f"another run holds {LOCK}: expected one at a time. fuser {LOCK} shows it") from error
+        yield
 
 
 @contextmanager
 def first_pod() -> Iterator[FirstPod]:
     """Yield the pod of the first command. Afterwards nothing of it is left.
 
-    Raises Problem if a pod, a container or a volume of its names exists, which would be lost.
+    Raises Problem if a pod or a volume of its names exists, which would be lost, or if another run is under way.
     """
     first = FirstPod()
-    if there := first.left_from_before():
-        raise Problem(f"this run would remove {', '.join(there)}: expected a machine without. See invoke down --help, "
-                      "and podman rm --force CONTAINER")  # fmt: skip
-    with tempfile.TemporaryDirectory() as scratch:
+    with only_run(), tempfile.TemporaryDirectory() as scratch:
+        if there := first.not_ours():
+            raise Problem(f"this run would remove {', '.join(there)}: expected a machine without. "
+                          "See invoke down --help")  # fmt: skip
+        first.remove()
         try:
             show(BOOTSTRAP, "invoke", "build")
             network.ensure_network(first.pod)
@@ -135,7 +163,6 @@ def first_pod() -> Iterator[FirstPod]:
             yield first
         finally:
             with uninterrupted():
-                podman("rm", "--force", "--ignore", "--time", "0", first.upstream, check=False)
                 first.remove()
 
 
