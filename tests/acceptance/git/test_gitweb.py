@@ -248,7 +248,7 @@ def comparable(answer: httpx.Response, name: str) -> tuple[int, list[tuple[str, 
     """Return an answer's status, headers and body, but for time; a name that was asked for is as any other."""
     headers = [(header, text.replace(name, "NAME")) for header, text in answer.headers.items() if header not in VARYING]
     # A list tells how long ago each repository changed, which a second makes longer, and so the page.
-    body = re.sub(r"\d+ (sec|min)\w* ago|right now", "AGO", answer.text.replace(name, "NAME"))
+    body = re.sub(r"\d+ (sec|min)\w* ago| right now", "AGO", answer.text.replace(name, "NAME"))
     return answer.status_code, sorted(headers), body
 
 
