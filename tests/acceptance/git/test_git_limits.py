@@ -29,7 +29,7 @@ LEVELS = 8
 
 
 def _grown(git: Git, work: Path, levels: int, width: int) -> str:
-    """Make a commit with `levels` of trees of `width` equal entries in the work tree's repository; return its hash."""
+    """Make a commit with `levels` nested trees, each with `width` equal entries, in `work`, and return its hash."""
 
     def store(kind: str, content: bytes) -> str:
         (work / "object").write_bytes(content)
@@ -284,7 +284,7 @@ def test_so_many_fetches_run_at_once_and_no_more(test_pod: PodUnderTest, public:
     head = f"POST {path} HTTP/1.1\r\nHost: {test_pod.server.domain}\r\nContent-Type: {kind['Content-Type']}\r\n"
 
     def all_run() -> None:
-        # A wrapper that has a place becomes timeout(1). The name of the wrapper itself is the same as git's program's.
+        # A wrapper that has a place becomes timeout(1). Wrappers without a place have the name of git's program, too.
         if (running := len(_running(test_pod, "timeout"))) < AT_ONCE:
             raise NotYet(f"{running} run")
 

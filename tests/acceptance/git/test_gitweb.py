@@ -1,4 +1,4 @@
-"""GitWeb at /git/: a login reads all repositories. A stranger reads public ones, and cannot detect private ones."""
+"""GitWeb at /git/: an account reads all repositories. A stranger reads public ones, and cannot detect private ones."""
 
 import contextlib
 import os

@@ -55,7 +55,7 @@ AS_ROOT = {
 }
 """The only programs that may run as root: they bind ports, start the workers, and read the key and the accounts.
 
-Dovecot's anvil, log and config start as root, and read no data of clients.
+Dovecot's anvil, log and config start as root, and have no connections to clients.
 """
 
 TAKER = """

@@ -1,4 +1,4 @@
-"""The doctor's findings on the host, and tasks that are interrupted, run at the same time, or find a full disk."""
+"""The doctor's findings on the host, and tasks that are interrupted, run at the same time, or lack disk space."""
 
 import contextlib
 import fcntl
