@@ -1,4 +1,4 @@
-"""What the acceptance tests share: a pod for each worker, or the server that --target names."""
+"""Shared by the acceptance tests: a pod for each worker, or the server at --target."""
 
 import contextlib
 import os
@@ -21,9 +21,9 @@ from tests.testbed.server import Account, Server
 from tests.testbed.vantage import Vantage, neighbour_of, stranger_to
 
 INSIDE = "test_pod"
-"""The fixture of a test that needs the pod's inside, and so cannot be run against another's server."""
+"""The fixture that gives access to the pod's containers and volumes. --target leaves out the tests that use it."""
 REMOVAL = 60.0
-"""Seconds that a worker may take to remove what its tests made, when the run is interrupted."""
+"""Seconds to wait at the end of a run until a worker has removed what its tests made."""
 _own: list[PodUnderTest] = []
 """The pod under test, for the hook that shows its logs."""
 _workers: list[WorkerController] = []
@@ -46,12 +46,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "alone: changes the images, which all workers share, or times something short")
     if _is_worker(config):
         end_with_parent()
-    for number in INTERRUPTIONS:  # also SIGINT, which a pipeline in the background ignores
+    for number in INTERRUPTIONS:  # also SIGINT: a shell script starts background jobs with SIGINT ignored
         signal.signal(number, _end)
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    """Let pytest remove what the tests made, and end; a second signal does not stop that."""
+    """Raise KeyboardInterrupt, so that pytest removes what the tests made and ends. Ignore further signals."""
     for each in INTERRUPTIONS:
         signal.signal(each, signal.SIG_IGN)
     signal.default_int_handler(number, frame)
@@ -64,9 +64,9 @@ def _is_worker(config: pytest.Config) -> bool:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> None:
-    """Give a process that runs tests its own network: all ports are free there, and no route leads out.
+    """Move a process that runs tests into its own network namespace: all ports are free there, and no route leads out.
 
-    The process that controls workers runs no test, and --target means a server on the network as it is.
+    The process that controls workers runs no test. With --target, the tests need the host's network.
     """
     config = session.config
     if config.option.dist == "no" and not config.getoption("--target") and not config.option.collectonly:
@@ -83,7 +83,7 @@ def pytest_configure_node(node: WorkerController) -> None:
 
 
 def _alone_file(config: pytest.Config) -> Path:
-    """Return the file in which workers tell the scheduler, which knows tests by name only, what runs alone."""
+    """Return the file in which workers list the tests that run alone, because the scheduler sees only tests' names."""
     folder: Path = config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]  # noqa: SLF001  # as xdist does
     return folder / "alone.json"
 
@@ -95,9 +95,9 @@ def pytest_sessionfinish(exitstatus: int) -> None:
     for worker in running:
         if exitstatus != pytest.ExitCode.OK:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(worker.gateway._rinfo().pid, signal.SIGTERM)  # noqa: SLF001  # execnet tells it nowhere else
+                os.kill(worker.gateway._rinfo().pid, signal.SIGTERM)  # noqa: SLF001  # execnet has no public way
     for worker in running:
-        with contextlib.suppress(OSError, EOFError, worker.channel.RemoteError):  # it did not end in order, or in time
+        with contextlib.suppress(OSError, EOFError, worker.channel.RemoteError):  # the worker crashed, or is too slow
             worker.channel.waitclose(REMOVAL)
 
 
@@ -108,7 +108,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.hook.pytest_deselected(items=left_out)
     items[:] = in_order([item for item in items if item not in left_out])
     if _is_worker(config):
-        Path(config.workerinput["alone"]).write_text(alone(items))  # type: ignore[attr-defined]  # of pytest-xdist
+        Path(config.workerinput["alone"]).write_text(alone(items))  # type: ignore[attr-defined]  # set by pytest-xdist
 
 
 @pytest.hookimpl(wrapper=True)
@@ -123,7 +123,7 @@ def pytest_runtest_makereport(
 
 @pytest.fixture(scope="session")
 def test_pod() -> Iterator[PodUnderTest]:
-    """The pod that this run plays for itself."""
+    """The pod that this worker plays for its tests."""
     with play_test_pod() as made:
         _own.append(made)
         yield made
@@ -142,7 +142,7 @@ def server(request: pytest.FixtureRequest) -> Server:
 
 @pytest.fixture(scope="session")
 def alice(request: pytest.FixtureRequest) -> Account:
-    """Somebody with an account; a test finds its own message in her mailbox by a subject of its own."""
+    """An account that all tests of the worker share. A test finds its own message by a unique subject."""
     if not request.config.getoption("--target"):
         made: PodUnderTest = request.getfixturevalue(INSIDE)
         return made.new_account("alice")
@@ -152,13 +152,13 @@ def alice(request: pytest.FixtureRequest) -> Account:
 
 @pytest.fixture(scope="session")
 def bob(test_pod: PodUnderTest) -> Account:
-    """Somebody else with an account."""
+    """Another account that all tests of the worker share."""
     return test_pod.new_account("bob")
 
 
 @pytest.fixture
 def new_account(test_pod: PodUnderTest) -> Account:
-    """An account of the test's own, its mailbox empty."""
+    """An account for one test, with an empty mailbox."""
     return test_pod.new_account()
 
 
@@ -171,7 +171,7 @@ def neighbour(test_pod: PodUnderTest) -> Iterator[Vantage]:
 
 @pytest.fixture(scope="session")
 def outsider(test_pod: PodUnderTest) -> Iterator[Vantage]:
-    """A client whose address is not private, as one from the internet."""
+    """A client with an address that is not private, like a client on the internet."""
     with stranger_to(test_pod.name) as place:
         yield place
 

@@ -1,4 +1,4 @@
-"""Certificates from an ACME directory: issued, renewed when due; when that fails, what was served is served on."""
+"""Certificates from an ACME directory: issue, renewal, and failures, which leave the old certificate in use."""
 
 import contextlib
 import datetime as dt
@@ -24,7 +24,7 @@ from tests.testbed.pod import PodUnderTest, prepare_test_pod
 
 @pytest.fixture(scope="module")
 def made(test_pod: PodUnderTest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Directory]:
-    """The directory; afterwards the certificate is the authority's again."""
+    """A directory that does not run yet. Afterwards the pod's own authority issues the certificate again."""
     with directory(test_pod, tmp_path_factory.mktemp("pebble")) as there:
         yield there
     test_pod.invoke("certs.issue")
@@ -32,25 +32,25 @@ def made(test_pod: PodUnderTest, tmp_path_factory: pytest.TempPathFactory) -> It
 
 @pytest.fixture
 def pebble(made: Directory) -> Directory:
-    """It, without a hardship."""
+    """The directory, running without hardships."""
     made.start()
     return made
 
 
 def invoke(test_pod: PodUnderTest, pebble: Directory, *argv: str, check: bool = True, **more: str) -> Result:
-    """Run a task on the pod whose certificate the directory is to issue; `more` adds to the INVOKE_ variables."""
+    """Run a task on the pod with the directory as the source of certificates. `more` adds INVOKE_ variables."""
     return test_pod.invoke(*argv, stdin="", check=check, **{**pebble.settings, **more})
 
 
 def current(test_pod: PodUnderTest) -> Certificate:
-    """Return the certificate of the volume."""
+    """Return the certificate on the volume."""
     there = store.current(Folder.at(test_pod.folder("certificates")))
     assert there
     return there
 
 
 def served(test_pod: PodUnderTest) -> set[str]:
-    """Return the fingerprints of what the six ports serve."""
+    """Return the fingerprints of the certificates that the six TLS ports serve."""
     context = unverified_context(test_pod.settings.domain)
     answers = endpoints.attempt_all(test_pod.pod, context, endpoints.TLS)
     assert all(answer.ok for answer in answers), answers
@@ -58,7 +58,7 @@ def served(test_pod: PodUnderTest) -> set[str]:
 
 
 def refused(test_pod: PodUnderTest, pebble: Directory, *told: str, **more: str) -> Result:
-    """Have a certificate issued, which is refused with these words; the one before it is served on all six ports."""
+    """Check that certs.issue fails with the words `told`, and that all six ports still serve the old certificate."""
     before = current(test_pod)
     ended = invoke(test_pod, pebble, "certs.issue", check=False, **more)
     assert ended.code == 1, ended
@@ -71,7 +71,7 @@ def refused(test_pod: PodUnderTest, pebble: Directory, *told: str, **more: str) 
 
 
 def www(test_pod: PodUnderTest) -> dict[str, str]:
-    """Return the setting of one more name: one that the directory has not looked at yet."""
+    """Return the setting for one more name, for which Pebble has no valid authorization that it could reuse."""
     return {"INVOKE_CERTIFICATE_NAMES": f"www.{test_pod.settings.domain}"}
 
 
@@ -87,7 +87,7 @@ def test_a_certificate_is_issued_from_nothing_and_served_everywhere(test_pod: Po
     for name in there.names:
         answers = endpoints.attempt_all(test_pod.pod, client_context(name, roots), endpoints.TLS)
         assert all(answer.ok for answer in answers), answers
-        # What joined the pod for it has left no trace.
+        # The ACME client's container joined the pod. When it ends, Podman may edit the pod's hosts file (run_once).
         assert test_pod.exec("mail", "getent", "hosts", name).stdout.startswith("127.0.0.1")
     of_pod = podman("ps", "--all", "--filter", f"pod={test_pod.name}", "--format", "{{.Names}}").stdout.split()
     assert {name for name in of_pod if not name.endswith("-infra")} == set(test_pod.pod.containers.values())
@@ -96,7 +96,7 @@ def test_a_certificate_is_issued_from_nothing_and_served_everywhere(test_pod: Po
 
 def test_the_first_up_on_empty_volumes_ends_with_a_certificate_of_the_directory(tmp_path: Path) -> None:
     with prepare_test_pod("-new") as new, directory(new, tmp_path) as pebble, ThreadPoolExecutor(1) as pool:
-        pebble.start(address=new.upstreams[0].address)  # until the pod has one
+        pebble.start(address=new.upstreams[0].address)  # the pod has no address yet
         coming = pool.submit(invoke, new, pebble, "up")
 
         def played() -> None:
@@ -139,7 +139,7 @@ def test_port_80_out_of_reach_is_told(test_pod: PodUnderTest, pebble: Directory)
 
 
 def test_an_order_that_is_refused_is_told(test_pod: PodUnderTest, pebble: Directory) -> None:
-    # The network's gateway is this host, on which another web server answers for the pod's names.
+    # The network's gateway is this host. Another web server answers there on port 80 of the pod's names.
     gateway = f"{test_pod.address.rpartition('.')[0]}.1"
     pebble.lead_names_to(gateway)
     with ThreadingHTTPServer((gateway, 80), BaseHTTPRequestHandler) as other, ThreadPoolExecutor(1) as pool:
@@ -157,7 +157,7 @@ def test_a_directory_that_is_not_trusted_is_told(test_pod: PodUnderTest, pebble:
 
 def test_a_directory_that_is_down_is_told_and_up_serves_on(test_pod: PodUnderTest, pebble: Directory) -> None:
     pebble.stop()
-    # Its host is still there, so that it is refused at once and not waited for.
+    # At this address nothing listens on the directory's port, so a connection is refused instead of timing out.
     test_pod.name_addresses({NAME: test_pod.upstreams[0].address})
     refused(test_pod, pebble, "It does not answer", NAME)
     before = current(test_pod)

@@ -1,4 +1,4 @@
-"""The certificate that the pod serves: shown, imported, refused, kept; and when it isn't the volume's, told."""
+"""The pod's certificate: show, import, refuse bad files, and report a port that serves another certificate."""
 
 import contextlib
 import datetime as dt
@@ -27,10 +27,10 @@ from tests.testbed.pod import PodUnderTest
 
 
 class Brought:
-    """A pair that somebody made elsewhere, in two files."""
+    """A key pair of a foreign authority, in two PEM files."""
 
     def __init__(self, folder: Path, *names: str) -> None:
-        """Make it, and an authority that nobody knows."""
+        """Make the authority, a key pair for the names, and its files in `folder`."""
         self.folder = folder
         self.cert, self.key = folder / "cert.pem", folder / "key.pem"
         self.pair = self.another(*names)
@@ -38,11 +38,11 @@ class Brought:
         self.key.write_bytes(self.pair.key.pem)
 
     def another(self, *names: str) -> KeyPair:
-        """Return another pair of the same authority."""
+        """Return another key pair of the same authority, for these names."""
         return authority.issue_for(Folder.at(self.folder), names, KeyType.EC256)
 
     def elsewhere(self) -> KeyPair:
-        """Return a pair of another authority, of the same name."""
+        """Return a key pair of another authority that has the same name."""
         folder = self.folder / "elsewhere"
         folder.mkdir()
         return authority.issue_for(Folder.at(folder), self.pair.certificate.names, KeyType.EC256)
@@ -50,19 +50,19 @@ class Brought:
 
 @pytest.fixture
 def brought(test_pod: PodUnderTest, tmp_path: Path) -> Brought:
-    """A pair for the pod's names."""
+    """A foreign key pair for the pod's names."""
     return Brought(tmp_path, *test_pod.settings.certified_names)
 
 
 @pytest.fixture
 def own_again(test_pod: PodUnderTest) -> Iterator[None]:
-    """Afterwards the certificate is the authority's again."""
+    """Let the pod's own authority issue the certificate again after the test."""
     yield
     test_pod.invoke("certs.issue")
 
 
 def answers(test_pod: PodUnderTest) -> dict[str, str]:
-    """Return what each port serves, by its fingerprint."""
+    """Return the fingerprint of the certificate that each TLS port serves, by the port's name."""
     context = unverified_context(test_pod.settings.domain)
     seen = endpoints.attempt_all(test_pod.pod, context, endpoints.TLS)
     assert all(answer.ok for answer in seen), seen
@@ -70,7 +70,7 @@ def answers(test_pod: PodUnderTest) -> dict[str, str]:
 
 
 def current(test_pod: PodUnderTest) -> Certificate:
-    """Return the certificate of the volume."""
+    """Return the certificate on the volume."""
     there = store.current(Folder.at(test_pod.folder("certificates")))
     assert there
     return there
@@ -139,7 +139,7 @@ def _swap(brought: Brought) -> None:
 
 
 def _again(brought: Brought, *, ended: bool = False, names: x509.ExtensionType | None = None) -> None:
-    """Bring the same certificate, but for its dates or its names, as its authority may have made it."""
+    """Replace the certificate file by the same certificate with other dates or names, signed by the same authority."""
     leaf, now = brought.pair.chain[0], dt.datetime.now(dt.UTC)
     made = x509.CertificateBuilder(
         leaf.issuer, leaf.subject, leaf.public_key(), leaf.serial_number, now - dt.timedelta(days=2),
@@ -195,7 +195,7 @@ def test_what_cannot_be_served_is_refused_and_what_was_served_stays(
 
 
 def test_a_port_that_serves_another_certificate_is_told(test_pod: PodUnderTest, brought: Brought) -> None:
-    """The watch of mail is stopped, so that mail goes on with what it has."""
+    """The watch for certificates in mail is stopped, so mail keeps the old certificate."""
     folder = test_pod.folder("certificates")
     before = (folder / "current").readlink()
     test_pod.exec("mail", "s6-svc", "-d", "-wD", "-T", "5000", "/run/s6/certificates")
@@ -220,7 +220,7 @@ def test_a_port_that_serves_another_certificate_is_told(test_pod: PodUnderTest, 
 
 
 def test_a_pair_that_does_not_fit_is_not_read_by_a_service(test_pod: PodUnderTest, brought: Brought) -> None:
-    """Somebody puts a pair on the volume by hand, without its key."""
+    """The volume gets, by hand, a certificate with the key of another certificate."""
     folder, served = test_pod.folder("certificates"), answers(test_pod)
     before, bad = (folder / "current").readlink(), folder / "by-hand"
     bad.mkdir()
@@ -241,7 +241,7 @@ def test_a_pair_that_does_not_fit_is_not_read_by_a_service(test_pod: PodUnderTes
 
 
 def test_no_process_list_and_no_container_left_over_shows_a_key(test_pod: PodUnderTest) -> None:
-    """The kernel's own list of processes is looked at again and again while a pair goes to the volume."""
+    """The arguments and environments of all processes are read repeatedly while a key pair is issued."""
     seen: list[bytes] = []
 
     def look() -> None:

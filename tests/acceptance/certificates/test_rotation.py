@@ -1,4 +1,4 @@
-"""Fifty certificates in a row: each served on every port at once, and nobody loses anything over it."""
+"""Certificate changes: each new certificate is soon on every port, and clients are served meanwhile."""
 
 import contextlib
 import hashlib
@@ -28,32 +28,32 @@ SWAPS = 50
 SIZE = 200 * 2**20
 """Bytes of the download."""
 SOON = 5.0
-"""Seconds within which a new certificate is on every port, and whoever came meanwhile is answered.
+"""Seconds until a new certificate must be on every port, and the time limit of each exchange meanwhile.
 
-Apache looks for the end of its last generation once a second, and Postfix asks for its TLS manager as often: who comes
-to 443, 25 or 587 in that moment waits as long.
+A new connection to port 443 may wait up to one second for the old workers to exit, because Apache checks for that once
+a second. On ports 25 and 587 it may wait one or two seconds, while Postfix replaces its TLS manager.
 """
 PAUSE = 0.05
-"""Seconds between two visits to a port."""
+"""Seconds from a successful exchange on a port to the next one."""
 MOMENT = 0.1
-"""Seconds for which a connection may be refused."""
+"""Seconds for which a port may refuse connections."""
 
 
 @dataclass
 class Visitor:
-    """A client that comes to one port again and again: what it was shown last, and when it was sent away."""
+    """A client that connects to one port repeatedly, and records the last certificate, failures and times."""
 
     port: str
     shown: str = ""
     visits: int = 0
     refused: list[str] = field(default_factory=list)
     longest: float = 0.0
-    """Seconds between the first visit that was refused and the next that was not, at most."""
+    """The longest time (s) from the start of a first failed exchange to the start of the next successful one."""
     waited: float = 0.0
-    """Seconds for an answer, at most."""
+    """The longest time (s) that an exchange took."""
 
     def come(self, test_pod: PodUnderTest, end: threading.Event) -> None:
-        """Come until the end."""
+        """Connect repeatedly until `end` is set."""
         context, since = unverified_context(test_pod.settings.domain), None
         while not end.is_set():
             begin = time.monotonic()
@@ -72,7 +72,7 @@ class Visitor:
 
 
 def swap(test_pod: PodUnderTest) -> Certificate:
-    """Put a new pair on the volume, and no more."""
+    """Put a new key pair on the volume and return its certificate, without waiting until it is served."""
     pair = authority.issue_for(
         Folder.at(test_pod.folder("authority")), test_pod.settings.certified_names, KeyType.EC256
     )
@@ -80,7 +80,7 @@ def swap(test_pod: PodUnderTest) -> Certificate:
 
 
 def log_in_again_and_again(test_pod: PodUnderTest, account: Account, end: threading.Event) -> tuple[int, list[str]]:
-    """Log in until the end; return how often that was, and what was said when it was refused."""
+    """Log in over IMAP until `end` is set. Return the number of attempts, and the errors of those that failed."""
     logins, refused = 0, []
     while not end.is_set():
         logins += 1
@@ -94,7 +94,7 @@ def log_in_again_and_again(test_pod: PodUnderTest, account: Account, end: thread
 
 @contextlib.contextmanager
 def large_file(test_pod: PodUnderTest) -> Iterator[tuple[str, str]]:
-    """Yield the name of a file of the site, and its SHA-256."""
+    """Yield the name and the SHA-256 of a file of SIZE random bytes on the site."""
     file = test_pod.folder("web") / "site" / f"{token()}.bin"
     block = os.urandom(2**20)
     whole = hashlib.sha256()
@@ -102,7 +102,7 @@ def large_file(test_pod: PodUnderTest) -> Iterator[tuple[str, str]]:
         for _ in range(SIZE // len(block)):
             stream.write(block)
             whole.update(block)
-        # So that what is synced with the first certificate is not this.
+        # Otherwise the first sync of a certificate could have to wait until this file is on disk.
         stream.flush()
         os.fsync(stream.fileno())
     try:
@@ -112,7 +112,7 @@ def large_file(test_pod: PodUnderTest) -> Iterator[tuple[str, str]]:
 
 
 def download(test_pod: PodUnderTest, name: str, pieces: threading.Semaphore) -> tuple[int, str]:
-    """Fetch a file, a MiB for each of `pieces`; return its length and its SHA-256."""
+    """Fetch a file of the site. After each MiB, wait for `pieces` to be released. Return the length and the SHA-256."""
     whole, length = hashlib.sha256(), 0
     with test_pod.server.http() as client, client.stream("GET", f"/{name}") as response:
         assert response.status_code == 200
@@ -186,7 +186,7 @@ def test_fifty_certificates_in_a_row_drop_nobody(test_pod: PodUnderTest, monkeyp
 
 
 def watch(test_pod: PodUnderTest, service: str) -> dict[str, int]:
-    """Return the number, on this host, of a container's on-change for certificates, and that of its inotifywait."""
+    """Return the process ids on this host of a container's on-change for certificates and of its inotifywait."""
 
     def check() -> dict[str, int]:
         loops = [process for process in test_pod.processes(service)
@@ -201,7 +201,7 @@ def watch(test_pod: PodUnderTest, service: str) -> dict[str, int]:
 
 
 def wait_until_everywhere(test_pod: PodUnderTest, last: Certificate, within: float = SOON) -> None:
-    """Return when every port serves that certificate. Raises Problem after so many seconds."""
+    """Wait until every TLS port serves this certificate. Raises Problem after `within` seconds."""
 
     def served() -> None:
         answers = endpoints.attempt_all(test_pod.pod, unverified_context(test_pod.settings.domain), endpoints.TLS)
@@ -236,7 +236,7 @@ def test_a_watch_that_is_killed_is_back_and_misses_nothing(test_pod: PodUnderTes
 
 
 def test_a_certificate_that_dovecot_could_not_be_told_of_is_served_a_moment_later(test_pod: PodUnderTest) -> None:
-    """Dovecot is frozen when the certificate comes, and the program that asks it is killed before it answers."""
+    """Dovecot is frozen when the certificate changes. The doveadm that asks it for its processes is killed."""
 
     def named(name: str) -> list[int]:
         return [int(p.name) for p in test_pod.processes("mail") if (p / "comm").read_text().strip() == name]
@@ -255,5 +255,5 @@ def test_a_certificate_that_dovecot_could_not_be_told_of_is_served_a_moment_late
     finally:
         for number in frozen:
             os.kill(number, signal.SIGCONT)
-    # s6 starts after a second what ended at once.
+    # s6 waits a second before it restarts a service that ended at once.
     wait_until_everywhere(test_pod, last, 2 * SOON)

@@ -1,4 +1,4 @@
-"""DNS: answers, the cache, forwarders that are away, and what strangers are not told."""
+"""DNS: responses, the cache, unreachable forwarders, and refusals to strangers."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -22,9 +22,9 @@ from tests.testbed.server import PATIENCE, Server, token
 from tests.testbed.vantage import Vantage, first_process
 
 DATAGRAM = 1232
-"""The most bytes in an answer by UDP that pass every network unbroken (https://www.dnsflagday.net/2020)."""
+"""The largest response over UDP (bytes) that no network fragments (https://www.dnsflagday.net/2020)."""
 STRANGERS_ANSWERS = 5
-"""Answers in a second that strangers of one network get by UDP (rate-limit in named.conf)."""
+"""Responses a second to the strangers of one network over UDP (rate-limit in named.conf)."""
 TRANSPORTS = pytest.mark.parametrize("transport", ["udp", "tcp"])
 FROM_THERE = """
 import dns.message, dns.query, dns.rcode, sys
@@ -59,7 +59,7 @@ except TimeoutError:
     pass
 print(answers, time.monotonic() - begin)
 """
-"""What a stranger sends who floods, and how many answers come in how many seconds."""
+"""A script that sends a number of queries over UDP without a pause, and prints the number of responses and seconds."""
 EVERY_KIND_FROM_THERE = """
 import dns.edns, dns.message, dns.tsigkeyring, dns.update, socket, struct, sys
 host, transport, times = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -92,7 +92,7 @@ for _ in range(times):
                 client.sendall(struct.pack("!H", len(wire)) + wire)
 print(times * len(kinds))
 """
-"""Queries of each opcode and kind that is not answered by a resolver, and malformed ones."""
+"""A script that sends malformed queries and those of all kinds that a resolver refuses; it prints their number."""
 FROM_IPV6_ADDRESSES = """
 import dns.message, socket, sys
 query = dns.message.make_query("example.com", "A").to_wire()
@@ -122,7 +122,7 @@ def logged(test_pod: PodUnderTest) -> str:
 
 
 def written_since(test_pod: PodUnderTest, before: str) -> list[str]:
-    """Return the first lines that it has logged since then, when it has answered another query."""
+    """Return up to five lines that the DNS server has logged after `before`, once it has answered another query."""
     assert data(ask(test_pod.server, new_name())) == {"192.0.2.90"}
     now = logged(test_pod)
     assert now.startswith(before)
@@ -130,32 +130,32 @@ def written_since(test_pod: PodUnderTest, before: str) -> list[str]:
 
 
 def ask(server: Server, name: str, kind: str = "A", transport: str = "udp", kclass: str = "IN") -> dns.message.Message:
-    """Return the server's answer, of up to 4096 bytes if it will send that many."""
+    """Return the server's response to a query that allows 4096 bytes over UDP."""
     question = dns.message.make_query(name, kind, kclass, use_edns=0, payload=4096)
     exchange = dns.query.tcp if transport == "tcp" else dns.query.udp
     return exchange(question, server.host, timeout=PATIENCE)
 
 
 def data(answer: dns.message.Message) -> set[str]:
-    """Return what an answer says, as in a zone file; an error is told by its name instead."""
+    """Return the records of a response as in a zone file, or the name of its error."""
     if answer.rcode() != dns.rcode.NOERROR:
         return {dns.rcode.to_text(answer.rcode())}
     return {record.to_text() for rrset in answer.answer for record in rrset}
 
 
 def new_name(folder: str = "once") -> str:
-    """Return a name that nobody has asked for: in `once` 192.0.2.90 for minutes, in `brief` 192.0.2.91 for a second."""
+    """Return a name that no query had before. In `once` it has 192.0.2.90 for 300 s, in `brief` 192.0.2.91 for 1 s."""
     return f"{token()}.{folder}.example.com"
 
 
 def stale(answer: dns.message.Message) -> bool:
-    """Return whether an answer says of itself that it is out of date (RFC 8914, section 4.4)."""
+    """Return whether a response is marked as stale (RFC 8914, section 4.4)."""
     return any(error.code == dns.edns.EDECode.STALE_ANSWER for error in answer.extended_errors())
 
 
 @contextmanager
 def unreachable(test_pod: PodUnderTest, upstream: Upstream) -> Iterator[None]:
-    """Let no way lead from the pod to an upstream: a question fails at once, as where a cable is pulled."""
+    """Make an upstream unreachable from the pod. A query to the upstream fails at once, as with an unplugged cable."""
     process = first_process(test_pod.container("dns"))
     inside = Vantage(test_pod.container("dns"), test_pod.address, process)
     added = inside.run("ip", "route", "add", "unreachable", upstream.address)
@@ -167,7 +167,7 @@ def unreachable(test_pod: PodUnderTest, upstream: Upstream) -> Iterator[None]:
 
 
 def silent(_own: PodUnderTest, upstream: Upstream) -> AbstractContextManager[None]:
-    """Let an upstream take questions and answer none: a question fails when it has been waited for."""
+    """Freeze an upstream, which then answers nothing. A query to the upstream fails after a timeout."""
     return upstream.stopped()
 
 
@@ -177,7 +177,7 @@ WAYS_TO_BE_AWAY = pytest.mark.parametrize("away", [unreachable, silent])
 
 @contextmanager
 def line_down(test_pod: PodUnderTest, away: Away) -> Iterator[None]:
-    """Keep both upstreams away."""
+    """Make both upstreams unreachable or silent."""
     with ExitStack() as stack:
         for upstream in test_pod.upstreams:
             stack.enter_context(away(test_pod, upstream))
@@ -282,7 +282,7 @@ def test_names_resolve_again_when_the_line_is_back(test_pod: PodUnderTest, away:
     failed = new_name()
     with line_down(test_pod, away):
         assert data(ask(test_pod.server, failed)) == {"SERVFAIL"}
-    # A failure is remembered for a second (servfail-ttl).
+    # BIND caches a failure for a second (servfail-ttl).
     assert data(ask(test_pod.server, new_name())) == {"192.0.2.90"}
 
     def resolves() -> None:
@@ -361,7 +361,7 @@ print(sum(dns.query.udp(query, sys.argv[1], timeout=5).rcode() != dns.rcode.REFU
 
 
 def test_all_addresses_of_an_ipv6_network_are_limited_as_one(test_pod: PodUnderTest) -> None:
-    # Documentation addresses (RFC 3849), all of them the pod's own for the time of the test.
+    # Documentation addresses (RFC 3849), which are all local to the pod during the test.
     prefix = "2001:db8:53::/48"
     added = test_pod.inside.run("ip", "-6", "route", "add", "local", prefix, "dev", "lo")
     assert added.ok, added

@@ -10,11 +10,11 @@ from tests.testbed.pod import PodUnderTest
 
 @pytest.fixture
 def private(test_pod: PodUnderTest, tmp_path: Path) -> Repository:
-    """A private repository of the test's own."""
+    """A private repository for one test."""
     return make(test_pod, tmp_path / "private")
 
 
 @pytest.fixture
 def public(test_pod: PodUnderTest, tmp_path: Path) -> Repository:
-    """A public repository of the test's own."""
+    """A public repository for one test."""
     return make(test_pod, tmp_path / "public", public=True)

@@ -1,4 +1,4 @@
-"""Git's own client at GitWeb's addresses: clone, fetch and push, alone and at once, large and cut off."""
+"""Git's own client at GitWeb's URLs: clone, fetch and push, also concurrent, large and interrupted ones."""
 
 import os
 import re
@@ -22,7 +22,7 @@ from tests.testbed.server import Account, token
 MEGABYTE = 1024 * 1024
 PUSHED = 200 * MEGABYTE
 MEMORY = 144 * MEGABYTE
-"""What all processes of the Apache container may hold together: less than the largest file that is pushed."""
+"""Bytes that all processes of the apache container may use together: less than the largest file that is pushed."""
 
 
 def test_what_is_read_is_cloned_at_the_address_that_the_page_shows(
@@ -114,7 +114,7 @@ PUSH = {"Content-Type": "application/x-git-receive-pack-request"}
 
 
 def command(old: str, new: str, branch: str) -> bytes:
-    """Return what a push begins with: that a branch goes from one commit to another. A pack comes after it."""
+    """Return the beginning of a push: the command that moves a branch from one commit to another. A pack follows."""
     line = f"{old} {new} refs/heads/{branch}\0report-status delete-refs\n".encode()
     return b"%04x" % (len(line) + 4) + line + b"0000"
 
@@ -251,20 +251,20 @@ def test_a_repository_runs_nothing_whatever_hooks_and_settings_lie_in_it(
 
 
 def _memory(test_pod: PodUnderTest) -> int:
-    """Return the bytes that Apache's container holds and could not give back: all but mapped files."""
+    """Return the memory (bytes) of the apache container without mapped files, which the kernel could reclaim."""
     total = 0
     for process in test_pod.processes("apache"):
         try:
             shared_out = (process / "smaps_rollup").read_text()
         except OSError:
-            continue  # it has ended meanwhile
+            continue  # the process has ended meanwhile
         total += 1024 * sum(map(int, re.findall(r"^Pss_(?:Anon|Shmem):\s+(\d+) kB$", shared_out, re.MULTILINE)))
     return total
 
 
 @contextmanager
 def watched_memory(test_pod: PodUnderTest) -> Iterator[SimpleNamespace]:
-    """Yield what gets to know, as `peak`, the most memory (bytes) that the Apache container used meanwhile."""
+    """Yield an object with `peak`, the most memory (bytes) that the apache container has used during the body."""
     seen, done = SimpleNamespace(peak=0), threading.Event()
 
     def watch() -> None:

@@ -1,4 +1,4 @@
-"""What git and GitWeb may take of the server, what they are started with, and what they write to the log."""
+"""The limits of git and GitWeb, the environment that they start with, and what they write to the log."""
 
 import contextlib
 import re
@@ -21,15 +21,15 @@ from tests.testbed.pod import PodUnderTest
 from tests.testbed.server import PATIENCE, Account, token
 
 PAGE = 20
-"""Seconds that a page of GitWeb's may take: $page_time in gitweb.conf."""
+"""Seconds that a page of GitWeb may take ($page_time in gitweb.conf)."""
 AT_ONCE = 24
-"""Fetches and pushes at once: docker/apache's git-http-backend."""
+"""The highest number of concurrent fetches and pushes (in docker/apache's git-http-backend)."""
 LEVELS = 8
-"""A tree of 10 entries, all the same tree of 10, and so on: 100 million paths in 10 objects."""
+"""Levels of trees with 10 entries each, which are all the same tree: 100 million paths in 10 objects."""
 
 
 def _grown(git: Git, work: Path, levels: int, width: int) -> str:
-    """Return a commit, in the work tree's repository, whose tree is so deep, all its entries being the same."""
+    """Make a commit with `levels` nested trees, each with `width` equal entries, in `work`, and return its hash."""
 
     def store(kind: str, content: bytes) -> str:
         (work / "object").write_bytes(content)
@@ -44,7 +44,7 @@ def _grown(git: Git, work: Path, levels: int, width: int) -> str:
 
 @pytest.fixture(scope="module")
 def bomb(test_pod: PodUnderTest, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A public repository of 100 million paths, pushed by somebody with an account; no test changes it."""
+    """A public repository with 100 million paths, pushed by an account. No test changes it."""
     work, git = tmp_path_factory.mktemp("bomb") / "work", Git(test_pod.server, test_pod.new_account())
     made = make(test_pod, work, public=True)
     commit = _grown(git, work, LEVELS, 10)
@@ -54,7 +54,7 @@ def bomb(test_pod: PodUnderTest, tmp_path_factory: pytest.TempPathFactory) -> st
 
 @pytest.fixture(scope="module")
 def long_line(test_pod: PodUnderTest, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A public repository with a file of one line of 60 MB; no test changes it."""
+    """A public repository with a file of one line of 60 MB. No test changes it."""
     work, name = tmp_path_factory.mktemp("long") / "work", f"{token()}.git"
     Git(test_pod.server).commit(work, "Long", {"file.py": b"a" * 60 * MEGABYTE})
     serve(work, test_pod.folder("web") / "git" / name, public=True)
@@ -65,14 +65,14 @@ def _running(test_pod: PodUnderTest, *names: str) -> list[Path]:
     """Return the processes of these programs in Apache's container, as folders of this host's /proc."""
     found = []
     for process in test_pod.processes("apache"):
-        with contextlib.suppress(OSError):  # it has ended meanwhile
+        with contextlib.suppress(OSError):  # the process has ended meanwhile
             if (process / "comm").read_text().strip() in names:
                 found.append(process)
     return found
 
 
 def _none_runs(test_pod: PodUnderTest, timeout: float) -> None:
-    """Return when GitWeb's programs have ended."""
+    """Wait until the programs that GitWeb started have ended. Raises Problem after `timeout` seconds."""
 
     def ended() -> None:
         if left := _running(test_pod, "git", "gzip", "highlight", "perl", "sh"):
@@ -83,7 +83,7 @@ def _none_runs(test_pod: PodUnderTest, timeout: float) -> None:
 
 @contextlib.contextmanager
 def _connected(test_pod: PodUnderTest, text: str) -> Iterator[ssl.SSLSocket]:
-    """Yield a connection on which a request has been begun."""
+    """Yield a TLS connection on which `text`, the beginning of a request, has been sent."""
     plain = socket.create_connection((test_pod.server.host, 443), timeout=PATIENCE)
     with test_pod.server.context().wrap_socket(plain, server_hostname=test_pod.server.domain) as connection:
         connection.sendall(text.encode())
@@ -94,7 +94,7 @@ EMPTY = b"PACK" + struct.pack(">II", 2, 0)
 EMPTY += sha1(EMPTY, usedforsecurity=False).digest()
 """A pack without objects."""
 FORGED = "Proxy: http://192.0.2.1/\r\nLD-PRELOAD: /data/web/dav/x.so\r\nGIT-TRACE: /data/web/dav/x\r\nX-Made-Up: 1\r\n"
-"""What a client says that a program could take for something else."""
+"""Headers of a client that a program could take for its own environment variables."""
 GIT_READS = {
     *("PATH", "GIT_PROJECT_ROOT", "GIT_HTTP_EXPORT_ALL", "GIT_CONFIG_COUNT", "REQUEST_METHOD", "PATH_INFO"),
     *(f"GIT_CONFIG_{part}_{number}" for part in ("KEY", "VALUE") for number in (0, 1, 2)),
@@ -110,14 +110,14 @@ GIT_READS = {
 
 
 def _environment_of(test_pod: PodUnderTest, program: str, word: str = "") -> dict[str, str]:
-    """Return the environment that a program was started with, when it runs, with this word in its command line."""
+    """Wait for a program with this word in its command line, and return the environment that it started with."""
 
     def read() -> dict[str, str]:
         for process in _running(test_pod, program):
             with contextlib.suppress(OSError):
                 words = (process / "environ").read_bytes().decode().split("\0")[:-1]
                 line = (process / "cmdline").read_bytes().decode()
-                if words and word in line and "/usr/lib/podserve" not in line:  # that is what starts git
+                if words and word in line and "/usr/lib/podserve" not in line:  # the wrapper that starts git
                     return dict(word.split("=", 1) for word in words)
         raise NotYet(f"no {program} runs")
 
@@ -135,7 +135,7 @@ def test_git_is_started_with_nothing_but_what_it_reads(
         f"Content-Type: application/x-git-{service}-pack-request\r\nContent-Length: 100000\r\n\r\n"
     )
     with _connected(test_pod, head):
-        seen = _environment_of(test_pod, "git-http-backen")  # the kernel keeps 15 characters
+        seen = _environment_of(test_pod, "git-http-backen")  # the kernel cuts names to 15 characters
     _none_runs(test_pod, 10)
     assert set(seen) == GIT_READS
     assert (seen["PATH"], seen["REMOTE_USER"]) == ("/usr/bin:/bin", alice.address)
@@ -150,7 +150,7 @@ def test_no_variable_acts_on_what_starts_git(test_pod: PodUnderTest) -> None:
         "/usr/lib/podserve/git-http-backend",
     )  # fmt: skip
     assert made.stdout.startswith("Status: 404 ")
-    # The program that set these variables is linked dynamically: its own line is the only one.
+    # A dynamically linked program would report that the object from LD_PRELOAD cannot be preloaded.
     assert "LD_PRELOAD" not in made.stderr
     assert not test_pod.exec("apache", "test", "-e", trace, check=False).ok
 
@@ -218,7 +218,7 @@ def test_what_a_client_who_has_gone_asked_for_is_ended(test_pod: PodUnderTest, l
                                   "commitdiff/main", "snapshot/main.tar.gz"])  # fmt: skip
 def test_a_line_of_60_megabytes_is_read_in_little_memory(test_pod: PodUnderTest, long_line: str, page: str) -> None:
     with watched_memory(test_pod) as seen, test_pod.server.http() as client:
-        # The page may be cut off where the memory ends; what is asked for next is answered.
+        # The page may be cut off at the memory limit. The next request must be answered.
         with contextlib.suppress(Exception):
             client.get(f"/git/{long_line}/{page}", timeout=PAGE + 10)
         assert client.get(f"/git/{long_line}/log").status_code == 200
@@ -284,12 +284,12 @@ def test_so_many_fetches_run_at_once_and_no_more(test_pod: PodUnderTest, public:
     head = f"POST {path} HTTP/1.1\r\nHost: {test_pod.server.domain}\r\nContent-Type: {kind['Content-Type']}\r\n"
 
     def all_run() -> None:
-        # What has a place becomes timeout(1); the wrapper's own processes are called as git's are.
+        # A wrapper that has a place becomes timeout(1). Wrappers without a place have the name of git's program, too.
         if (running := len(_running(test_pod, "timeout"))) < AT_ONCE:
             raise NotYet(f"{running} run")
 
     def answer(written: str) -> int:
-        # On a connection of its own: Apache closes one whose request was answered before all of it was read.
+        # Each on a new connection: Apache closes a connection if it answers before it has read the whole request.
         with test_pod.server.http() as client:
             return client.post(written, content=b"0000", headers=kind).status_code
 
@@ -312,7 +312,7 @@ def test_so_many_fetches_run_at_once_and_no_more(test_pod: PodUnderTest, public:
 def test_a_push_of_many_branches_ends_soon_and_one_of_too_many_is_refused(
     test_pod: PodUnderTest, alice: Account, private: Repository, number: int, *, taken: bool
 ) -> None:
-    # By hand: git's own client (2.39) compares each branch with each, which takes it minutes.
+    # Without git's client: git 2.39 compares each branch with each other one, which takes minutes.
     names = [f"b{each}" for each in range(number)]
     first, *others = (f"{'0' * 40} {private.commit} refs/heads/{name}" for name in names)
     lines = [f"{first}\0report-status side-band-64k".encode(), *map(str.encode, others)]

@@ -1,4 +1,4 @@
-"""GitWeb at /git/: repositories read in a browser; the private ones, and that there are any, by those who log in."""
+"""GitWeb at /git/: an account reads all repositories. A stranger reads public ones, and cannot detect private ones."""
 
 import contextlib
 import os
@@ -32,7 +32,7 @@ ACTIONS = (
     *("commitdiff", "commitdiff_plain", "forks", "heads", "history", "log", "object", "patch", "patches", "remotes"),
     *("search", "search_help", "shortlog", "snapshot", "summary", "tag", "tags", "tree", "rss", "atom"),
 )
-"""All that GitWeb does with a repository."""
+"""All of GitWeb's actions on a repository."""
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_more_readers_at_once_than_processes_are_all_served_and_seldom_wait(
     test_pod: PodUnderTest, public: Repository
 ) -> None:
     def read(_: int) -> float:
-        """Return the seconds that a page takes typically."""
+        """Return the median time (s) of ten requests."""
         with test_pod.server.http() as client:
             pages = [client.get(f"/git/{public.name}") for _ in range(10)]
         assert {page.status_code for page in pages} == {200}
@@ -101,7 +101,7 @@ def test_the_list_tells_at_once_when_something_was_pushed(
     git = Git(test_pod.server, alice)
 
     def changed(client: httpx.Client) -> set[str]:
-        """Return what the processes of GitWeb tell of the last change."""
+        """Return the ages of the last change that GitWeb's workers show."""
         row = rf'href="/git/{name}">(?:(?!</tr>).)*<td class="age\d">([^<]*)</td>'
         return {re.findall(row, client.get("/git/").text, re.DOTALL)[0] for _ in range(8)}
 
@@ -120,7 +120,7 @@ def test_a_summary_tells_at_once_of_what_was_pushed(
     with test_pod.server.http(alice) as client:
 
         def pages() -> set[str]:
-            """Return what the processes of GitWeb show."""
+            """Return the summaries that GitWeb's workers show."""
             return {client.get(f"/git/{private.name}").text for _ in range(16)}
 
         assert not any(word in page or re.search(last_change, page) for page in pages())
@@ -237,23 +237,23 @@ ASKED = [
         "/git/?pf={}/refs",
     ),
 ]
-"""Ways of asking GitWeb, git's own server or Apache for a repository, of which a stranger must see nothing."""
+"""Requests for a repository to GitWeb, git's own server or Apache. A stranger must see nothing of a private one."""
 
 
 VARYING = {"date", "connection", "content-length", "keep-alive", "upgrade"}
-"""Headers that tell the time, how long a connection has been in use, and how long the body is, which is compared."""
+"""Headers that depend on the time or the connection, and the length of the body, which is compared itself."""
 
 
 def comparable(answer: httpx.Response, name: str) -> tuple[int, list[tuple[str, str]], str]:
-    """Return an answer's status, headers and body, but for time; a name that was asked for is as any other."""
+    """Return the status, headers and body of a response, without times, and with NAME for the repository's name."""
     headers = [(header, text.replace(name, "NAME")) for header, text in answer.headers.items() if header not in VARYING]
-    # A list tells how long ago each repository changed, which a second makes longer, and so the page.
+    # A list shows how long ago each repository changed. This text, and its length, may differ between two requests.
     body = re.sub(r"\d+ (sec|min)\w* ago| right now", "AGO", answer.text.replace(name, "NAME"))
     return answer.status_code, sorted(headers), body
 
 
 def same_for_a_private_and_for_none(test_pod: PodUnderTest, hidden: Repository, form: str, method: str = "GET") -> int:
-    """Ask as a stranger for a private repository and for one that does not exist; return the status that both gave."""
+    """Check that a stranger gets the same response for a private repository and a missing one; return its status."""
     missing = f"{token()}.git"
     with test_pod.server.http() as client:
         private = client.request(method, form.format(*[hidden.name] * 2))
@@ -418,7 +418,7 @@ def test_the_way_in_asks_for_a_login(server: Server) -> None:
 
 
 def log_in_link(page: httpx.Response) -> str:
-    """Return where a page's link to log in leads."""
+    """Return the target of a page's link to log in."""
     (link,) = re.findall(r'<a href="(/git/login[^"]*)">log in</a>', page.text)
     return unescape(link)
 
@@ -481,7 +481,7 @@ def test_gitwebs_source_is_not_served(server: Server, alice: Account, path: str)
 
 @contextmanager
 def no_repositories(test_pod: PodUnderTest) -> Iterator[None]:
-    """Put all repositories aside for a while."""
+    """Move all repositories away during the body."""
     git, aside = test_pod.folder("web") / "git", test_pod.folder("web") / token()
     git.rename(aside)
     try:
@@ -503,27 +503,27 @@ def test_without_any_repository_a_login_reads_how_to_add_one_and_a_stranger_is_a
 
 
 class Markup(HTMLParser):
-    """What of a page a browser would act on: the names of its elements and attributes, and its scripts."""
+    """The parts of a page that a browser interprets: the names of elements and attributes, scripts and style sheets."""
 
     def __init__(self, page: str) -> None:
-        """Read a page."""
+        """Parse a page."""
         super().__init__()
         self.acts: list[str] = []
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note the names."""
+        """Keep the names of an element and its attributes."""
         self.acts += [tag, *(name for name, _ in attrs)]
 
     def handle_data(self, data: str) -> None:
-        """Note what is not for people to read."""
+        """Keep the text of a script or a style sheet."""
         if self.cdata_elem:
             self.acts.append(data)
 
 
 @pytest.fixture
 def hostile(test_pod: PodUnderTest, tmp_path: Path) -> tuple[str, str]:
-    """A public repository all of whose names and texts try to become markup, and the word that would show it."""
+    """The name of a public repository with markup in all names and texts, and the word that identifies this markup."""
     word, work, folder = token(), tmp_path / "hostile", test_pod.folder("web") / "git" / f"{token()}.git"
     evil = f"""'"><{word} on{word}="1"><script>{word}<"""
     git = Git(
@@ -616,7 +616,7 @@ def test_a_link_and_a_submodule_are_shown_and_not_followed(test_pod: PodUnderTes
 def test_no_path_leads_out_in_any_encoding(
     test_pod: PodUnderTest, alice: Account, shown: Repository, begin: str, escape: str
 ) -> None:
-    # GitWeb may well answer with a page of its own.
+    # The status is not checked, because GitWeb may answer with a page of its own.
     name, secret = token(), token()
     (test_pod.folder("web") / "acme" / name).write_text(secret)
     for times, target, mark in ((1, f"acme/{name}", secret), (2, f"acme/{name}", secret), (8, "etc/passwd", "root:")):
@@ -663,10 +663,10 @@ def test_an_option_is_not_taken_from_what_is_searched_for(test_pod: PodUnderTest
 
 
 def _gitweb_processes(test_pod: PodUnderTest) -> set[str]:
-    """Return the processes that run GitWeb, as folders of this host's /proc."""
+    """Return GitWeb's workers, as folders of this host's /proc."""
     found = set()
     for process in test_pod.processes("apache"):
-        with contextlib.suppress(OSError):  # it has ended meanwhile
+        with contextlib.suppress(OSError):  # the process has ended meanwhile
             if (process / "comm").read_text() == "perl-fcgi\n":
                 found.add(str(process))
     return found
@@ -694,7 +694,7 @@ def test_nobody_is_turned_away_while_gitwebs_processes_are_replaced(
 ) -> None:
     def read(number: int) -> int:
         if number % 40 == 20:
-            test_pod.exec("apache", *command.split(), check=False)  # the next manager may not be there yet
+            test_pod.exec("apache", *command.split(), check=False)  # the next manager may not run yet
         with test_pod.server.http() as client:
             return client.get(f"/git/{public.name}").status_code
 
@@ -709,7 +709,7 @@ def test_a_request_that_begins_while_gitweb_is_ended_is_answered(
     test_pod: PodUnderTest, public: Repository, victim: str
 ) -> None:
     def accepted() -> None:
-        """Return when a process has the connection beside the socket that all of them wait on."""
+        """Raise NotYet until a worker has the connection, which is one socket more than the other workers have."""
         counts = [sum(link.readlink().name.startswith("socket:") for link in (Path(process) / "fd").iterdir())
                   for process in _gitweb_processes(test_pod)]  # fmt: skip
         if max(counts) == min(counts):
@@ -729,7 +729,10 @@ def test_a_request_that_begins_while_gitweb_is_ended_is_answered(
 
 
 def _request(path: str) -> bytes:
-    """Return a request as Apache makes it of GET /git/`path` (https://fastcgi-archives.github.io/FastCGI_Specification.html)."""
+    """Return the FastCGI request that Apache makes for GET /git`path`.
+
+    https://fastcgi-archives.github.io/FastCGI_Specification.html
+    """
     given = {"REQUEST_METHOD": "GET", "REQUEST_URI": f"/git{path}", "SCRIPT_NAME": "/git", "PATH_INFO": path}
 
     def record(kind: int, content: bytes) -> bytes:
@@ -741,7 +744,7 @@ def _request(path: str) -> bytes:
 
 
 def _wait_for_all(test_pod: PodUnderTest) -> None:
-    """Return when GitWeb has as many processes as it is to have: two for each processor, four to eight."""
+    """Wait until GitWeb has all its workers: two for each processor, four to eight in all."""
     expected = max(4, min(2 * len(os.sched_getaffinity(0)), 8))
 
     def be_all() -> None:
@@ -757,14 +760,14 @@ def _wait_for_all(test_pod: PodUnderTest) -> None:
 def test_gitwebs_manager_can_be_ended_while_it_starts(test_pod: PodUnderTest) -> None:
     def seen(process: Path) -> tuple[str, bool]:
         """Return a process's command line, and whether it handles SIGTERM."""
-        with contextlib.suppress(OSError):  # it has ended meanwhile
+        with contextlib.suppress(OSError):  # the process has ended meanwhile
             status = (process / "status").read_text()
             caught = int(next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt")), 16)
             return (process / "cmdline").read_text(), bool(caught & 1 << (signal.SIGTERM - 1))
         return "", False
 
     def ended_one() -> bool:
-        """End a manager that starts (it takes 0.1 s); end one that has started, so that s6 starts another."""
+        """End a manager during its start, which takes 0.1 s. Kill one that has started, so that s6 starts another."""
         for process in test_pod.processes("apache"):
             command, listens = seen(process)
             if command.startswith("perl-fcgi-pm"):

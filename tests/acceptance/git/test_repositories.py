@@ -1,4 +1,4 @@
-"""The tasks repos.*: a repository is added, shown to strangers, hidden from them, and removed."""
+"""The tasks repos.*, and that these and users.add are safe if an attacker controls the files on the web volume."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.testbed.server import Account, token
 
 
 def seen(test_pod: PodUnderTest, name: str, account: Account | None = None) -> int:
-    """Return the status with which GitWeb answers for a repository."""
+    """Return the HTTP status of a repository's page."""
     with test_pod.server.http(account) as client:
         return client.get(f"/git/{name}.git").status_code
 
@@ -101,7 +101,7 @@ def test_what_is_not_there_is_neither_changed_nor_removed(test_pod: PodUnderTest
 
 
 def as_www_data(test_pod: PodUnderTest, *argv: str) -> Result:
-    """Run a program as somebody who has broken into the web server."""
+    """Run a program in apache as an attacker who controls the web server."""
     return podman("exec", "--user", "www-data", test_pod.container("apache"), *argv)
 
 

@@ -1,4 +1,4 @@
-"""What clients of a pod see: read over the protocols, as values that JSON holds, so that they can be compared later."""
+"""What clients of a pod see, read over the protocols and returned as JSON values, which can be compared later."""
 
 import datetime as dt
 import hashlib
@@ -17,15 +17,15 @@ from tests.testbed.server import Account, Server
 from tests.testbed.webdav import tree
 
 Seen = dict[str, Any]
-"""What JSON holds: texts, numbers, lists and objects."""
+"""A JSON object."""
 _ALL = '<propfind xmlns="DAV:"><allprop/></propfind>'
 
 
 def certificates(server: Server, account: Account) -> Seen:
-    """Return the SHA-256 (hexadecimal) of the certificate that each port serves; each client has verified it."""
+    """Return the SHA-256 (hexadecimal) of the certificate that each TLS port serves. The clients verify it."""
     found: dict[str, bytes | None] = {}
     with server.http() as web, web.stream("GET", "/") as answer:
-        found["https"] = answer.extensions["network_stream"].get_extra_info("ssl_object").getpeercert(True)  # noqa: FBT003  # what asyncio calls binary_form
+        found["https"] = answer.extensions["network_stream"].get_extra_info("ssl_object").getpeercert(True)  # noqa: FBT003  # the parameter binary_form
     for port in (25, 587):
         with server.smtp(port=port) as client:
             assert isinstance(client.sock, ssl.SSLSocket)
@@ -40,7 +40,10 @@ def certificates(server: Server, account: Account) -> Seen:
 
 
 def folders(server: Server, account: Account) -> Seen:
-    """Return by IMAPS each folder's UIDVALIDITY and messages: by UID their flags, date (ISO 8601, UTC) and text."""
+    """Return each folder's UIDVALIDITY, subscription and messages, read over IMAPS.
+
+    The messages are by UID, with flags, date (ISO 8601, UTC) and text.
+    """
     found: Seen = {}
     with server.imap(account) as client:
         client.normalise_times = False
@@ -65,10 +68,10 @@ def folders(server: Server, account: Account) -> Seen:
 
 
 def maildrop(server: Server, account: Account) -> Seen:
-    """Return by POP3S the text of each message, by the unique id that a client knows it by."""
+    """Return the text of each message by its unique id (UIDL), read over POP3S."""
     with server.pop3(account) as client:
         ids = [line.decode().split() for line in client.uidl()[1]]
-        # TOP, since RETR marks the message as seen. No message here has so many lines.
+        # TOP, because RETR marks a message as seen. No message here has as many as 1,000 lines.
         return {name: b"".join(line + b"\r\n" for line in client.top(int(number), 1000)[1]).decode()
                 for number, name in ids}  # fmt: skip
 
@@ -91,7 +94,7 @@ def _entry(client: httpx.Client, response: ET.Element) -> Seen:
 
 
 def files(server: Server, account: Account, top: str) -> Seen:
-    """Return, by address, what PROPFIND and GET tell of a folder and all that is in it, before it is changed."""
+    """Return the properties and locks of `top` and everything below, by path; for files also the date and content."""
     found: Seen = {}
     with server.http(account) as client:
         waiting = [top]
@@ -121,7 +124,7 @@ def repository(server: Server, account: Account, name: str) -> Seen:
 
 
 def queue(test_pod: PodUnderTest) -> list[Seen]:
-    """Return the letters that wait in Postfix's queue, which no client sees: as Postfix shows them."""
+    """Return the messages in Postfix's queue, as postqueue and postcat show them. No client sees the queue."""
     found = []
     for line in test_pod.exec("mail", "postqueue", "-j").stdout.splitlines():
         letter = json.loads(line)
@@ -135,7 +138,10 @@ def queue(test_pod: PodUnderTest) -> list[Seen]:
 
 
 def seen(test_pod: PodUnderTest, server: Server, accounts: list[Account], repositories: list[str]) -> Seen:
-    """Return all of that. Clients verify certificates by `server.authority`; the first account reads what is shared."""
+    """Return the results of all functions above, and of pages that strangers see.
+
+    Clients verify certificates by `server.authority`. The first account reads what the accounts share.
+    """
     first = accounts[0]
     with server.http() as stranger:
         page, gitweb = (stranger.get(path).raise_for_status().text for path in ("/", "/git/"))
@@ -153,5 +159,5 @@ def seen(test_pod: PodUnderTest, server: Server, accounts: list[Account], reposi
 
 
 def write(file: Path, told: Seen) -> None:
-    """Write what was seen to a file, one value a line."""
+    """Write values to a JSON file, one value a line."""
     file.write_text(json.dumps(told, indent=1, ensure_ascii=False, sort_keys=True) + "\n")

@@ -1,4 +1,4 @@
-"""Makes the next archive here, from this checkout: python -m tests.acceptance.kept.make NAME (README.md says when)."""
+"""Make the next archive, with this checkout: python -m tests.acceptance.kept.make NAME (README.md says when)."""
 
 import datetime as dt
 import shutil
@@ -22,11 +22,11 @@ HERE = Path(__file__).parent
 EARLIER_PAGE = HERE.parent / "web" / "earlier" / "index.shtml"
 DOMAIN = "kept.example.org"
 ELSEWHERE = "far.acme.example.com"
-"""A domain whose address the tests name, and which answers nothing while the archive is made."""
+"""A domain whose address the tests define. No mail server answers there while the archive is made."""
 LARGEST = 200_000
-"""Bytes that an archive here may have: all of them are in each clone of the repository."""
+"""The largest size of an archive in bytes. Each clone of the repository contains all archives."""
 FOREVER = dt.timedelta(days=36500)
-"""How long certificates hold here, so that no test fails by the passing of time."""
+"""The lifetime of the certificates, so long that no test fails because one has expired."""
 STRANGER = "stranger@example.com"
 FOLDERS = ("INBOX", "Sent", "Archive", "Archive.2026", "Archive.2026.November", "Grüße & 日本", "Grüße & 日本.Öl")
 FLAGS = ((), (r"\Seen",), (r"\Flagged", "$Label1"), (r"\Answered", r"\Deleted"), (r"\Draft", r"\Seen", "later"))
@@ -36,7 +36,7 @@ PAINT = """<propertyupdate xmlns="DAV:"><set><prop>
 
 
 def _accounts(test_pod: PodUnderTest) -> list[Account]:
-    """Return three accounts, whose passwords are no secret: each says what it is for."""
+    """Add three accounts and return them. Their passwords are no secret, and say so."""
     people = [Account(f"{name}@{DOMAIN}", f"for-tests-alone-{name}") for name in ("alice", "bob", "carol.o")]
     for account in people:
         test_pod.invoke("users.add", account.address, "--password-stdin", stdin=f"{account.password}\n")
@@ -45,7 +45,7 @@ def _accounts(test_pod: PodUnderTest) -> list[Account]:
 
 
 def _mail(server: Server, account: Account) -> None:
-    """Put letters with flags of all kinds into nested folders. What is expunged leaves gaps in the UIDs."""
+    """Put messages with all kinds of flags into nested folders. Expunged messages leave gaps in the UIDs."""
     with server.imap(account) as client:
         for folder in FOLDERS:
             if not client.folder_exists(folder):
@@ -62,7 +62,7 @@ def _mail(server: Server, account: Account) -> None:
 
 
 def _files(server: Server, people: list[Account]) -> list[clients.Seen]:
-    """Put files and folders with properties everywhere; return the locks on some: path, token and whose."""
+    """Put files and folders with properties into all places. Return the locks on some: path, token and account."""
     first, locks = people[0], []
     places = [
         (first, "/webdav/shared/"),
@@ -102,7 +102,10 @@ def _repositories(test_pod: PodUnderTest, account: Account, folder: Path) -> dic
 
 
 def _letter(test_pod: PodUnderTest, sender: Account) -> clients.Seen:
-    """Hand in a letter that waits in the queue. It is on hold: one that waits for five days is returned otherwise."""
+    """Send a message that stays in the queue, and return its recipient and subject.
+
+    It is on hold, because Postfix returns a message that it could not send for five days.
+    """
     test_pod.name_addresses({ELSEWHERE: "192.0.2.25"})
     to, subject = f"somebody@{ELSEWHERE}", "It waits"
     with test_pod.server.submission(sender) as client:
@@ -118,9 +121,12 @@ def _letter(test_pod: PodUnderTest, sender: Account) -> clients.Seen:
 
 
 def _certificates(test_pod: PodUnderTest, folder: Path) -> clients.Seen:
-    """Have an authority that holds for long, a certificate of it, and after it an imported one; return their roots."""
+    """Issue a certificate of the pod's authority, then import one of another authority; both authorities are new.
+
+    Return the two root certificates (PEM), and the imported certificate's SHA-256 (hexadecimal).
+    """
     authority.AUTHORITY_LIFETIME = authority.LIFETIME = FOREVER
-    authority._CLOCKS_APART = dt.timedelta(days=3650)  # noqa: SLF001  # a host whose clock is late runs the test, too
+    authority._CLOCKS_APART = dt.timedelta(days=3650)  # noqa: SLF001  # valid also on a host whose clock is late
     brought = authority.issue_for(Folder.at(folder), (f"mail.{DOMAIN}", DOMAIN), KeyType.EC256)
     its_own = volumes.folder(test_pod.pod.volumes["authority"].name)
     its_own.clear()
@@ -134,7 +140,10 @@ def _certificates(test_pod: PodUnderTest, folder: Path) -> clients.Seen:
 
 
 def make(name: str) -> None:
-    """Have a pod of its test_pod keep a little of everything, and write its backup and what clients saw of it."""
+    """Fill a new pod with a little of everything, and write its backup and what clients saw (`name` without suffixes).
+
+    Raises AssertionError if the archive is larger than LARGEST.
+    """
     archive, told = HERE / f"{name}.tar.zst", HERE / f"{name}.json"
     with play_test_pod("-keeps", domain=DOMAIN) as test_pod, tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)

@@ -1,4 +1,4 @@
-"""What an older PodServe kept: each archive of kept/ is restored, and clients find all that they had."""
+"""Backups of older versions: each archive of kept/ is restored, and clients see the same data as before."""
 
 import json
 from collections.abc import Iterator
@@ -16,12 +16,12 @@ from tests.testbed.server import Account, Server, letter, token
 
 ARCHIVES = sorted(Path(__file__).parent.glob("*.tar.zst"))
 SINK = "/tmp/sink"  # noqa: S108  # in a container
-"""What the other mail server writes to."""
+"""The file to which the other mail server writes messages."""
 
 
 @dataclass(frozen=True)
 class Restored:
-    """A pod with an archive's content, what `restore` printed, and what make.py told of the archive."""
+    """A pod with an archive's content, the output of `restore`, and the JSON file that make.py wrote."""
 
     pod: PodUnderTest
     restoring: Result
@@ -29,7 +29,7 @@ class Restored:
 
     @property
     def accounts(self) -> list[Account]:
-        """Those with an account, and their passwords."""
+        """The accounts of the archive, with their passwords."""
         return [Account(address, password) for address, password in self.told["accounts"].items()]
 
 
@@ -40,7 +40,7 @@ def test_there_is_an_archive() -> None:
 
 @pytest.fixture(scope="module", params=ARCHIVES, ids=lambda archive: archive.name.removesuffix(".tar.zst"))
 def restored(request: pytest.FixtureRequest) -> Iterator[Restored]:
-    """A pod of these tests' own, restored from an archive."""
+    """A pod for this module only, restored from each archive in turn."""
     archive: Path = request.param
     told = json.loads(archive.with_name(archive.name.replace(".tar.zst", ".json")).read_text())
     with play_test_pod("-kept", domain=told["domain"]) as pod:
@@ -48,7 +48,7 @@ def restored(request: pytest.FixtureRequest) -> Iterator[Restored]:
 
 
 def known(now: clients.Seen, before: clients.Seen) -> clients.Seen:
-    """Return what is seen now of that which was there before: what came since is left out, at every depth."""
+    """Return `now` without the names that are not in `before`, at every depth: later data is not compared."""
     return {name: known(now.get(name, {}), was) if isinstance(was, dict) else now.get(name)
             for name, was in before.items()}  # fmt: skip
 
@@ -73,7 +73,7 @@ def test_new_mail_is_delivered_beside_the_old(restored: Restored) -> None:
 
 
 def unlocked(files: clients.Seen) -> clients.Seen:
-    """Return the files that nobody has locked: a test of its own changes the others."""
+    """Return the files without a lock. Another test changes the locked ones."""
     return {path: file for path, file in files.items() if not file["locks"]}
 
 
@@ -127,7 +127,7 @@ def test_gitweb_describes_the_public_repository_to_strangers(restored: Restored)
 
 @pytest.fixture
 def elsewhere(restored: Restored) -> Iterator[str]:
-    """Another mail server, which the letter's domain leads to: a container that writes to SINK what it takes."""
+    """Another mail server, for the domain of the waiting message: a container that writes what it accepts to SINK."""
     pod, name = restored.pod, f"{restored.pod.name}-elsewhere"
     podman("run", "--detach", "--name", name, "--network", pod.name, "--entrypoint", "smtp-sink",
            "localhost/podserve-mail:latest", "-c", "-u", "postfix", "-D", SINK, "0.0.0.0:25", "10")  # fmt: skip
@@ -158,7 +158,7 @@ def test_the_imported_certificate_is_served_on_every_port_and_then_one_of_the_sa
     told, account = restored.told["certificates"], restored.accounts[0]
 
     def served(authority: str) -> set[str]:
-        """Return the certificates that all ports serve, to clients who trust one of the two authorities."""
+        """Return the fingerprints that all ports serve. The clients verify by one of the two authorities."""
         file = tmp_path / authority
         file.write_text(told[authority])
         server = Server(restored.pod.server.host, restored.told["domain"], str(file))

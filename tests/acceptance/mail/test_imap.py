@@ -1,4 +1,4 @@
-"""Ports 143 and 993: an account's mail, for as many clients as it likes, and for nobody else."""
+"""Ports 143 and 993: the clients of an account read and change its mail, and no other account can."""
 
 import imaplib
 import ssl
@@ -16,18 +16,18 @@ from tests.testbed.pod import PodUnderTest
 from tests.testbed.server import Account, Server, letter, token
 
 VMAIL = 5000
-"""The owner of all mail (docker/base/Containerfile)."""
+"""The user id and group id that own all mail (docker/base/Containerfile)."""
 
 
 @pytest.fixture(params=[993, 143], ids=["imaps", "starttls"])
 def client(request: pytest.FixtureRequest, server: Server, alice: Account) -> Iterator[IMAPClient]:
-    """A client that has logged in as alice, by either port."""
+    """A client that has logged in as alice, over each of the two ports."""
     with server.imap(alice, implicit_tls=request.param == 993) as connected:
         yield connected
 
 
 def put(client: IMAPClient, account: Account, flags: tuple[bytes, ...] = ()) -> str:
-    """Append a message to INBOX, select that, and return the message's subject."""
+    """Append a message to INBOX, select INBOX, and return the message's subject."""
     subject = token()
     client.append("INBOX", letter(account.address, account.address, subject).as_bytes(), flags)
     client.select_folder("INBOX")
@@ -94,7 +94,7 @@ def test_who_has_waited_for_a_while_is_told_at_once(client: IMAPClient, server: 
         client.idle_check(timeout=10)
         taken.append(time.monotonic() - begin)
     client.idle_done()
-    # An imap process would have collected changes for 0.5 s.
+    # The process imap-hibernate reports a new message at once. An imap process would collect changes for 0.5 s.
     assert min(taken) < 0.4, taken
 
 
@@ -142,13 +142,13 @@ with imaplib.IMAP4(sys.argv[1], 143, timeout=30) as client:
 
 
 def test_login_is_refused_without_tls_from_the_pod_itself(test_pod: PodUnderTest, alice: Account) -> None:
-    # Dovecot takes a client at the server's own address for one that needs no TLS.
+    # By default Dovecot treats a connection from the server's own address as secure, even without TLS.
     inside = test_pod.inside
 
     def tried(address: str) -> list[str]:
         return inside.python(FROM_THE_POD_ITSELF, address, alice.address, alice.password).splitlines()
 
-    with ThreadPoolExecutor(2) as pool:  # each refusal comes after some seconds
+    with ThreadPoolExecutor(2) as pool:  # in parallel, because each refusal takes some seconds
         assert list(pool.map(tried, ("127.0.0.1", test_pod.address))) == [["refused", "refused"]] * 2
 
 
@@ -214,7 +214,7 @@ NAMES = {
     "many": ["<a@b>" * 6000] * 300,
     "of other letters": [" ".join(f"<{number}@b>" for number in range(9000))],
 }
-"""What References of a letter may hold, each in a header of its own."""
+"""The References headers of a message: each text is the value of one header."""
 
 
 @pytest.mark.parametrize("references", NAMES.values(), ids=NAMES)
@@ -246,10 +246,10 @@ PARTS = {
     "10,000 headers": ("text/plain", ""),
     "10,000 addresses": ("text/plain", ""),
 }  # fmt: skip
-"""Letters that are costly to read: their type, and what follows."""
+"""Messages that are costly to parse: the Content-Type, and the body."""
 ALSO = {"10,000 headers": "".join(f"X-{number}: y\r\n" for number in range(10000)),
         "10,000 addresses": "To: " + ",\r\n ".join(f"a{number}@b" for number in range(10000)) + "\r\n"}  # fmt: skip
-"""What such a letter has in its head, too."""
+"""Additional headers of some of these messages."""
 
 
 @pytest.mark.parametrize("kind", PARTS)

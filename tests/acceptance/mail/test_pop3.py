@@ -1,4 +1,4 @@
-"""Port 995: the same mail by POP3, over TLS alone."""
+"""Port 995: the same mail over POP3, only with TLS."""
 
 import poplib
 import socket
@@ -11,19 +11,19 @@ from tests.testbed.server import Account, Server, letter, token
 
 
 def numbers(client: poplib.POP3_SSL, subject: str) -> list[int]:
-    """Return the numbers, in this session, of the messages whose header holds this word."""
+    """Return this session's numbers of the messages whose headers contain this word."""
     count, _ = client.stat()
     return [number for number in range(1, count + 1) if subject.encode() in b"\n".join(client.top(number, 0)[1])]
 
 
 def identity(client: poplib.POP3_SSL, number: int) -> bytes:
-    """Return the identity of a message, the same in every session."""
+    """Return the unique id of a message (UIDL), which is the same in every session."""
     return client.uidl(number).split()[-1]
 
 
 @pytest.fixture
 def subject(server: Server, alice: Account) -> str:
-    """The subject of a message that alice has just got."""
+    """The subject of a message that was just delivered to alice."""
     word = token()
     with server.smtp() as client:
         client.send_message(letter(STRANGER, alice.address, word))

@@ -1,4 +1,4 @@
-"""Port 25: mail from elsewhere to this domain's accounts, and no other mail."""
+"""Port 25: the server accepts mail from other domains to its accounts, and no other mail."""
 
 import base64
 import contextlib
@@ -44,30 +44,30 @@ ELSEWHERE = (
     "{user}@mail.{domain}",
     "{user}@sub.{domain}",
 )
-"""The ways, since sendmail's first days, to ask a server to carry mail on: the classic tests for an open relay."""
+"""Recipients of other domains, in all spellings that ask a server to relay: the classic tests for an open relay."""
 
 SENDERS = ("", STRANGER, "invented@{domain}", "{local}", "postmaster@{domain}", "postmaster", "root@localhost")
 LONGEST_HEADER = 32768
-"""Bytes of a header (main.cf.static); what is beyond is cut off."""
+"""Bytes at which Postfix cuts off a header (header_size_limit in main.cf.static)."""
 HELOS = ("client.example.com", "[127.0.0.1]", "{domain}")
 
 
 @dataclass(frozen=True)
 class Place:
-    """Somewhere to send from, and where the server is for those who are there."""
+    """A place to send from, and the server's address there."""
 
     vantage: Vantage
     host: str
 
     def not_refused(self, tried: list[Envelope]) -> list[Envelope]:
-        """Return those envelopes that are not refused when they are tried from here."""
+        """Return the envelopes that the server does not refuse from here."""
         script = inspect.getsource(envelopes)
         left = json.loads(self.vantage.python(script, self.host, json.dumps(tried)))
         return [Envelope(*words) for words in left]
 
 
 def relay_attempts(account: Account, user: str) -> list[Envelope]:
-    """Return each way to send to an address elsewhere, as each sender and by each name."""
+    """Return an envelope for each combination of a sender, a recipient of another domain, and a HELO name."""
     _, _, domain = account.address.partition("@")
     return [
         Envelope(*(word.format(user=user, domain=domain, local=account.address) for word in words))
@@ -77,7 +77,7 @@ def relay_attempts(account: Account, user: str) -> list[Envelope]:
 
 @pytest.fixture(scope="session")
 def inside(test_pod: PodUnderTest) -> Vantage:
-    """The pod itself, as another of its containers has it."""
+    """The pod's own network namespace, with the pod's address."""
     container = test_pod.container("mail")
     process = first_process(container)
     return Vantage(container, test_pod.address, process)
@@ -85,7 +85,7 @@ def inside(test_pod: PodUnderTest) -> Vantage:
 
 @pytest.fixture(params=["neighbour", "outsider", "inside", "loopback"])
 def place(request: pytest.FixtureRequest, test_pod: PodUnderTest) -> Place:
-    """Each place to try from, and the address that the pod has there."""
+    """Each place to send from."""
     if request.param == "loopback":
         return Place(request.getfixturevalue("inside"), "127.0.0.1")
     return Place(request.getfixturevalue(request.param), test_pod.address)
@@ -125,7 +125,7 @@ def test_a_tagged_address_reaches_its_account(server: Server, alice: Account) ->
 def test_many_letters_at_once_for_one_account_are_all_there_soon(
     test_pod: PodUnderTest, server: Server, new_account: Account
 ) -> None:
-    # More deliveries at once than Dovecot lets a user have by default: the rest would wait for minutes.
+    # More concurrent deliveries to one user than Dovecot allows by default. The others would be deferred for minutes.
     many = 300
     test_pod.exec("mail", "smtp-source", "-s", "20", "-m", str(many), "-M", "client.example.com", "-f", STRANGER,
              "-t", new_account.address, "localhost:25")  # fmt: skip
@@ -395,7 +395,7 @@ STRANGE_NAMES = (
     "two {domain}@{domain}", "@{domain} {local}", "..@{domain}", ".@{domain}", "../x@{domain}", "x@..", "x@.postfix",
     "%{{env:PATH}}@{domain}", "a/b@{domain}", "x@{domain}@{domain}",
 )  # fmt: skip
-"""What may stand before the colon of an account's line and is no account."""
+"""Names in lines of the accounts file that are no valid addresses of accounts."""
 
 
 def test_a_strange_line_in_the_accounts_file_gives_nobody_mail(
@@ -424,7 +424,7 @@ def test_a_strange_line_in_the_accounts_file_gives_nobody_mail(
         for recipient in (*strange, "two", f"two@{server.domain}", f"{token()}@{server.domain}"):
             with server.smtp() as client:
                 assert answer(client, STRANGER, recipient) // 100 == 5, recipient
-        with contextlib.ExitStack() as stack:  # all at once: each wrong login is answered after 2 s
+        with contextlib.ExitStack() as stack:  # in parallel, because each wrong login is answered after 2 s
             clients = [stack.enter_context(server.smtp(port=587)) for _ in strange]
             for client, name in zip(clients, strange, strict=True):
                 plain = base64.b64encode(f"\0{name}\0{alice.password}".encode()).decode()

@@ -1,4 +1,4 @@
-"""Port 587: those who log in send, as themselves, to anywhere."""
+"""Port 587: a client that has logged in sends to any address, but only as itself."""
 
 import smtplib
 import ssl
@@ -24,7 +24,7 @@ def client(server: Server, alice: Account) -> Iterator[smtplib.SMTP]:
 
 @pytest.fixture
 def stranger(test_pod: PodUnderTest) -> Iterator[str]:
-    """An address elsewhere, nothing to which is left in the queue afterwards."""
+    """An address of another domain. Messages to this address are removed from the queue afterwards."""
     name = token()
     yield f"{name}@example.com"
     for number in queued(test_pod, name):
@@ -32,7 +32,7 @@ def stranger(test_pod: PodUnderTest) -> Iterator[str]:
 
 
 def wait_for_queued(test_pod: PodUnderTest, word: str) -> str:
-    """Return the number of the message with this word in an address once Postfix's queue holds it."""
+    """Wait until Postfix's queue has a message with this word in an address, and return its queue id."""
 
     def check() -> str:
         found = queued(test_pod, word)
@@ -175,8 +175,8 @@ def test_the_postmaster_sends_as_the_addresses_that_reach_him(
 
 
 def test_a_receipt_without_a_sender_tells_its_login(client: smtplib.SMTP, server: Server, alice: Account) -> None:
-    # Receipts have an empty sender (RFC 8098, section 3), which belongs to no login; nor does From: have to. So that
-    # nobody passes for another, the message says whose login sent it.
+    # Receipts have an empty sender (RFC 8098, section 3), which belongs to no login, and From may be any address. The
+    # Received header therefore names the login, so that the real sender is known.
     subject = token()
     client.send_message(letter(f"someone@{server.domain}", alice.address, subject), from_addr="")
     received = message_from_bytes(arrived(server, alice, subject), policy=SMTP)
@@ -204,7 +204,7 @@ def test_a_message_above_the_largest_size_is_refused(client: smtplib.SMTP, alice
 
 
 def test_logins_are_back_as_soon_as_dovecot_is(test_pod: PodUnderTest, server: Server, alice: Account) -> None:
-    # An smtpd that finds no socket for logins ends, and the rest that Postfix gives the port is a minute by default.
+    # An smtpd that does not find Dovecot's socket for logins exits. By default Postfix would start none for a minute.
     socket = "/run/dovecot/auth-postfix"
 
     def log_in() -> None:
@@ -220,9 +220,7 @@ def test_logins_are_back_as_soon_as_dovecot_is(test_pod: PodUnderTest, server: S
 
     test_pod.exec("mail", "mv", socket, f"{socket}.away")
     try:
-        test_pod.exec(
-            "mail", "postfix", "reload"
-        )  # an smtpd that is idle may take one more client before it hears of this
+        test_pod.exec("mail", "postfix", "reload")  # an idle smtpd may serve one more client before it exits
         wait_until(be_refused, 5, "no login on port 587")
     finally:
         test_pod.exec("mail", "mv", f"{socket}.away", socket)

@@ -1,4 +1,4 @@
-"""What a container may take of the host: memory, processes, and the disk through its log."""
+"""The limits of each container: memory, processes, and the size of its log."""
 
 import json
 import re
@@ -19,9 +19,9 @@ from tests.testbed.vantage import first_process
 
 MIB = 2**20
 USERS = {"apache": "www-data", "mail": "vmail", "dns": "bind"}
-"""Who works for clients in each container."""
+"""The user that serves clients in each container."""
 EATER = "my @eaten; push @eaten, 'x' x 2**22 while 1"
-"""Perl that takes memory until it is ended."""
+"""A Perl program that allocates memory until it is killed."""
 FORKER = """
 use Errno "EAGAIN"; use IO::Socket::INET; pipe(my $open, my $held); my $made = 0;
 while (1) {
@@ -36,7 +36,7 @@ for my $port (80, 25) {
     print scalar <$client>;
 }
 """
-"""Perl that forks until it may not, and says how often it could; then what Apache and Postfix answer.
+"""A Perl program that forks until fork fails. It prints the count, the error, and what Apache and Postfix answer then.
 
 Its children end with it.
 """
@@ -49,19 +49,19 @@ def service(request: pytest.FixtureRequest) -> str:
 
 
 def declared(test_pod: PodUnderTest, service: str) -> dict[str, Any]:
-    """Return a container as the pod's document has it."""
+    """Return the container of a service in the pod's document."""
     found: dict[str, Any] = next(c for c in test_pod.pod.manifests.pod["spec"]["containers"] if c["name"] == service)
     return found
 
 
 def memory_bound(test_pod: PodUnderTest, service: str) -> int:
-    """Return the bound of memory that a container's document says, and half of the host's at most, in bytes."""
+    """Return the memory limit (bytes) that a container must have: the document's, or half of the host's if less."""
     said = declared(test_pod, service)["resources"]["limits"]["memory"]
     return min(in_bytes(said), host.memory() // 2) // MIB * MIB
 
 
 def memory_limit(test_pod: PodUnderTest, service: str) -> int:
-    """Return the bound that the kernel keeps a container to, in bytes."""
+    """Return the memory limit (bytes) that the kernel enforces for a container, with cgroup v1 or v2."""
     groups = dict(
         line.split(":", 2)[1:]
         for line in Path(f"/proc/{first_process(test_pod.container(service))}/cgroup").read_text().splitlines()
@@ -72,7 +72,7 @@ def memory_limit(test_pod: PodUnderTest, service: str) -> int:
 
 
 def process_limits(process: Path) -> tuple[int, int]:
-    """Return how many processes the user of a process may have, as its soft and its hard limit."""
+    """Return the soft and the hard limit of a process for the number of its user's processes."""
     line = next(line for line in (process / "limits").read_text().splitlines() if line.startswith("Max processes"))
     soft, hard = line.split()[2:4]
     return int(soft), int(hard)
@@ -80,7 +80,7 @@ def process_limits(process: Path) -> tuple[int, int]:
 
 @contextmanager
 def no_more_than(test_pod: PodUnderTest, service: str, most: int) -> Iterator[None]:
-    """Let a container take so many bytes at most for a time, so that a test does not take much of the host either."""
+    """Limit a container's memory to `most` bytes during the body, so that a test uses little of the host's memory."""
     bound = memory_limit(test_pod, service)
     podman("update", "--memory", str(min(bound, most)), test_pod.container(service))
     try:
@@ -90,13 +90,13 @@ def no_more_than(test_pod: PodUnderTest, service: str, most: int) -> Iterator[No
 
 
 def started(test_pod: PodUnderTest) -> dict[str, str]:
-    """Return when each container was started last."""
+    """Return the start time of each container, by service."""
     words = ["container", "inspect", "--format", "{{.State.StartedAt}}"]
     return {service: podman(*words, test_pod.container(service)).stdout.strip() for service in SERVICES}
 
 
 def wait_until_well(test_pod: PodUnderTest, *services: str) -> None:
-    """Return when these services pass their probes."""
+    """Wait until these services pass their probes."""
 
     def well() -> None:
         for service in services:
@@ -111,7 +111,7 @@ def test_each_container_has_its_bounds_of_memory_and_processes(test_pod: PodUnde
     (word,) = [word for word in declared(test_pod, service)["command"] if word.startswith("--nproc=")]
     bound = int(word.removeprefix("--nproc="))
     for process in test_pod.processes(service):
-        # Dovecot gives its login processes a smaller one yet.
+        # Dovecot sets a lower limit for its login processes.
         assert max(process_limits(process)) <= bound, process
 
 
@@ -124,9 +124,9 @@ def test_what_takes_more_memory_than_its_container_may_is_ended_and_the_others_g
     container = test_pod.container(service)
     with no_more_than(test_pod, service, 256 * MIB):
         ended = podman("exec", "--user", USERS[service], container, "perl", "-e", EATER, check=False)
-        Path("oom").unlink(missing_ok=True)  # conmon 2.1.6 leaves it where Podman was called
+        Path("oom").unlink(missing_ok=True)  # conmon 2.1.6 leaves this file in Podman's working directory
         assert ended.code != 0
-        assert "Out of memory" not in ended.stderr  # of Perl's own: the host had none to give
+        assert "Out of memory" not in ended.stderr  # Perl prints this if the host has no memory left
         wait_until_well(test_pod, *SERVICES)
     now = started(test_pod)
     assert {other: now[other] for other in others} == {other: before[other] for other in others}
@@ -148,7 +148,7 @@ def test_who_forks_without_end_is_stopped_and_all_is_still_served(test_pod: PodU
 
 def test_the_log_of_each_container_has_a_bound(test_pod: PodUnderTest, service: str) -> None:
     found = json.loads(podman("container", "inspect", test_pod.container(service)).stdout)[0]["HostConfig"]["LogConfig"]
-    assert found["Type"] == "k8s-file"  # the journal's bound is its own
+    assert found["Type"] == "k8s-file"  # the size limit does not apply to the journal
     assert found["Size"].lower() == LOG_OPTION.removeprefix("max-size=")
 
 

@@ -22,7 +22,7 @@ from tests.testbed.server import Server
 
 @pytest.fixture
 def by_hand(test_pod: PodUnderTest, tmp_path: Path) -> Iterator[Pod]:
-    """A pod played as kube/podserve.yaml says, from volumes that are new and empty; named apart from any in use."""
+    """A second pod, played by Podman from the documents in kube/, with new and empty volumes."""
     pod = Pod.of(replace(test_pod.settings, pod=f"{test_pod.name}-hand", bind=IPv4Address("127.0.0.252")))
     config, document = pod.manifests.write(tmp_path)
     claims = tmp_path / "volumes.yaml"
@@ -64,7 +64,7 @@ def test_a_pod_with_empty_volumes_serves_with_a_certificate_of_its_own(by_hand: 
             raise NotYet(str(wrong))
 
     wait_until(answering, 30, "a pod played by hand to answer on every port, by a name that its certificates hold")
-    # It is no authority, and does not say it were one.
+    # The certificate comes from no authority, so the landing page must not offer one.
     with httpx.Client(base_url=f"https://{served.host}", headers={"Host": served.domain}, verify=context) as client:
         landing = client.get("/")
     assert (landing.status_code, "IMAP" in landing.text, "/ca.crt" in landing.text) == (200, True, False)

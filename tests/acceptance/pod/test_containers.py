@@ -1,4 +1,4 @@
-"""Inside the containers: who runs what with which rights, and the pod as the architecture document says."""
+"""The inside of the containers: users, capabilities, mounts, ports, probes, versions and images."""
 
 import json
 import os
@@ -40,14 +40,14 @@ CAPABILITY_NUMBERS = {
     "NET_BIND_SERVICE": 10,
     "SYS_CHROOT": 18,
 }
-"""Of linux/capability.h."""
+"""The numbers in linux/capability.h."""
 PROBES = {"apache": "http", "mail": "mail", "dns": "dns-alive"}
 MOUNTS = {
     "apache": {"/data/web": True, "/data/state/certificates": False, "/data/state/accounts": False},
     "mail": {"/var/mail/vhosts": True, "/data/state/certificates": False, "/data/state/accounts": False},
     "dns": {},
 }
-"""Where each container has its claims, and whether it may write there."""
+"""The folders at which each container mounts its claims, and whether it may write there."""
 AS_ROOT = {
     "apache": {"s6-svscan", "s6-supervise", "apache2", "on-change", "inotifywait"},
     "mail": {"s6-svscan", "s6-supervise", "on-change", "inotifywait", "master", "dovecot", "anvil", "log", "config"},
@@ -55,7 +55,7 @@ AS_ROOT = {
 }
 """The only programs that may run as root: they bind ports, start the workers, and read the key and the accounts.
 
-Dovecot's anvil, log and config begin as root and read nothing from outside.
+Dovecot's anvil, log and config start as root, and have no connections to clients.
 """
 
 TAKER = """
@@ -72,7 +72,7 @@ for (@ports) {
 }
 print join " ", sort keys %taken;
 """
-"""Perl that tries to serve on others' ports at their addresses, and says which it could have."""
+"""A Perl program that tries to listen on the ports of other services, and prints those that it could take."""
 
 
 @pytest.fixture(params=SERVICES)
@@ -83,19 +83,19 @@ def service(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def host(test_pod: PodUnderTest, service: str) -> Host:
-    """The inside of that service's container."""
+    """The container of the service, for testinfra."""
     return testinfra.get_host(f"podman://{test_pod.container(service)}")
 
 
 @pytest.fixture
 def container(test_pod: PodUnderTest, service: str) -> Any:
-    """What Podman says of that service's container."""
+    """The container of the service, as `podman container inspect` describes it."""
     return json.loads(podman("container", "inspect", test_pod.container(service)).stdout)[0]
 
 
 @dataclass(frozen=True)
 class Process:
-    """A process in a container: its user and name there, and its number on this host."""
+    """A process in a container: its user and name there, and its id on this host."""
 
     user: str
     name: str
@@ -113,7 +113,7 @@ def processes(test_pod: PodUnderTest, service: str) -> list[Process]:
         try:
             status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
         except OSError:
-            continue  # it has ended meanwhile
+            continue  # the process has ended meanwhile
         found.append(Process(users[status["Uid"].split()[1]], status["Name"].strip(), int(process.name)))
     assert found
     return found
@@ -137,7 +137,7 @@ def test_no_process_can_gain_privileges(test_pod: PodUnderTest, service: str) ->
         assert status["NoNewPrivs"].strip() == "1", process
         assert int(status["CapBnd"], 16) == wanted, process
         if process.user != "root":
-            # named keeps what binds port 53 anew when an interface comes.
+            # named keeps the capability with which it binds port 53 on a new interface.
             kept = 1 << CAPABILITY_NUMBERS["NET_BIND_SERVICE"] if process.name == "named" else 0
             assert int(status["CapEff"], 16) | kept == kept, process
 
@@ -197,7 +197,8 @@ def test_no_key_and_no_account_is_in_an_image(test_pod: PodUnderTest) -> None:
         ("mail", "vmail", set()),
         ("mail", "dovenull", set()),
         ("dns", "bind", set()),
-        # What remains (docs/security.md): both need CAP_NET_BIND_SERVICE, and Postfix and BIND set these options.
+        # Known exceptions (docs/security.md): apache and mail need CAP_NET_BIND_SERVICE. The ports can be taken because
+        # BIND sets SO_REUSEADDR, and Postfix SO_REUSEPORT.
         ("apache", "root", {"udp/53", "tcp/25", "tcp/587"}),
         ("mail", "root", {"udp/53"}),
     ],
@@ -206,7 +207,7 @@ def test_a_process_takes_no_port_of_another_service_but_what_is_known(
     test_pod: PodUnderTest, service: str, user: str, taken: set[str]
 ) -> None:
     others = sorted(set().union(*(ports for name, ports in PORTS.items() if name != service)))
-    # As its workers are, which have no capabilities; of dns nothing is root, and named has the one that binds ports.
+    # Workers have no capabilities, so setpriv drops them. In dns nothing runs as root, and named may bind ports.
     identity = (
         ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"] if user not in {"root", "bind"} else []
     )
@@ -233,7 +234,7 @@ def test_versions_are_the_ones_the_project_is_written_for(test_pod: PodUnderTest
 
 def test_dovecot_and_postfix_sync_what_they_accept(test_pod: PodUnderTest) -> None:
     assert test_pod.exec("mail", "doveconf", "-h", "mail_fsync").stdout.strip() in {"optimized", "always"}
-    # Postfix syncs whatever is set: it has no parameter that would keep it from it.
+    # Postfix always syncs: no parameter disables this.
     assert "fsync" not in test_pod.exec("mail", "postconf").stdout
 
 
@@ -284,8 +285,8 @@ def test_probes_run_every_three_seconds_and_fail_after_five(
 
 def test_each_probe_answers_within_a_tenth_of_a_second(test_pod: PodUnderTest) -> None:
     for service, probe in (*PROBES.items(), ("dns", "dns-ready")):
-        # Bash's own clock, inside: entering a container takes Podman as long again. The best of ten, since the
-        # machine is shared.
+        # Bash measures the time inside, because `podman exec` takes as long again. The fastest of ten tries counts,
+        # because other load delays some of them.
         script = f"TIMEFORMAT=%R; for try in {{1..10}}; do time healthcheck {probe}; done"
         timed = test_pod.exec(service, "bash", "-c", script, check=False)
         assert min(float(word) for word in timed.stderr.split() if word[:1].isdigit()) < 0.1, timed
@@ -341,7 +342,7 @@ def test_a_bad_setting_ends_the_start_with_the_daemons_own_words(
 
 def test_postfix_takes_its_settings_at_once_when_they_are_written(test_pod: PodUnderTest) -> None:
     settings = [f"--env={name}={value}" for name, value in test_pod.pod.manifests.config["data"].items()]
-    # A program of Postfix's waits until main.cf is older than a second, so that it is not read half written.
+    # Postfix's programs wait until main.cf is older than a second, in case it is still being written.
     script = "mkdir /run/postfix && mail-settings && date +%s%N && postmap -q key 'inline:{key=value}' && date +%s%N"
     ran = podman("run", "--rm", "--network", "none", "--entrypoint", "sh", *settings, "localhost/podserve-mail:latest",
                  "-c", script)  # fmt: skip
@@ -353,7 +354,7 @@ def test_postfix_takes_its_settings_at_once_when_they_are_written(test_pod: PodU
 def test_submission_is_back_at_once_after_it_met_no_dovecot(test_pod: PodUnderTest, alice: Account) -> None:
     test_pod.exec("mail", "s6-svc", "-wd", "-d", "/run/s6/dovecot")
     try:
-        test_pod.exec("mail", "pkill", "-x", "smtpd", check=False)  # one that runs knows what Dovecot offers
+        test_pod.exec("mail", "pkill", "-x", "smtpd", check=False)  # an old smtpd would not ask Dovecot again
         with pytest.raises((smtplib.SMTPException, OSError)), test_pod.server.submission(alice):
             pass
     finally:

@@ -1,4 +1,4 @@
-"""Connections of one address: so many at once and no more; of an address that many share, as many as there are."""
+"""Limits on the connections of one address, from which shared addresses are exempt; other clients are always served."""
 
 import inspect
 import json
@@ -19,16 +19,16 @@ from tests.testbed.server import Account, token
 from tests.testbed.vantage import Vantage, first_process
 
 LIMITS = {25: 20, 443: 50, 587: 20}
-"""Connections that an address may have at once (main.cf.static; conf-available/clients.conf)."""
+"""Connections that an address may have at once, by port (main.cf.static; conf-available/clients.conf)."""
 MANY = 60
 PLACES = 350
-"""Connections on 80 and 443 that strangers may have at once (conf-available/clients.conf)."""
+"""Connections that all strangers may have at once on ports 80 and 443 (conf-available/clients.conf)."""
 HOLD = 12.0
 """Seconds for which silent connections are held."""
 SOON = 2.0
-"""Seconds within which an ordinary client is served meanwhile."""
+"""Seconds within which an ordinary client must be served during an attack."""
 NETWORK = "2001:db8:25:{}::{}"
-"""Of the addresses for documentation (RFC 3849): a network of 64 bits, and an address in it."""
+"""A documentation address (RFC 3849). The first {} is the number of a /64 network, the second of an address in it."""
 VISIT = """
 import json, socket, sys, time
 from tests.testbed.server import Account, Server
@@ -92,13 +92,13 @@ print(json.dumps([held]))
 
 @pytest.fixture(scope="module")
 def alice(test_pod: PodUnderTest) -> Account:
-    """Somebody whose password costs as much to check as a real one: how soon clients are served is measured here."""
+    """An account whose password has the default cost of bcrypt, because these tests measure the time of a login."""
     return test_pod.new_account(cost=ROUNDS)
 
 
 @pytest.fixture(scope="module")
 def addresses(outsider: Vantage) -> Iterator[list[str]]:
-    """Addresses outside, from none of which there are other connections."""
+    """Addresses of the outsider that no other client uses."""
     added = [f"198.51.100.{number}" for number in range(3, 12)]
     for address in added:
         assert outsider.run("ip", "address", "add", f"{address}/24", "dev", "eth0").ok
@@ -109,7 +109,7 @@ def addresses(outsider: Vantage) -> Iterator[list[str]]:
 
 @pytest.fixture
 def ipv6(test_pod: PodUnderTest, outsider: Vantage) -> Iterator[list[list[str]]]:
-    """Two networks with two addresses each at the outsider, whose cable for IPv6 leads straight into the pod."""
+    """Two IPv6 networks with two addresses each. The outsider has these addresses on a veth pair to the pod."""
     inside = test_pod.inside
     linked = outsider.run("ip", "link", "add", "six", "type", "veth", "peer", "name", "six", "netns", inside.process)
     assert linked.ok, linked
@@ -124,7 +124,7 @@ def ipv6(test_pod: PodUnderTest, outsider: Vantage) -> Iterator[list[list[str]]]
 
 
 def started(test_pod: PodUnderTest, service: str) -> str:
-    """Return when a service's container was started."""
+    """Return the start time of a service's container."""
     return podman("container", "inspect", "--format", "{{.State.StartedAt}}", test_pod.container(service)).stdout
 
 
@@ -132,7 +132,7 @@ def started(test_pod: PodUnderTest, service: str) -> str:
 def test_an_address_outside_gets_so_many_connections_and_no_more(
     test_pod: PodUnderTest, outsider: Vantage, port: int
 ) -> None:
-    # Each in a run of its own: what this one held has ended with it.
+    # Each port in a process of its own, whose connections end with it.
     served = outsider.python(inspect.getsource(crowd), test_pod.address, str(port), str(MANY))
     assert json.loads(served) == [LIMITS[port]]
 
@@ -156,16 +156,16 @@ CROWDS = {
     "imap": [(143, 0, 450)],
     "others": [(587, 0, 50), (587, 1, 50), (993, 0, 450), (995, 1, 450)],
 }
-"""Silent connections to mail: port, number of the address they are from, how many."""
+"""Silent connections to mail: the port, the index of their address, and their number."""
 
 
 WEB = [(443, 6), (80, 6), (443, 8)]
-"""Crowds that begin a request and say no more: port, and how many addresses with 50 connections each."""
+"""Connections that begin a request and then stop: the port, and the number of addresses with 50 connections each."""
 
 
 @pytest.fixture(scope="module")
 def sieges(test_pod: PodUnderTest, outsider: Vantage, alice: Account, addresses: list[str]) -> "Sieges":
-    """The attacks of this module, two at a time on different services or places, since each takes HOLD s of waiting."""
+    """The attacks of this module. Two run at a time, on different services or ports, because each takes HOLD s."""
     server, place = test_pod.server, (test_pod.address, test_pod.server.domain, test_pod.server.authority)
     name = token()
     test_pod.add_repository(name, public=True)
@@ -180,7 +180,7 @@ def sieges(test_pod: PodUnderTest, outsider: Vantage, alice: Account, addresses:
         return _endure(test_pod, "mail", crowds(held), partial(outsider.python, VISIT, visitor))
 
     def web(port: int, sources: int) -> Siege:
-        # Where strangers have all places that strangers get, those of the host's own clients are left.
+        # When strangers have all connections that they may have, only clients of the host can still connect.
         full = sources * 50 > PLACES
         visitor = json.dumps(["0.0.0.0" if full else addresses[-1], *place])
         visit = partial(_here if full else outsider.python, VISIT_WEB, visitor)
@@ -228,21 +228,21 @@ def test_requests_without_an_end_keep_no_web_client_waiting(sieges: "Sieges") ->
 
 
 def _here(script: str, *arguments: str) -> str:
-    """Run a Python script on the host itself, whose address for the pod is the gateway's."""
+    """Run a Python script on the host, and return its output. The pod sees the gateway's address."""
     done = run([sys.executable, "-", *arguments], stdin=script)
     return done.stdout
 
 
 @dataclass(frozen=True)
 class Siege:
-    """An attack that is over: the connections that it had, and what the pod did meanwhile."""
+    """The result of an attack: the connections that it had, and how the pod did meanwhile."""
 
     held: list[int]
     restarted: bool
     probed: list[bool]
     """Whether each probe of the service passed."""
     took: list[dict[str, float]]
-    """Seconds in which an ordinary client was served, by port, visit after visit."""
+    """The seconds that an ordinary client waited, by port or version of HTTP, for each of its visits."""
 
     def require_well(self) -> None:
         """Assert that every probe passed, every visit was short, and the container was not restarted."""
@@ -254,7 +254,7 @@ class Siege:
 
 
 def _endure(test_pod: PodUnderTest, service: str, attack: Callable[[], str], visit: Callable[[], str]) -> Siege:
-    """Let an attack take its time; probe the service and let an ordinary client visit it meanwhile."""
+    """Run an attack. Until it ends, probe the service and let an ordinary client visit it."""
     since, probed, took = started(test_pod, service), list[bool](), list[dict[str, float]]()
     with ThreadPoolExecutor(1) as pool:
         strangers = pool.submit(attack)
@@ -285,7 +285,7 @@ def test_a_service_that_is_restarted_has_time_to_come_up(test_pod: PodUnderTest)
 
     wait_until(restarted, 60, "the fifth failure to restart the container")
     since = started(test_pod, "mail")
-    # Podman 4.3.1 counts on: the first failure after that would restart it again.
+    # Podman 4.3.1 does not reset its count of failures, so one more failure would restart the container again.
     assert podman("healthcheck", "run", container, check=False).ok
     assert started(test_pod, "mail") == since
 

@@ -1,4 +1,4 @@
-"""The table of endpoints: each exchange succeeds with a login, and fails with a wrong one where a login is taken."""
+"""The table of endpoints: each exchange succeeds, and an exchange that uses the login fails with a wrong one."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""What `nox -s faults` does at length, once: each kind of process is killed, with mail in flight."""
+"""A short version of `nox -s faults`: each kind of process is killed once, while mail is delivered."""
 
 import os
 import random
@@ -32,7 +32,7 @@ from tests.testbed.storm import send
 
 @pytest.fixture(scope="module")
 def scene(test_pod: PodUnderTest) -> Scene:
-    """The pod, somebody with an account, and a repository."""
+    """The pod, with an account and a repository."""
     return Scene.of(test_pod)
 
 
@@ -44,7 +44,7 @@ def test_no_mail_is_lost_and_all_is_back_whichever_process_is_killed(
     over, rows = threading.Event(), list[Outcome]()
 
     def names() -> Iterator[str]:
-        while not over.wait(0.1):  # always some in flight, and time for the rest
+        while not over.wait(0.1):  # so often that some messages are always in delivery, and the pod is not busy
             yield token()
 
     def kill_each() -> None:
@@ -67,18 +67,18 @@ def test_dovecot_is_back_though_a_process_of_the_killed_one_still_listens(scene:
     mail = scene.containers["mail"]
 
     def delivering() -> list[int]:
-        """Return the processes of lmtp."""
+        """Return the ids of the lmtp processes."""
         found = [number for number, name in mail.processes().items() if name == "dovecot/lmtp"]
         if not found:
             raise NotYet("no process of lmtp")
         return found
 
-    with scene.clients("mail"):  # one of them is connected to lmtp
+    with scene.clients("mail"):  # one of these clients is connected to lmtp
         listening = wait_until(delivering, CONTAINER, "lmtp to serve a client")
         for process in listening:
             os.kill(process, signal.SIGSTOP)
         try:
-            kill(mail, "dovecot", random.Random(0))  # noqa: S311  # there is but one
+            kill(mail, "dovecot", random.Random(0))  # noqa: S311  # there is only one such process
             assert seconds_until(scene.letter) < CONTAINER
         finally:
             for process in listening:

@@ -1,4 +1,4 @@
-"""Who guesses passwords: shut off, while others are served, those among them who have the gateway's address."""
+"""Password guessing is blocked on the web and throttled on mail, for the guesser only. The gateway is exempt."""
 
 import base64
 import contextlib
@@ -21,13 +21,13 @@ from tests.testbed.server import Account, Server
 from tests.testbed.vantage import Vantage
 
 LIMIT = 20
-"""Wrong passwords from an address that are looked at (conf-available/clients.conf)."""
+"""Wrong passwords after which the logins from an address are blocked (conf-available/clients.conf)."""
 AT_ONCE = 20
-"""Requests with a login that are under way at once, from an address (there, too)."""
+"""Requests with a login that an address may have in progress (conf-available/clients.conf)."""
 WINDOW = 600
-"""Seconds for which they count (there, too)."""
+"""Seconds within which wrong passwords count (conf-available/clients.conf)."""
 NUMBERS = iter(range(10, 255))
-"""Of addresses that no test has had yet."""
+"""Numbers for addresses that no test has used yet."""
 ASK = """
 import collections, json, sys
 import httpx
@@ -75,7 +75,7 @@ print(json.dumps([said, time.monotonic() - begin]))
 
 @dataclass(frozen=True)
 class Client:
-    """A client with an address of its own, outside."""
+    """A client with an address of its own, which is not private."""
 
     place: Vantage
     address: str
@@ -84,17 +84,17 @@ class Client:
     def ask(
         self, path: str, login: tuple[str, str] | None = None, times: int = 1, *, http2: bool = False
     ) -> list[tuple[int, str | None, str]]:
-        """Return status, Retry-After and protocol of each answer to a GET, over one connection."""
+        """Send GET requests over one connection, and return status, Retry-After and protocol of each response."""
         server = self.test_pod.server
         what = (self.address, self.test_pod.address, server.domain, server.authority, path, login, times, http2)
         return [tuple(answer) for answer in json.loads(self.place.python(ASK, json.dumps(what)))]
 
     def statuses(self, path: str, login: tuple[str, str] | None = None, times: int = 1) -> list[int]:
-        """Return the status of each answer."""
+        """Send GET requests over one connection, and return the status of each response."""
         return [status for status, _, _ in self.ask(path, login, times)]
 
     def log_in(self, kind: str, account: Account, host: str = "") -> tuple[bool, float]:
-        """Log in by `imap`, `pop3` or `submission`; return whether that was let in, and the seconds it took."""
+        """Log in over `imap`, `pop3` or `submission`. Return whether the login was accepted, and its seconds."""
         server = self.test_pod.server
         what = (self.address, kind, host or self.test_pod.address, server.domain, server.authority, account.address,
                 account.password)  # fmt: skip
@@ -105,13 +105,13 @@ class Client:
 
 @pytest.fixture(scope="module")
 def costly(test_pod: PodUnderTest) -> Account:
-    """Somebody whose password costs as much to check as a real one: for tests of how soon a client is served."""
+    """An account whose password has the default cost of bcrypt, for tests that measure the time of a login."""
     return test_pod.new_account(cost=ROUNDS)
 
 
 @contextmanager
 def new_clients(test_pod: PodUnderTest, outsider: Vantage, many: int = 2) -> Iterator[list[Client]]:
-    """Yield clients whose addresses nobody else has had."""
+    """Yield clients with addresses that no test has used yet."""
     addresses = [f"198.51.100.{next(NUMBERS)}" for _ in range(many)]
     for address in addresses:
         assert outsider.run("ip", "address", "add", f"{address}/24", "dev", "eth0").ok
@@ -122,7 +122,7 @@ def new_clients(test_pod: PodUnderTest, outsider: Vantage, many: int = 2) -> Ite
 
 @pytest.fixture
 def clients(test_pod: PodUnderTest, outsider: Vantage) -> Iterator[list[Client]]:
-    """Two clients whose addresses nobody else has had."""
+    """Two clients with addresses that no test has used yet."""
     with new_clients(test_pod, outsider) as made:
         yield made
 
@@ -138,7 +138,7 @@ def test_a_guesser_on_the_web_is_shut_off_and_nobody_else(
     guesser, other = clients
     answers = guesser.ask("/webdav/", (alice.address, "guess"), LIMIT + 5, http2=http2)
     statuses = [status for status, _, _ in answers]
-    # One is counted when it was answered: over HTTP/2 the next may be ahead of that.
+    # A wrong login is counted after its response. Over HTTP/2 the server may have the next request before that.
     assert statuses in ([401] * looked_at + [429] * (LIMIT + 5 - looked_at) for looked_at in (LIMIT, LIMIT + 1))
     assert {version for _, _, version in answers} == {"HTTP/2" if http2 else "HTTP/1.1"}
     assert all(0 < int(after or 0) <= WINDOW for status, after, _ in answers if status == 429)
@@ -152,7 +152,7 @@ def test_a_guesser_on_the_web_is_shut_off_and_nobody_else(
 
 @contextmanager
 def ipv6_addresses(test_pod: PodUnderTest, *addresses: str) -> Iterator[Vantage]:
-    """Yield a place on the pod's own loopback that has these addresses, which serve there, too, and are not exempt."""
+    """Yield the pod's network namespace with these addresses on loopback. The pod serves there; none is exempt."""
     place = test_pod.inside
     words = [["ip", "-6", "address", change, f"{address}/128", "dev", "lo", *more]
              for change, more in (("add", ["nodad"]), ("delete", [])) for address in addresses]  # fmt: skip
@@ -170,7 +170,7 @@ def test_a_guesser_with_ipv6_is_shut_off_by_the_network_that_its_addresses_are_o
     test_pod: PodUnderTest, alice: Account, network: str
 ) -> None:
     server, begin = test_pod.server, IPv6Address(network.format(f"{next(NUMBERS):x}"))
-    # Zeros are left out in one place or another when these are written.
+    # In text, these addresses omit zeros in different places.
     mine = [str(begin + end) for end in (0x1, 0x1_0000_0000_0000, 0x1_0000_0000_0001, 0x1_0002_0003_0004)]
     another = str(begin + 2**64)
 
@@ -215,7 +215,7 @@ def test_a_client_that_asks_first_without_a_login_is_not_counted_as_guessing(
     assert clients[0].statuses("/webdav/", login(alice)) == [200]
 
 
-@pytest.mark.usefixtures("test_pod")  # to another's server, this is a guesser's address like any
+@pytest.mark.usefixtures("test_pod")  # the server at --target does not exempt this address
 def test_guesses_from_the_gateways_address_shut_off_nobody(server: Server, alice: Account) -> None:
     with server.http() as here:
         guesses = [here.get("/webdav/", auth=(alice.address, "guess")).status_code for _ in range(2 * LIMIT)]
@@ -224,25 +224,25 @@ def test_guesses_from_the_gateways_address_shut_off_nobody(server: Server, alice
 
 
 Login = tuple[bool, float]
-"""Whether a login was let in, and the seconds it took."""
+"""Whether a login was accepted, and its time in seconds."""
 
 
 @dataclass(frozen=True)
 class Waits:
-    """Logins that Dovecot's penalty slows, all begun at once: each list is of one client after the other."""
+    """Logins under Dovecot's penalty. The three groups run in parallel, the logins of a group one after the other."""
 
     kinds: list[Login]
-    """Wrong passwords by IMAP, submission and POP3, from one address."""
+    """Wrong passwords over IMAP, submission and POP3, from one address."""
     others: list[Login]
-    """Right ones by the same, from another address, when those had failed."""
+    """Then right passwords over the same protocols, from another address."""
     unknown: list[Login]
-    """Two names that cannot be looked up, and a right login, from one address."""
+    """Two logins with a name that cannot be looked up, then a right login, from one address."""
     beside_unknown: Login
-    """A right login from another address after that."""
+    """Then a right login from another address."""
     network: list[Login]
-    """Two wrong passwords from one address of an IPv6 network, and a third from another address of it."""
+    """Two wrong passwords from one address of an IPv6 network, then one from another address of this network."""
     beside_network: Login
-    """A right login from another network after that."""
+    """Then a right login from another network."""
 
 
 MAIL = ("imap", "submission", "pop3")
@@ -250,7 +250,10 @@ MAIL = ("imap", "submission", "pop3")
 
 @contextmanager
 def ipv6_cable(test_pod: PodUnderTest, outsider: Vantage) -> Iterator[tuple[str, list[str]]]:
-    """Yield the pod's address on a cable to the outsider, and three there: two of one network, one of another."""
+    """Connect the pod and the outsider by a veth pair. Yield the pod's IPv6 address there, and three of the outsider.
+
+    Two of these are in one network, the third is in another.
+    """
     inside, server = test_pod.inside, "2001:db8:77::1"
     places = ["2001:db8:77:1::1", "2001:db8:77:1:ffff::2", "2001:db8:78:1::1"]
     linked = outsider.run("ip", "link", "add", "six", "type", "veth", "peer", "name", "six", "netns", inside.process)
@@ -267,13 +270,13 @@ def ipv6_cable(test_pod: PodUnderTest, outsider: Vantage) -> Iterator[tuple[str,
 
 @pytest.fixture(scope="module")
 def waits(test_pod: PodUnderTest, outsider: Vantage, costly: Account) -> Waits:
-    """What the penalty does to clients of three kinds, who wait for it side by side."""
+    """The logins of three groups of clients."""
     with new_clients(test_pod, outsider, 4) as clients, ipv6_cable(test_pod, outsider) as (server, places):
 
         def kinds() -> tuple[list[Login], list[Login]]:
             guesser, other = clients[:2]
-            # Another password each time: the same one over and over is a client that is set up wrongly, and does not
-            # count.
+            # A different password each time: Dovecot does not count a repeated one, which a client that is set up
+            # wrongly would send.
             tried = [guesser.log_in(kind, Account(costly.address, f"guess at {kind}")) for kind in MAIL]
             return tried, [other.log_in(kind, costly) for kind in MAIL]
 
@@ -296,7 +299,7 @@ def waits(test_pod: PodUnderTest, outsider: Vantage, costly: Account) -> Waits:
 
 def test_a_guesser_on_mail_is_slowed_on_all_of_it_and_nobody_else(waits: Waits) -> None:
     assert [let_in for let_in, _ in waits.kinds] == [False] * 3
-    # Dovecot's own: https://doc.dovecot.org/2.4.2/core/config/auth/penalty.html
+    # These delays are Dovecot's own: https://doc.dovecot.org/2.4.2/core/config/auth/penalty.html
     assert [seconds > least for (_, seconds), least in zip(waits.kinds, (1, 5, 9), strict=True)] == [True] * 3, waits
     assert [let_in for let_in, _ in waits.others] == [True] * 3
     assert max(seconds for _, seconds in waits.others) < 2
@@ -316,7 +319,7 @@ def test_guesses_of_one_address_of_an_ipv6_network_slow_all_of_it(waits: Waits) 
     assert waits.beside_network[1] < 2
 
 
-@pytest.mark.usefixtures("test_pod")  # to another's server, this is a guesser's address like any
+@pytest.mark.usefixtures("test_pod")  # the server at --target does not exempt this address
 def test_guesses_from_the_gateways_address_slow_nobody_on_mail(server: Server, costly: Account) -> None:
     def guess(number: int) -> None:
         """Guess twice: each wrong password is answered after 2 s."""
@@ -352,11 +355,11 @@ SASL = {
     "nothing": "",
     "a long name": "\0" + "a" * 3000 + "\0secret",
 }
-"""What a client may hand over to log in (RFC 4616), and cannot be looked up or read."""
+"""Messages of SASL PLAIN (RFC 4616) with logins that cannot be looked up or parsed."""
 
 
 def fail_to_log_in(server: Server, account: Account) -> None:
-    """Hand over each of these at once, to 587 and, by twos, to 143, and return when each was refused."""
+    """Send each message of SASL, and two that are not base64, to ports 587 and 143, and check that all are refused."""
     said = [base64.b64encode(text.format(local=account.address).encode()).decode() or "=" for text in SASL.values()]
     said += ["!!!", "=A=="]
     with contextlib.ExitStack() as stack:
@@ -371,7 +374,7 @@ def fail_to_log_in(server: Server, account: Account) -> None:
         assert {connected.readline().split()[1] for connected in imap} <= {b"NO", b"BAD"}
 
 
-@pytest.mark.usefixtures("test_pod")  # to another's server, this is a guesser's address like any
+@pytest.mark.usefixtures("test_pod")  # the server at --target does not exempt this address
 def test_logins_that_cannot_be_looked_up_slow_nobody_at_the_gateways_address(server: Server, costly: Account) -> None:
     fail_to_log_in(server, costly)
     begin = time.monotonic()

@@ -1,4 +1,4 @@
-"""What is kept: mail, files, repositories, accounts and the queue outlive the pod; the volumes outlive all of it."""
+"""Mail, files, repositories, accounts, certificates and the queue are kept when the pod is removed and made again."""
 
 import shutil
 
@@ -11,7 +11,7 @@ from tests.testbed.server import Account, letter, token
 
 
 def fingerprints(test_pod: PodUnderTest) -> dict[str, str]:
-    """Return which certificate each port shows."""
+    """Return the fingerprint of the certificate that each TLS port serves, by the port's name."""
     answers = answering.tls_answers(test_pod.pod)
     assert all(answer.ok for answer in answers), answers
     assert {answer.port for answer in answers} == set(endpoints.TLS)

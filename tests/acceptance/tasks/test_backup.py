@@ -1,4 +1,4 @@
-"""Backup and restore: all that a pod keeps comes back as clients knew it, and what is no good is refused untouched."""
+"""Backup and restore: clients see the same data after a restore, and a bad archive is refused without any change."""
 
 import json
 import sys
@@ -20,14 +20,14 @@ from tests.testbed.server import Account, letter, token
 
 @pytest.fixture(scope="module")
 def home() -> Iterator[PodUnderTest]:
-    """A pod of these tests' own, which may lose all that it keeps."""
+    """A pod for this module only, because its tests delete and replace the volumes."""
     with play_test_pod("-home") as made:
         yield made
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Where archives are put."""
+    """The folder for archives."""
     return tmp_path
 
 
@@ -58,11 +58,11 @@ def test_all_comes_back_as_clients_knew_it(home: PodUnderTest, folder: Path) -> 
 
 
 def refused(home: PodUnderTest, *argv: str) -> Result:
-    """Return how a task refuses, in a line without a traceback, with nothing changed."""
+    """Check that a task fails without a traceback and leaves a healthy pod, and return its result."""
     result = home.invoke(*argv, check=False)
     assert not result.ok
     assert "Traceback" not in result.stderr
-    # A backup that was refused is a problem from then on, and the only one.
+    # After a failed backup, status reports this failure; it must report nothing else.
     problems = json.loads(home.invoke("status", "--json", check=False).stdout)["problems"]
     assert [problem for problem in problems if not problem.startswith("the last backup failed")] == []
     return result
@@ -124,7 +124,7 @@ def test_a_backup_that_failed_is_told_by_status_until_one_succeeds(home: PodUnde
 
 
 def evil(home: PodUnderTest, victim: Path) -> dict[str, list[Member]]:
-    """Return members that would write in a folder of the host, each in its own way."""
+    """Return, by technique, archive members that try to write to the folder `victim` of the host."""
     climbs = f"../../../..{victim}/x@{home.server.domain}:$2y$10$abc\n".encode()
     link = crafted.link
     return {
@@ -161,7 +161,7 @@ def test_a_crafted_archive_is_refused_and_nothing_of_the_host_or_the_pod_is_chan
 
 
 def nested(home: PodUnderTest, account: Account, depth: int) -> str:
-    """Make so many folders in one another, with long names, over WebDAV; return the path of the last."""
+    """Make `depth` nested folders with names of 191 bytes over WebDAV, and return the path of the deepest."""
     path = f"/webdav/home/{account.local_part}"
     with home.server.http(account) as client:
         for _ in range(depth):
@@ -173,7 +173,7 @@ def nested(home: PodUnderTest, account: Account, depth: int) -> str:
 def test_what_an_account_nests_deeper_than_the_host_takes_is_backed_up_and_comes_back(
     home: PodUnderTest, folder: Path
 ) -> None:
-    """Its paths fit in the container, and not on the host, where the volume's own path comes before them."""
+    """The paths are shorter than PATH_MAX in the container, and longer on the host, below the volume's own path."""
     account, content = home.new_account(), token()
     file = f"{nested(home, account, 21)}/file"
     with home.server.http(account) as client:
@@ -191,18 +191,18 @@ def test_what_an_account_nests_deeper_than_the_host_takes_is_backed_up_and_comes
 
 
 def as_www_data(home: PodUnderTest, *argv: str) -> str:
-    """Run a program as somebody who has broken into the web server, and return what it printed."""
+    """Run a program in apache as an attacker who controls the web server, and return its output."""
     return podman("exec", "--user", "www-data", home.container("apache"), *argv).stdout
 
 
 READING = 'my $file = pop; for (@ARGV) { chdir $_ or die } open my $opened, "<", $file or die; print <$opened>'
-"""Reads a file whose path is longer than what Linux takes at once."""
+"""A Perl program that prints a file whose path is longer than PATH_MAX: it enters one folder after another."""
 
 
 def test_what_an_account_moves_deeper_than_it_can_name_is_backed_up_and_comes_back(
     home: PodUnderTest, folder: Path
 ) -> None:
-    """A folder moved into a deep one has a path of twice what Linux takes; mod_dav moves none that is deeper."""
+    """A move into a deep folder makes paths of almost twice PATH_MAX. mod_dav moves no folder that is deeper."""
     account, content = home.new_account(), token()
     inner, outer = (nested(home, account, 18) for _ in range(2))
     top = f"/webdav/home/{account.local_part}"

@@ -1,4 +1,4 @@
-"""The host: what the doctor sees of it, and what comes of a start that it, or somebody, stops."""
+"""The doctor's findings on the host, and tasks that are interrupted, run at the same time, or lack disk space."""
 
 import contextlib
 import fcntl
@@ -35,7 +35,7 @@ class Chosen(TypedDict):
 
 @pytest.fixture
 def other(test_pod: PodUnderTest) -> Iterator[Chosen]:
-    """The settings of a second pod, of which nothing is left afterwards."""
+    """The settings of a second pod. The pod and its volumes are removed afterwards."""
     chosen = Chosen(INVOKE_POD=f"{test_pod.name}-second", INVOKE_BIND=ELSEWHERE)
     yield chosen
     test_pod.invoke("down", "--volumes", "--yes", check=False, **chosen)
@@ -90,7 +90,7 @@ def test_what_up_looks_at_first_takes_less_than_three_tenths_of_a_second(test_po
 
         return min(once() for _ in range(5))
 
-    # On a slow machine what it asks Podman takes as long by itself: 0.35 s were seen for `podman info` alone.
+    # On a slow machine Podman alone may take longer: 0.35 s were measured for `podman info`.
     podmans_own = seconds(host.podman_info) + seconds(lambda: running.inspected(test_pod.pod))
     assert seconds(lambda: doctor.require(test_pod.pod)) < max(0.3, podmans_own + 0.1)
 
@@ -98,7 +98,7 @@ def test_what_up_looks_at_first_takes_less_than_three_tenths_of_a_second(test_po
 def interrupted(
     test_pod: PodUnderTest, begun: Callable[[], bool], after: float, *task: str, **chosen: str
 ) -> tuple[int, str]:
-    """Run a task, type Ctrl-C some seconds after it has `begun`; return its exit code and what it said of errors."""
+    """Run a task, and send it SIGINT `after` seconds from when it has `begun`. Return its exit code and stderr."""
     argv = [sys.executable, "-m", "invoke", *task]
 
     def started() -> None:
@@ -119,7 +119,7 @@ def interrupted(
 
 
 def at_work(name: str) -> bool:
-    """Return whether a task is at work on a pod."""
+    """Return whether a task holds the lock of the pod with this name."""
     with (STATE / f"{name}.lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -129,9 +129,9 @@ def at_work(name: str) -> bool:
 
 
 def runs(words: str) -> bool:
-    """Return whether a process runs whose arguments have these words in them."""
+    """Return whether a process runs whose command line contains these words."""
     for file in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):  # it has just ended
+        with contextlib.suppress(OSError):  # the process has ended meanwhile
             if words in file.read_text(errors="replace").replace("\0", " "):
                 return True
     return False

@@ -1,4 +1,4 @@
-"""The tasks on a real pod: what they do, do again, and refuse."""
+"""The tasks on a running pod: their effects, repeated runs, and refusals."""
 
 import json
 import os
@@ -27,7 +27,7 @@ from tests.testbed.server import PATIENCE, Account, letter, token
 
 
 def containers(test_pod: PodUnderTest) -> list[str]:
-    """Return the ids of the pod's containers and when each was started."""
+    """Return the id and the start time of each container of the pod."""
     names = test_pod.pod.containers.values()
     return podman("container", "inspect", "--format", "{{.Id}} {{.State.StartedAt}}", *names).stdout.splitlines()
 
@@ -109,7 +109,7 @@ def test_an_address_that_cannot_be_served_on_is_refused_while_the_pod_serves_on(
 
 @contextmanager
 def dns_that_does_not_start() -> Iterator[None]:
-    """Have the DNS service's image, as current as the one before, be one whose daemon ends at once."""
+    """Replace the DNS image by one whose entrypoint fails. It inherits the label with the digest, so `up` keeps it."""
     image = "localhost/podserve-dns:latest"
     before = images.identifiers([image])[0]
     other = f'FROM {image}\nRUN ["ln", "-sf", "/bin/false", "/usr/local/bin/entrypoint"]\n'
@@ -151,7 +151,7 @@ def test_changed_settings_are_in_use_after_up(test_pod: PodUnderTest, alice: Acc
             recipient = f"abuse@{test_pod.server.domain}"
             client.sendmail(STRANGER, recipient, letter(STRANGER, recipient, subject).as_bytes())
         assert arrived(test_pod.server, postmaster, subject)
-        # The test upstream's root is not the one that is signed by the key that BIND knows.
+        # The root zone of the test upstream is not signed with the key that BIND trusts.
         refused = dns.query.udp(dns.message.make_query("example.com", "A"), test_pod.server.host, timeout=PATIENCE)
         assert refused.rcode() == dns.rcode.SERVFAIL
         assert "pack exceeds maximum allowed size" in git.run(*push, check=False).stderr

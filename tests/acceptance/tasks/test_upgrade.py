@@ -1,4 +1,4 @@
-"""The images before an upgrade are kept, and exchanged with today's when one goes back."""
+"""`upgrade` keeps the previous images, and `upgrade --back` exchanges them with the current ones."""
 
 import shutil
 import sys
@@ -13,7 +13,7 @@ from tests.testbed.pod import PodUnderTest
 from tests.testbed.server import Account, token
 
 OLD, NEW = "localhost/podserve-base:latest", "localhost/podserve-dns:latest"
-"""Two images that there are, to stand for the same one before and after an upgrade."""
+"""Two existing images, in the roles of one image before and after an upgrade."""
 
 
 def identifier(name: str) -> str:
@@ -23,7 +23,7 @@ def identifier(name: str) -> str:
 
 @pytest.fixture
 def name(test_pod: PodUnderTest) -> Iterator[str]:
-    """The name of an image of the test's own, which is the old one."""
+    """The name of an image for one test; at first it is the image OLD."""
     made = f"localhost/{test_pod.name}-{token()}"
     podman("tag", OLD, f"{made}:latest")
     yield f"{made}:latest"
@@ -64,7 +64,7 @@ def test_an_upgrade_to_the_same_leaves_the_pod_as_it_is(test_pod: PodUnderTest) 
 
 @pytest.fixture
 def checkout(test_pod: PodUnderTest, tmp_path: Path) -> Iterator[Path]:
-    """A checkout with another image for DNS, documents that fit that image alone, and this one's memory of the pod."""
+    """A copy of this checkout and its state, with another DNS image and documents that fit only this image."""
     left_out = shutil.ignore_patterns(".git", ".venv", "artefacts", "__pycache__", ".*_cache")
     made = shutil.copytree(ROOT, tmp_path / "checkout", symlinks=True, ignore=left_out)
     containerfile = made / "docker/dns/Containerfile"

@@ -1,4 +1,4 @@
-"""HTTP and HTTPS: the way to HTTPS, what TLS is spoken, what is served and what is not."""
+"""HTTP and HTTPS: redirection, TLS, the paths that are served, and the rules for browsers."""
 
 import http.client
 import os
@@ -17,7 +17,7 @@ from tests.testbed.pod import PodUnderTest
 from tests.testbed.server import PATIENCE, Account, Server, token
 
 CHALLENGES = Path("acme/.well-known/acme-challenge")
-"""Where on the web volume an ACME client puts what the authority asks for (RFC 8555, section 8.3)."""
+"""The folder on the web volume in which an ACME client answers challenges (RFC 8555, section 8.3)."""
 GOOD_CIPHERS = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256"
 WEAK_CIPHERS = (
     "AES128-SHA",
@@ -26,7 +26,7 @@ WEAK_CIPHERS = (
     "ECDHE-ECDSA-AES256-SHA384",
     "ECDHE-ECDSA-NULL-SHA",
 )
-"""Without forward secrecy, with CBC, or without encryption; most of them fit the pod's own certificate."""
+"""Ciphers without forward secrecy, with CBC, or without encryption. Most use ECDSA, as does the pod's certificate."""
 
 
 @contextmanager
@@ -37,7 +37,7 @@ def tls(server: Server, context: ssl.SSLContext) -> Iterator[ssl.SSLSocket]:
 
 
 def ask_as_written(server: Server, path: str, account: Account | None = None) -> http.client.HTTPResponse:
-    """Return the answer to a path that is sent as it stands: httpx and browsers would tidy its dots away first."""
+    """Return the response to a path that is sent unchanged. httpx and browsers would resolve its dots first."""
     connection = http.client.HTTPSConnection(server.host, timeout=PATIENCE, context=server.context())
     headers = {"Host": server.domain, "Connection": "close"}
     if account:
@@ -83,7 +83,7 @@ def test_a_certificate_challenge_is_answered_on_plain_http(test_pod: PodUnderTes
 def test_a_challenge_that_is_not_there_is_not_found(server: Server) -> None:
     with server.http(port=80) as client:
         assert client.get(f"/.well-known/acme-challenge/{token()}").status_code == 404
-        assert client.get("/.well-known/acme-challenge/").status_code in {403, 404}  # where there was one ever, or none
+        assert client.get("/.well-known/acme-challenge/").status_code in {403, 404}  # 403 if the folder exists
 
 
 @pytest.mark.parametrize("path", ["/", "/webdav/", "/.well-known/acme-challenge/x"])
@@ -93,8 +93,8 @@ def test_the_health_check_answers_nobody_from_outside(server: Server, path: str)
 
 
 def test_the_health_check_passes_in_the_container_in_a_tenth_of_a_second(test_pod: PodUnderTest) -> None:
-    # Bash's own clock, inside: entering a container takes Podman as long again. The best of ten, since the machine is
-    # shared; what the check itself waits for would be in each of them.
+    # Bash measures the time inside, because `podman exec` takes as long again. The fastest of ten tries counts: other
+    # load delays some of them, and a delay in the check itself would be in all.
     timed = test_pod.exec("apache", "bash", "-ec", "TIMEFORMAT=%R; for try in {1..10}; do time healthcheck http; done")
     assert min(float(word) for word in timed.stderr.split() if word[:1].isdigit()) < 0.1, timed
 
@@ -110,7 +110,7 @@ def test_tls_is_spoken(server: Server, version: ssl.TLSVersion) -> None:
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
 def test_older_tls_is_refused(server: Server, version: ssl.TLSVersion) -> None:
     context = server.context()
-    # Without the lowest security level it would be this client's OpenSSL that refuses.
+    # At a higher security level, the client's own OpenSSL would refuse.
     context.set_ciphers("DEFAULT:@SECLEVEL=0")
     with pytest.deprecated_call():
         context.minimum_version = version
@@ -268,7 +268,7 @@ def test_no_path_leads_to_the_other_folders_of_the_volume(
     (test_pod.folder("web") / folder / name).write_text(secret)
     path = way.format(f"{folder}/{name}")
     assert 400 <= ask_as_written(test_pod.server, path).status < 500
-    # GitWeb answers a path that it does not know with its list.
+    # GitWeb answers an unknown path with its list of repositories.
     answer = ask_as_written(test_pod.server, path, alice)
     assert answer.status in ({200, 400, 404} if "git" in path else {400, 404})
     assert secret not in answer.read().decode()
@@ -305,7 +305,7 @@ def test_what_a_client_says_of_itself_is_logged_in_a_few_hundred_bytes(test_pod:
 
 
 BEHIND_A_LOGIN = ("/webdav/", "/webdav//", "/%77ebdav/", "/webdav/home/{}/", "/git/", "/git//", "/git", "/webdav")
-"""Addresses of files and repositories, those of an account's own folder among them."""
+"""Paths of files and repositories. {} is the name of an account, for its own folder."""
 
 
 def _led_on(path: str) -> bool:
@@ -326,7 +326,7 @@ def test_a_browser_is_refused_what_a_page_wants_to_read(
     with test_pod.server.http(alice) as client:
         for path in BEHIND_A_LOGIN:
             answer = client.get(path.format(alice.local_part), headers=headers)
-            # The redirection to the address with the slash says nothing of its own.
+            # The redirection to the address with the slash has no private content.
             assert answer.status_code == (301 if _led_on(path) else 403 if refused else 200), path
         for path in ("/podserve/list.css", "/git/static/gitweb.js", "/ca.crt"):
             assert client.get(path, headers=headers).status_code == 200, path

@@ -1,4 +1,4 @@
-"""The pages in a real browser: Debian's Chromium, which trusts the pod's authority and nothing else of it."""
+"""The pages in a real browser: Debian's Chromium, which has imported the pod's authority."""
 
 import json
 import os
@@ -43,20 +43,20 @@ def repository(test_pod: PodUnderTest, alice: Account, tmp_path_factory: pytest.
 
 
 class Browser:
-    """A browser, its window and scheme of colours, and what it complained about."""
+    """A browser that opens the pod's pages and reports their errors."""
 
     def __init__(self, driver: Chrome, domain: str, files: str) -> None:
-        """Take a driver that has just begun, the site's name, and the name at which browsers see files."""
+        """Take a new driver, the site's name, and the name at which browsers see files and repositories."""
         self.driver, self.domain, self.files = driver, domain, files
 
     def open(self, path: str, account: Account | None = None) -> None:
-        """Go to a page of the pod's, logging in on the way when asked."""
+        """Open a page of the pod, with the login of an account if one is given."""
         login = f"{quote(account.address)}:{quote(account.password)}@" if account else ""
         host = self.files if path.startswith(("/webdav", "/git")) else self.domain
         self.driver.get(f"https://{login}{host}{path}")
 
     def complaints(self) -> list[str]:
-        """Return the console's errors and the requests that failed since the last call."""
+        """Return the errors of the console and the failed requests since the last call."""
         console = [entry["message"] for entry in self._log("browser") if entry["level"] == "SEVERE"]
         events = [json.loads(entry["message"])["message"] for entry in self._log("performance")]
         answers = [event["params"]["response"] for event in events if event["method"] == "Network.responseReceived"]
@@ -69,7 +69,7 @@ class Browser:
         return entries
 
     def text(self) -> str:
-        """Return what the page says."""
+        """Return the text of the page."""
         return self.driver.find_element(By.TAG_NAME, "body").text
 
     def overflows(self) -> bool:
@@ -78,21 +78,21 @@ class Browser:
         return width > 0
 
     def picture(self, name: str) -> None:
-        """Keep what the window shows, as artefacts/pages/NAME.png."""
+        """Save a screenshot as artefacts/pages/NAME.png."""
         PICTURES.mkdir(parents=True, exist_ok=True)
         self.driver.save_screenshot(str(PICTURES / f"{name}.png"))
 
 
 @pytest.fixture
 def browser(test_pod: PodUnderTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Browser]:
-    """A new browser of the pod under test."""
+    """A new browser for the pod under test."""
     with _browser_of(test_pod, tmp_path, monkeypatch) as made:
         yield made
 
 
 @contextmanager
 def _browser_of(test_pod: PodUnderTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Browser]:
-    """Yield a new browser with a profile of its own, in which the pod's authority is imported as a person would."""
+    """Yield a new browser with its own profile, in which the pod's authority is imported, as a user would do."""
     store = tmp_path / ".pki" / "nssdb"
     store.mkdir(parents=True)
     run(["certutil", "-N", "-d", f"sql:{store}", "--empty-password"])
@@ -100,7 +100,7 @@ def _browser_of(test_pod: PodUnderTest, tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("HOME", str(tmp_path))
     options = ChromeOptions()
     options.binary_location = "/usr/bin/chromium"
-    # Root has no sandbox; the rest keeps Chromium from asking its maker's hosts for anything.
+    # Chromium's sandbox does not work for root. Other options keep Chromium from connecting to Google's hosts.
     for word in (
         "--headless=new",
         "--no-sandbox",
@@ -114,7 +114,7 @@ def _browser_of(test_pod: PodUnderTest, tmp_path: Path, monkeypatch: pytest.Monk
         f"--host-resolver-rules=MAP *.sethlakowske.com {test_pod.server.host}",
     ):
         options.add_argument(word)
-    # The page it begins with would else be its maker's, whose failing may be told of any time later.
+    # The default start page is Google's: its failed requests could be reported during any test.
     options.add_experimental_option("prefs", {"session.restore_on_startup": 4, "session.startup_urls": ["about:blank"]})
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = Chrome(options=options, service=Service("/usr/bin/chromedriver"))
@@ -126,7 +126,7 @@ def _browser_of(test_pod: PodUnderTest, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def pages(repository: str) -> dict[str, tuple[str, str]]:
-    """Return each page's path and something it must show, by a name for its picture."""
+    """Return the path of each page and a text that it must show, by the name of its screenshot."""
     there = f"/git/{repository}.git"
     return {
         "landing": ("/", "IMAP"),
@@ -141,7 +141,7 @@ def pages(repository: str) -> dict[str, tuple[str, str]]:
 
 @pytest.mark.parametrize("window", WINDOWS)
 def test_every_page_is_whole_and_fits(browser: Browser, repository: str, window: str) -> None:
-    # The window of Chromium itself is never narrower than 500 pixels.
+    # The size is emulated, because Chromium's own window is never narrower than 500 pixels.
     width, height = WINDOWS[window]
     size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
     browser.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
@@ -229,7 +229,10 @@ WAYS = ("window", "fetch", "cache", "script", "style")
 def _seen_by_a_page(
     test_pod: PodUnderTest, browser: Browser, secrets: Sequence[str], bait: Sequence[str]
 ) -> dict[str, list[str]]:
-    """Return what a page of the site reads of each address, by the way it tries, when its visitor is logged in."""
+    """Open a published page that tries to read each address of `bait`; return its results by the ways it tries (WAYS).
+
+    Fails if a result has one of `secrets` in it.
+    """
     with folder(test_pod.server, test_pod.new_account(), "/webdav/site/") as site:
         site.put("page.html", content=READER.replace("PATHS", json.dumps(bait)))
         browser.open(f"{site.base_url.path.removeprefix('/webdav/site')}page.html")
@@ -287,7 +290,8 @@ def test_files_are_listed_for_a_login(browser: Browser, test_pod: PodUnderTest, 
     name = f"{token()}.txt"
     with test_pod.server.http(alice) as client:
         client.put(f"/webdav/{name}", content="hello")
-    # A page at an address with a login in it would look for its style there, too, which a sandbox does not let it.
+    # The login is opened first: a page whose own URL has a login would request its style with this URL's login, which
+    # the sandbox forbids.
     browser.open("/git/login", alice)
     browser.open("/webdav/")
     assert name in browser.text()

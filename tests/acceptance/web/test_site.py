@@ -1,4 +1,4 @@
-"""What an account publishes is served as it was uploaded: nothing that an account can write is parsed or executed."""
+"""Published files are served as they were uploaded: Apache parses and executes nothing that an account can write."""
 
 import os
 import time
@@ -28,13 +28,13 @@ EXECUTABLE = """<?xml version="1.0"?><D:propertyupdate xmlns:D="DAV:" xmlns:A="h
 
 @pytest.fixture
 def site(test_pod: PodUnderTest, alice: Account) -> Iterator[httpx.Client]:
-    """A folder of its own on the site, where alice publishes."""
+    """A client of alice in a new folder of the site."""
     with folder(test_pod.server, alice, "/webdav/site/") as client:
         yield client
 
 
 def published(test_pod: PodUnderTest, site: httpx.Client, name: str, login: Account | None = None) -> httpx.Response:
-    """Return what a visitor gets of a file that was published."""
+    """Return the response to a visitor who requests a file in this folder, with a login if one is given."""
     with test_pod.server.http(login) as client:
         return client.get(site.base_url.path.removeprefix("/webdav/site") + name)
 
@@ -42,7 +42,7 @@ def published(test_pod: PodUnderTest, site: httpx.Client, name: str, login: Acco
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_published_is_served_as_it_was_uploaded(test_pod: PodUnderTest, site: httpx.Client, name: str) -> None:
     site.put(name, content=PROGRAM)
-    # mod_dav_fs makes a file executable for whoever asks: https://httpd.apache.org/docs/2.4/mod/mod_dav_fs.html
+    # mod_dav_fs lets every client make a file executable: https://httpd.apache.org/docs/2.4/mod/mod_dav_fs.html
     assert site.request("PROPPATCH", name, content=EXECUTABLE).status_code == 207
     for content in (published(test_pod, site, name).content, site.get(name).content):
         assert content == PROGRAM
@@ -114,7 +114,7 @@ def test_nothing_but_files_and_repositories_looks_at_a_login_or_asks_for_one(
         expected = stranger.get(path)
         assert expected.status_code in {200, 301, 404}
         assert "WWW-Authenticate" not in expected.headers
-        for _ in range(25):  # as many would end a guesser's logins, if one of them was looked at
+        for _ in range(25):  # more than the 20 wrong logins after which an address is blocked
             answer = guesser.get(path)
             assert (answer.status_code, answer.content) == (expected.status_code, expected.content)
 
@@ -133,7 +133,7 @@ def test_the_landing_page_is_no_file_of_the_site(test_pod: PodUnderTest, alice: 
 
 
 def _restart(test_pod: PodUnderTest) -> str:
-    """Restart the apache container, and return what it logged when it served again."""
+    """Restart the apache container, wait until Apache answers, and return the pod's logs since the restart."""
     begin = time.time()
     podman("restart", "--time", "3", test_pod.container("apache"))
     wait_until(test_pod.server.answers, 10, "Apache to answer")

@@ -1,4 +1,4 @@
-"""WebDAV at /webdav/: files for those who log in."""
+"""WebDAV at /webdav/: methods, conditions, properties and logins."""
 
 import os
 import secrets
@@ -17,12 +17,12 @@ from tests.testbed.server import Account, Server, token
 from tests.testbed.webdav import WWW_DATA, address, folder, listed, tree
 
 PROMPT = 2.0
-"""Seconds after which a changed account is in use everywhere."""
+"""Seconds until a changed account must be in use everywhere."""
 HUGE = 2 * 1024**3 + 1
-"""Bytes: more than 31 bits count."""
+"""Bytes of a file whose size does not fit into 31 bits."""
 CHUNK = bytes(1024 * 1024)
 FILES = 5000
-"""Entries that one folder may well hold."""
+"""The number of files in a large folder."""
 
 
 def test_webdav_is_offered(server: Server, alice: Account) -> None:
@@ -142,7 +142,7 @@ def test_nothing_is_copied_to_a_folder_that_is_not_there(
     with folder(server, alice) as client:
         client.put("one", content=b"1")
         destination = {"Destination": address(server, client, "missing/two")}
-        # mod_dav_fs has no better word for a rename that fails.
+        # mod_dav_fs answers 500 if a rename fails, whatever the reason.
         assert client.request(method, "one", headers=destination).status_code in {409, status}
         assert listed(client) == {client.base_url.path, f"{client.base_url.path}one"}
 
@@ -177,7 +177,7 @@ def test_a_part_of_a_file_is_not_written(server: Server, alice: Account) -> None
 
 
 def _tag(client: httpx.Client, path: str) -> str:
-    """Return a file's strong ETag: in the second after a change it is weak, and good for no condition."""
+    """Wait for a file's strong ETag and return it. In the second after a change it is weak and matches no condition."""
 
     def check() -> str:
         tag = client.head(path).headers["ETag"]

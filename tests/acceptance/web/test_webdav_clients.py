@@ -1,4 +1,4 @@
-"""WebDAV as the clients speak it that people have: none needs a special setting."""
+"""WebDAV with common clients. None of them needs a special setting."""
 
 import hashlib
 import secrets
@@ -23,7 +23,7 @@ AGENTS = pytest.mark.parametrize("agent", [GVFS, FINDER, EXPLORER, "davfs2/1.6.1
 
 @pytest.fixture
 def desk(test_pod: PodUnderTest, tmp_path: Path) -> Desk:
-    """Somebody's machine."""
+    """A user's machine."""
     return Desk(test_pod.server, tmp_path)
 
 

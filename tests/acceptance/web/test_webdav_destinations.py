@@ -1,4 +1,4 @@
-"""COPY and MOVE: where an account may put what it may read, and that no spelling of the destination leads elsewhere."""
+"""COPY and MOVE: an account writes only where it may, however the destination is spelled."""
 
 import itertools
 from collections.abc import Iterator
@@ -35,12 +35,12 @@ SPELLINGS = (
 )
 TARGETS = ("file", "new", "docs/", "docs", "docs/new", "", ".DAV/file")
 FEW = 3
-"""Of sources and of targets, those that each spelling is tried with; the plain one is tried with all."""
+"""The first spelling is tried with all sources and targets. The others take every third source and three targets."""
 
 
 @dataclass(frozen=True)
 class Household:
-    """Two accounts with something in each home, what they share, and bob's home on this host's disk."""
+    """Two accounts, the paths that alice tries to copy or move, and the path of bob's home on this host."""
 
     alice: Account
     bob: Account
@@ -48,7 +48,7 @@ class Household:
     disk: Path
 
     def his(self) -> dict[str, bytes]:
-        """Return all that bob's home holds: each file's content, and nothing for a folder."""
+        """Return the content of each file in bob's home, by its path; a folder has an empty content."""
         return {
             str(path.relative_to(self.disk)): path.read_bytes() if path.is_file() else b""
             for path in self.disk.rglob("*")
@@ -57,7 +57,7 @@ class Household:
 
 @pytest.fixture(scope="module")
 def household(test_pod: PodUnderTest) -> Iterator[Household]:
-    """Return alice and bob, with a file and a folder in each place that one of them may write to."""
+    """Two accounts, with a file and folders in each place that one of them may write to."""
     alice, bob = test_pod.new_account(), test_pod.new_account()
     shared = f"/webdav/{token()}"
     hers, his = (f"/webdav/home/{account.local_part}" for account in (alice, bob))
@@ -108,7 +108,7 @@ def test_nothing_is_put_into_anothers_home(
     with test_pod.server.http(household.alice, http2=http2) as client:
         for source, spelling, target, overwrite, depth in ways:
             if (method, depth) == ("MOVE", "0"):
-                continue  # of a folder always the whole: https://www.rfc-editor.org/rfc/rfc4918#section-9.9.2
+                continue  # MOVE takes a folder only as a whole: https://www.rfc-editor.org/rfc/rfc4918#section-9.9.2
             destination = spelling.format(path=target, **names)
             headers = {"Destination": destination, "Overwrite": overwrite, "Depth": depth}
             status = client.request(method, source, headers=headers).status_code

@@ -1,4 +1,4 @@
-"""WebDAV's locks: who holds one, works on; everybody else waits."""
+"""WebDAV locks: a locked file or folder is changed only with its lock token, and only by the account that holds it."""
 
 import pytest
 
@@ -113,7 +113,7 @@ def test_a_locked_folder_takes_in_nothing_of_others(test_pod: PodUnderTest, alic
     with folder(test_pod.server, alice) as client, visitor(test_pod.server, bob, client) as other:
         client.request("MKCOL", "sub/")
         key = lock(client, "sub/", depth="infinity")
-        # mod_dav answers 207 with the 423 inside, where it is the folder above that is locked.
+        # If the folder above is locked, mod_dav may answer 207, with the 423 in the body.
         for method, path in (("PUT", "sub/file"), ("MKCOL", "sub/deeper/"), ("DELETE", "sub/")):
             answer = other.request(method, path)
             assert answer.status_code == 423 or (answer.status_code == 207 and "HTTP/1.1 423 Locked" in answer.text)

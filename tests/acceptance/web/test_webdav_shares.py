@@ -1,4 +1,4 @@
-"""Whose is what: /webdav/ is everybody's, /webdav/home/NAME/ is NAME's alone, /webdav/site/ is the site."""
+"""Access to WebDAV folders: all accounts share /webdav/ and /webdav/site/; /webdav/home/NAME/ is private to NAME."""
 
 import os
 from collections.abc import Callable
