@@ -157,7 +157,7 @@ class Scene:
         """Hold sessions of a service open during the body."""
 
         def opened() -> ExitStack:
-            """Open all sessions; if one fails, open all again: a process that outlived the last kill is ended later."""
+            """Open all sessions; if one fails, open all again: it may have met an old process that is about to end."""
             try:
                 with ExitStack() as sessions:
                     self._open(service, sessions)
@@ -308,6 +308,6 @@ def kill_in_a_row(scene: Scene, service: str, program: str, exchange: Callable[[
         for number in range(count):
             with scene.clients(service):
                 victim = WHOLE if number % 2 else program
-                kill(scene.containers[service], victim, random.Random(number))  # noqa: S311  # there is but one
+                kill(scene.containers[service], victim, random.Random(number))  # noqa: S311  # only one candidate
                 times.append(seconds_until(partial(exchange, scene)))
     return outcome(f"{service}: container, {program}", times, others, CONTAINER, CONTAINER)
