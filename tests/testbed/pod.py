@@ -93,7 +93,10 @@ class PodUnderTest:
         return address_on(container, self.name)
 
     def name_addresses(self, addresses: Mapping[str, str]) -> None:
-        """Set the test names that the upstream DNS servers resolve (name to address); earlier ones are removed."""
+        """Set the test names that the upstream DNS servers resolve (name to address), and wait until they do.
+
+        Names of earlier calls are removed. Raises Problem after 5 s.
+        """
         write_names(self.names, addresses)
         for upstream in self.upstreams:
             podman("kill", "--signal", "HUP", upstream.container)
@@ -140,7 +143,7 @@ class PodUnderTest:
         return found
 
     def exec(self, service: str, *argv: str, stdin: str = "", check: bool = True) -> Result:
-        """Run a command in a service's container."""
+        """Run a command in a service's container. Raises Problem if it fails (only with `check`)."""
         return podman("exec", "--interactive", self.container(service), *argv, stdin=stdin, check=check)
 
     def folder(self, content: str) -> Path:

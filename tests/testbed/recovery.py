@@ -35,7 +35,7 @@ MEDIAN, WORST, CONTAINER = 1.0, 2.0, 3.0
 STUCK = 30.0
 """Seconds after which a service counts as stuck."""
 PACE, HANGS = 0.03, 0.4
-"""Seconds between two attempts, and seconds after which an attempt that hangs is no longer waited for."""
+"""Seconds between two attempts, and seconds after which the next attempt starts although one hangs."""
 REST = 0.2
 """Seconds between two rounds over the other ports."""
 FAILURES = (*endpoints.FAILURES, httpx.HTTPError, Problem)

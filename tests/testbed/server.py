@@ -34,7 +34,7 @@ class Account(Login):
 
 @dataclass(frozen=True)
 class Server:
-    """A server: its address, its domain, and the PEM file of the authority that verifies it."""
+    """A server: its address, its domain, and the PEM file of its authority (None: this host's trusted roots)."""
 
     host: str
     domain: str
