@@ -1,4 +1,4 @@
-"""PodServe's checks: `nox` runs them all, what follows `--` goes to pytest."""
+"""PodServe's checks: `nox` runs the default sessions. Arguments after `--` go to the session's program."""
 
 import os
 import sys
@@ -7,17 +7,17 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2024.4.15"
-# ./bootstrap has made the one environment, from the two lock files: sessions run in it.
+# All sessions run in the environment that ./bootstrap has made from the two lock files.
 nox.options.default_venv_backend = "none"
 nox.options.error_on_external_run = False
 nox.options.sessions = ["lint", "types", "unit", "acceptance"]
-# A session means the checkout, not the pod that its caller set up by variables.
+# A session tests the checkout with its own settings. The caller's variables must not change them.
 for variable in [name for name in os.environ if name.startswith("INVOKE_")]:
     del os.environ[variable]
 
 PYTHON = ["tasks.py", "noxfile.py", "podserve", "tests", "bench"]
 REMOVAL = 60.0
-"""Seconds that a run which is interrupted may take to remove its containers, where nox would kill it after 0.5 s."""
+"""Seconds that an interrupted run may take to remove its containers. By default nox kills it after 0.5 s."""
 ARTEFACTS = Path("artefacts")
 SHELL = ["bootstrap", ".ci/run", "docker/build.sh", "docker/engine.sh", "tests/hosts/boot"]
 
@@ -30,20 +30,20 @@ def _scripts() -> list[str]:
 
 
 def _chosen(session: nox.Session, folder: str) -> list[str]:
-    """Return pytest's arguments: a JUnit file, what follows `--`, and the folder unless tests are named there."""
+    """Return pytest's arguments: a JUnit file, the arguments after `--`, and `folder` unless these name tests."""
     named = any(Path(word.partition("::")[0]).exists() and word.startswith("tests/") for word in session.posargs)
     return [f"--junitxml={ARTEFACTS}/{session.name}.xml", *session.posargs, *([] if named else [folder])]
 
 
 def _module(session: nox.Session, *words: str) -> None:
-    """Run a Python module. It ends when nox does, and has time to clean up when it is interrupted."""
+    """Run a Python module. It gets SIGTERM when nox ends, and REMOVAL seconds to clean up after an interruption."""
     session.run("setpriv", "--pdeathsig", "TERM", sys.executable, "-m", *words, external=True,
                 interrupt_timeout=REMOVAL, terminate_timeout=REMOVAL)  # fmt: skip
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style of Python, shell, YAML, Containerfiles and Kubernetes objects, and which module may import which."""
+    """Check the style of Python, shell, YAML, Containerfiles and Kubernetes objects, and which module imports which."""
     session.run("ruff", "check", *PYTHON)
     session.run("ruff", "format", "--check", *PYTHON)
     session.run("lint-imports", "--no-cache", "--no-logo")
@@ -58,13 +58,13 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Types of tasks, sessions, tests and what they share, by mypy --strict."""
+    """Check the types of all Python code with mypy --strict."""
     session.run("mypy")
 
 
 @nox.session
 def unit(session: nox.Session) -> None:
-    """What can be judged without a container: settings, documents, the accounts file, certificates, tasks."""
+    """Test what needs no container: settings, documents, the accounts file, certificates, tasks."""
     if os.geteuid() != 0:
         session.error("these tests need root, for a network namespace of their own and for files of other users")
     session.run("pytest", "--numprocesses=auto", *_chosen(session, "tests/unit"))
@@ -72,7 +72,7 @@ def unit(session: nox.Session) -> None:
 
 @nox.session
 def acceptance(session: nox.Session) -> None:
-    """A pod for each core and real clients of every protocol; `-- --target HOST --user NAME …` for a running server."""
+    """Test a pod on each core, with real clients; `-- --target HOST --user NAME …` tests a running server."""
     pytest = ["pytest", "--durations=25", "--dist=load", *_chosen(session, "tests/acceptance")]
     if any(word.startswith("--target") for word in session.posargs):
         _module(session, *pytest)
@@ -86,20 +86,20 @@ def acceptance(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def hosts(session: nox.Session) -> None:
-    """Both commands, a service and a reboot on pristine hosts: `-- [A] [B] [C] [--short] [--without STEP]`."""
+    """Test both commands, the service and a reboot on pristine hosts; `-- [A] [B] [C] [--short] [--without STEP]`."""
     session.run("invoke", "build")
     _module(session, "tests.hosts", *session.posargs)
 
 
 @nox.session(default=False)
 def faults(session: nox.Session) -> None:
-    """Kills, full disks, no line, load, bad manners: what is lost; `-- [SECTION…] [--count PERCENT] [--seed N]`."""
+    """Break a test pod on purpose, and count the losses; `-- [SECTION…] [--count PERCENT] [--seed N]`."""
     session.run("invoke", "build")
     _module(session, "tests.faults", *session.posargs)
 
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """Figures, each beside its alternative; what follows `--` names sections, `-- --record` keeps a run in docs/."""
+    """Measure the figures of docs/figures.md; `-- SECTION…` selects sections, `-- --record` writes the run there."""
     session.run("invoke", "build")
     _module(session, "bench", *session.posargs)

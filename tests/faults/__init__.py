@@ -1,1 +1,1 @@
-"""`nox -s faults`: break a pod of its own on purpose, and count the losses."""
+"""`nox -s faults`: break a test pod on purpose, and count the losses."""

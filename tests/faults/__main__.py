@@ -1,4 +1,4 @@
-"""`python -m tests.faults [--count PERCENT] [--seed N] [SECTION…]`: break a pod of its own, and count the losses."""
+"""`python -m tests.faults [--count PERCENT] [--seed N] [SECTION…]`: break a test pod, and count the losses."""
 
 import argparse
 import json

@@ -101,7 +101,7 @@ def _delivered(test_pod: PodUnderTest, subject: str) -> tuple[float, str]:
     try:
         wait_until_left(test_pod, test_pod.postmaster.address, RETRY, "what was in the queue to be delivered by itself")
         arrived(test_pod.server, test_pod.postmaster, subject)
-    except Exception as error:  # noqa: BLE001  # the row says it
+    except Exception as error:  # noqa: BLE001  # the row of the table shows it
         return time.monotonic() - begin, str(error)
     return time.monotonic() - begin, ""
 

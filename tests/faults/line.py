@@ -25,7 +25,7 @@ CACHED, FAILED = 0.1, 3.0
 PROBES = 6
 """Rounds of health checks: one more than the failures that restart a container (kube/podserve.yaml)."""
 RETRY = 150.0
-"""Seconds within which queued mail is retried: first after 5 s, then each time after as long as it has waited."""
+"""Seconds within which queued mail is retried: after 5 s, then each time after as long as it has waited so far."""
 NAMES = 50
 
 
@@ -48,7 +48,7 @@ def elsewhere(test_pod: PodUnderTest) -> Iterator[str]:
 
 
 def _timed(act: Callable[[], object], most: float, what: str) -> tuple[float, str]:
-    """Call `act`; return its seconds, and its error or that it took more than `most`."""
+    """Call `act`; return its seconds, and an error: its exception, or that it took more than `most` seconds."""
     begin = time.monotonic()
     try:
         act()
@@ -123,7 +123,7 @@ def run(test_pod: PodUnderTest, scale: Scale) -> Iterator[Outcome]:
             wait_until_left(test_pod, domain, RETRY, "mail for outside to leave by itself")
             test_pod.wait_for_log("mail", f"to=<somebody@{domain}>", since, timeout=5)
             fault = "" if waiting == 1 else f"{waiting} messages waited: expected 1"
-        except Exception as error:  # noqa: BLE001  # the row says it
+        except Exception as error:  # noqa: BLE001  # the row of the table shows it
             fault = str(error)
         yield Outcome(SECTION, "mail for outside", {"waited": waiting, "left after s": time.monotonic() - begin}, fault)
     after = {one.name: one.restarts for one in status.containers(containers)}

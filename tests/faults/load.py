@@ -65,7 +65,7 @@ class Peak:
         self._thread.join()
 
     def left(self) -> float:
-        """Return the MB in addition to the memory before, when they are at most AFTER or CALM seconds have passed."""
+        """Return the MB more than before. Wait up to CALM seconds until they are at most AFTER."""
 
         def check() -> float:
             more = _memory(self.test_pod) - self.before
@@ -75,7 +75,7 @@ class Peak:
 
         try:
             return wait_until(check, CALM, "memory to come back")
-        except Exception:  # noqa: BLE001  # the figure says it
+        except Exception:  # noqa: BLE001  # the figure shows it
             return _memory(self.test_pod) - self.before
 
 

@@ -1,4 +1,4 @@
-"""Rude clients from one outside address: what the pod does with them, and how it serves others meanwhile."""
+"""Rude clients from one outside address: how the pod treats them, and how it serves other clients meanwhile."""
 
 import inspect
 import json
@@ -65,7 +65,7 @@ def _be_rude(place: Vantage, test_pod: PodUnderTest, kind: str, many: int) -> di
 
 
 def _kept_waiting(others: Others, name: str) -> str:
-    """Return a text if other clients on a port waited too long or failed, otherwise an empty text."""
+    """Return an error if other clients on a port waited too long or failed, otherwise an empty text."""
     if others.worst[name] <= WORST and name not in others.error:
         return ""
     return f"others on {name} waited {others.worst[name]:.1f} s: {others.error.get(name, 'expected less')}"

@@ -80,6 +80,6 @@ def _delivered(test_pod: PodUnderTest, address: str) -> Outcome:
         test_pod.exec("mail", "postqueue", "-f")
         try:
             wait_until_left(test_pod, address, RETRY, "queued mail to be delivered")
-        except Exception as error:  # noqa: BLE001  # the row says it
+        except Exception as error:  # noqa: BLE001  # the row of the table shows it
             return Outcome(SECTION, "queued mail", {}, str(error))
     return Outcome(SECTION, "queued mail", {"delivered": 1})

@@ -31,9 +31,9 @@ WEDGED = 30
 DEFAULT = "A", "B", "C"
 """The kinds to run by default: those that PodServe supports."""
 SHORT = "up", "acceptance", "outside"
-"""The steps of --short: both commands; `outside` is the second command of a user, who cannot run `acceptance`."""
+"""The steps of --short: `invoke up`, then `acceptance`, or `outside` for a user, who cannot run `acceptance`."""
 LATER = 25
-"""Seconds after that in which the service must not be replaced again. Five failed probes take less."""
+"""Seconds after a replacement in which the service must not be replaced again. Five failed probes take less."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def acceptance(host: Machine) -> str:
 
 
 def outside(host: Machine, process: str) -> str:
-    """Run the acceptance tests that need no inside view, from outside the host."""
+    """Run the acceptance tests that need no access to the pod's inside, from the network namespace of `process`."""
     password = random_password()
     with tempfile.TemporaryDirectory() as folder:
         secret, authority = Path(folder) / "password", Path(folder) / "ca.crt"
@@ -198,13 +198,13 @@ test -z "$(find $folders -name 'podserve-simple*' 2>/dev/null)"
 
 INTERRUPTED = "podserve: interrupted. Run the same command again"
 INSTALLED = "It starts with this machine"
-"""The last line of `install`. An interruption after it interrupts nothing."""
+"""The last line of `install`. An interruption after this line has no effect."""
 MOMENTS = 1.0, 2.0, 3.0, 4.0
-"""Seconds after its start at which `install` is interrupted: before, while and after systemd plays the pod."""
+"""Seconds after the start of `install` at which it is interrupted: before, while and after systemd plays the pod."""
 
 
 def interruptions(host: Machine) -> str:
-    """Interrupt `install` at several moments: it must say so or have ended, and the next `install` must succeed."""
+    """Interrupt `install` at several moments: it must report this or have ended, and the next one must succeed."""
     told = ""
     for after in MOMENTS:
         expect(host.run("./bootstrap invoke uninstall && ./bootstrap invoke down"))
@@ -270,7 +270,7 @@ def _changed(host: Machine, name: str, before: dict[str, int]) -> None:
 def stranger(host: Machine, process: str) -> str:
     """Connect from outside the host: the pod must serve the client, refuse relay and recursion, and log its addresses.
 
-    BIND logs no client. It decides on recursion by the address.
+    BIND does not log clients. That it refuses recursion shows that it sees the client's address.
     """
     asked = list(zip(host.addresses, addresses(f"{NETWORK}-stranger"), strict=False))
     assert len(asked) == 2, asked  # IPv4 and IPv6

@@ -181,7 +181,7 @@ def machine(kind: Kind, upstream: str) -> Iterator[Machine]:
     """Yield a pristine host of a kind, then remove it. Only its Debian packages stay, for the next host."""
     ensure_image(kind)
     name = f"{NETWORK}-{kind.letter.lower()}"
-    volume = f"{name}-containers"  # an overlay file system cannot be on another
+    volume = f"{name}-containers"  # an overlay file system cannot lie on another one
     mounts = [f"{volume}:/var/lib/containers", f"podserve-hosts-packages-{kind.suite}:/var/cache/apt/archives",
               f"{HERE / 'boot'}:/usr/local/bin/boot:ro"]  # fmt: skip
     mounts += [f"{volume}-home:/home"] if kind.user != "root" else []

@@ -15,7 +15,7 @@ from tests.testbed.server import PATIENCE
 
 
 def main(host: str, domain: str) -> None:
-    """Connect to all four daemons; raise AssertionError if one does not serve or not refuse as it must."""
+    """Connect to all four daemons; raise AssertionError if one does not serve, or does not refuse, as it must."""
     trusting = ssl._create_unverified_context()  # noqa: S323,SLF001  # the server's identity does not matter here
     site = http.client.HTTPSConnection(host, 443, timeout=PATIENCE, context=trusting)
     site.request("GET", "/", headers={"Host": domain})

@@ -1,6 +1,7 @@
-"""Invoke's tasks, run by forks of one process that has imported them already: each is spared 0.4 s of start-up.
+"""Run each Invoke task in a fork of one process that has already imported Invoke and the tasks.
 
-A fork does what `python -m invoke` does after its imports, with arguments, environment, session and streams of its own.
+This saves 0.4 s of start-up for each task. A fork does what `python -m invoke` does after its imports. It has its own
+arguments, environment, session and streams.
 """
 
 import atexit
@@ -25,7 +26,7 @@ _server: list[socket.socket] = []
 
 
 def invoke(argv: Sequence[str], env: Mapping[str, str], *, stdin: str, timeout: float) -> Result:
-    """Run a task to its end and return what it printed. Raises Problem after `timeout` seconds."""
+    """Run a task and return its exit code and output. After `timeout` seconds, end the task and raise Problem."""
     with ExitStack() as stack:
         streams = [stack.enter_context(tempfile.TemporaryFile("w+", errors="replace")) for _ in range(3)]
         streams[0].write(stdin)
@@ -53,7 +54,7 @@ def invoke(argv: Sequence[str], env: Mapping[str, str], *, stdin: str, timeout: 
 
 
 def _end(ours: socket.socket, process: int) -> None:
-    """End a task: it has GRACE seconds to come to its own end, and again to clean up."""
+    """End a task: wait GRACE seconds for its exit, then send SIGTERM, and after GRACE more seconds SIGKILL."""
     for number in (0, signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):
             os.killpg(process, number)
@@ -62,7 +63,7 @@ def _end(ours: socket.socket, process: int) -> None:
 
 
 def _ask(request: bytes, streams: list[int]) -> None:
-    """Hand a request to the process that forks, which the first one starts."""
+    """Send a request and its streams to the process that forks. The first request starts this process."""
     with _lock:
         if not _server:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -82,14 +83,14 @@ def _ask(request: bytes, streams: list[int]) -> None:
 
 
 def _serve(requests: socket.socket) -> None:
-    """Fork for each request, until there are none any more."""
-    from invoke import main  # noqa: PLC0415  # imported before the first fork, and by nobody who asks
+    """Fork for each request, until the other end closes the socket."""
+    from invoke import main  # noqa: PLC0415  # once, before the first fork; callers of invoke() do not need it
 
-    import tasks  # noqa: F401,PLC0415  # for what it imports: Invoke reads it again
+    import tasks  # noqa: F401,PLC0415  # for its imports: Invoke reads tasks.py again
 
     while True:
         request, descriptors, _, _ = socket.recv_fds(requests, 2**20, 4)
-        with suppress(ChildProcessError):  # there is none; their processor time counts as this process's children's
+        with suppress(ChildProcessError):  # no child left; waitpid() adds a child's processor time to ours
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
         if not request:
@@ -102,7 +103,7 @@ def _serve(requests: socket.socket) -> None:
 
 
 def _watch(run: object, request: bytes, descriptors: list[int]) -> None:
-    """Fork once more; tell who asked the task's process, and then its exit code."""
+    """Fork again for the task. Send the caller the process id of the task, and its exit code when it has ended."""
     *streams, status = descriptors
     process = os.fork()
     if process == 0:
@@ -115,7 +116,7 @@ def _watch(run: object, request: bytes, descriptors: list[int]) -> None:
 
 
 def _become(run: object, request: bytes, streams: list[int]) -> None:
-    """Be the task: run it with its own session, streams, environment and arguments."""
+    """Run the task in this process, with its own session, streams, environment and arguments. Never returns."""
     argv, env, folder = json.loads(request)
     os.setsid()
     for number, stream in enumerate(streams):
@@ -134,7 +135,7 @@ def _become(run: object, request: bytes, streams: list[int]) -> None:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
         if isinstance(end.code, str):
             print(end.code, file=sys.stderr)
-    except BaseException as error:  # noqa: BLE001  # as the interpreter does
+    except BaseException as error:  # noqa: BLE001  # shows a traceback, as the interpreter does
         sys.excepthook(type(error), error, error.__traceback__)
     finally:
         with suppress(OSError):

@@ -13,13 +13,13 @@ import sys
 
 CONTEXT = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 CONTEXT.check_hostname, CONTEXT.verify_mode = False, ssl.CERT_NONE
-"""That of a client which takes any certificate; it reads no store of authorities."""
+"""The TLS context of a client that accepts any certificate. It loads no trusted roots."""
 PATIENCE = 10.0
 """Seconds to wait for one answer."""
 
 
 def _open(stack: contextlib.ExitStack, host: str, port: int, source: str) -> bool:
-    """Open one more connection, and return whether the server's first reply is not a refusal."""
+    """Open one more connection, and return whether the first reply accepts it (SMTP 220, HTTP 200)."""
     own = (source, 0) if source else None
     client = stack.enter_context(socket.create_connection((host, port), timeout=PATIENCE, source_address=own))
     if port == 443:
@@ -41,7 +41,7 @@ def served(host: str, port: int, many: int, *sources: str) -> list[int]:
 
 
 FIRST = {80: b"G", 443: b"\x16"}
-"""The first byte of a connection that must occupy a place: Linux passes no silent one to Apache (TCP_DEFER_ACCEPT)."""
+"""The first byte to send, by port. Without a byte Linux does not pass the connection to Apache (TCP_DEFER_ACCEPT)."""
 
 
 async def _hold(host: str, port: int, source: str, end: asyncio.Event) -> bool:

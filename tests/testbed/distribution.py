@@ -1,6 +1,6 @@
-"""How acceptance is shared out among pytest-xdist's workers: by module, the longest first; some tests run alone.
+"""Schedule the acceptance tests on pytest-xdist's workers: by module, the longest first; some tests run alone.
 
-`python -m tests.testbed.distribution FILE…` writes DURATIONS anew from JUnit files of a complete run.
+`python -m tests.testbed.distribution FILE…` rewrites DURATIONS from the JUnit files of a complete run.
 """
 
 import json
@@ -16,11 +16,14 @@ from xdist.report import report_collection_diff
 from xdist.workermanage import WorkerController, parse_tx_spec_config
 
 DURATIONS = Path(__file__).parents[1] / "acceptance" / "durations.json"
-"""Seconds that each module took, as measured: they decide only the order of the modules."""
+"""The measured seconds of each module. They decide only the order of the tests, and which worker runs them."""
 ALONE = ""
-"""The name, in the place of a module's, of what all tests are counted with that no other may run beside."""
+"""The key of all tests with the mark `alone`, in place of a module's path. No other test may run beside them."""
 WORTH = 20.0
-"""Seconds of one module's tests for which a second worker starts the module's fixtures again."""
+"""A second worker helps with a module if the remaining tests take at least this many seconds.
+
+Fewer seconds are not worth another start of the module's fixtures.
+"""
 
 
 def _is_alone(item: pytest.Item) -> bool:
@@ -28,14 +31,14 @@ def _is_alone(item: pytest.Item) -> bool:
 
 
 def alone(items: Sequence[pytest.Item]) -> str:
-    """Return the tests that no other may run beside, as JSON, which is for `Distribution`."""
+    """Return the node ids of the tests with the mark `alone`, as a JSON list for `Distribution`."""
     return json.dumps([item.nodeid for item in items if _is_alone(item)])
 
 
 def in_order(items: Sequence[pytest.Item]) -> list[pytest.Item]:
-    """Return tests in the order in which they are given out: the longest module first, those that run alone last.
+    """Return the tests in the order in which they are sent to workers: the longest module first, `alone` last.
 
-    A module that was never measured comes first.
+    A module without a measured duration comes first.
     """
     durations: dict[str, float] = json.loads(DURATIONS.read_text())
 
@@ -47,14 +50,14 @@ def in_order(items: Sequence[pytest.Item]) -> list[pytest.Item]:
 
 
 class Distribution:
-    """pytest-xdist's scheduler of a run. A worker that is done with a module gets the longest that waits.
+    """The scheduler of pytest-xdist for one run. A worker that has finished a module gets the longest waiting one.
 
-    Each worker has two tests at most, so that a run that is to end ends soon. Tests that run alone come last: all
-    workers but one have ended by then. (See xdist.scheduler.protocol.Scheduling for what the methods are called for.)
+    Each worker has at most two tests, so an interrupted run ends soon. Tests with the mark `alone` come last, when all
+    workers but one have ended. xdist.scheduler.protocol.Scheduling documents when each method is called.
     """
 
     def __init__(self, config: pytest.Config, log: Producer, alone: Path) -> None:
-        """Take the file to which each worker writes what `alone` returns."""
+        """Take the file to which each worker writes the result of `alone`."""
         self.config = config
         self._alone_file = alone
         self._alone: set[str] = set()
@@ -75,54 +78,57 @@ class Distribution:
 
     @property
     def collection_is_completed(self) -> bool:
-        """Whether each worker has said which tests there are."""
+        """Whether each worker has reported the tests that it collected."""
         return len(self._collections) >= self.numnodes
 
     @property
     def has_pending(self) -> bool:
-        """Whether a test has not ended."""
+        """Whether a test has not finished."""
         return bool(self._waiting) or any(self._given.values())
 
     @property
     def tests_finished(self) -> bool:
-        """Whether no worker needs anything but to be told that no test follows its last."""
+        """Whether no test is waiting and each worker has at most one. Then pytest-xdist shuts the workers down."""
         return self.collection_is_completed and not self._waiting and all(len(g) < 2 for g in self._given.values())
 
     def add_node(self, node: WorkerController) -> None:
-        """Count a worker that has started."""
+        """Register a worker that has started."""
         self._given[node] = []
 
     def add_node_collection(self, node: WorkerController, collection: Sequence[str]) -> None:
-        """Keep which tests a worker has found."""
+        """Record the tests that a worker has collected."""
         self._collections[node] = list(collection)
 
     def mark_test_complete(self, node: WorkerController, item_index: int, duration: float = 0) -> None:  # noqa: ARG002
-        """Give a worker that has ended a test the next one."""
+        """Remove a finished test from its worker, and send the worker the next one."""
         self._given[node].remove(item_index)
         self._feed(node)
 
     def mark_test_pending(self, item: str) -> None:
-        """Refuse to run a test twice."""
+        """Raise NotImplementedError: no test runs twice."""
         raise NotImplementedError
 
     def remove_pending_tests_from_node(self, node: WorkerController, indices: Sequence[int]) -> None:
-        """Refuse to take back a test that was given."""
+        """Raise NotImplementedError: a worker keeps the tests that it received."""
         raise NotImplementedError
 
     def remove_node(self, node: WorkerController) -> str | None:
-        """Forget a worker that has ended; return the test in which it crashed, and let others run what it had left."""
+        """Remove a worker that has ended; return the test in which it crashed. Others run its remaining tests."""
         given = self._given.pop(node)
         self._module.pop(node, None)
         tests = self.collection or []
         for index in given[1:]:
             self._waiting.setdefault(self._module_of(tests[index]), deque()).appendleft(index)
-        if self.collection is not None:  # before that nobody knows which tests follow
+        if self.collection is not None:  # otherwise no test has been sent yet
             for other in self.nodes:
                 self._feed(other)
         return tests[given[0]] if given else None
 
     def schedule(self) -> None:
-        """Give each worker its first tests; again when a worker has come in the place of one that crashed."""
+        """Send each worker its first tests. Called again when a new worker replaces a crashed one.
+
+        If the workers collected different tests, report this as a failure and send none.
+        """
         assert self.collection_is_completed
         if self.collection is None:
             first, *others = self._collections
@@ -142,12 +148,15 @@ class Distribution:
             self._feed(node)
 
     def _feed(self, node: WorkerController) -> None:
-        """Let a worker have two tests: it begins one when it knows which comes after, or that none does."""
+        """Send a worker tests until it has two, or shut it down if none is left for it.
+
+        A worker starts a test only when it knows the next one, or that none follows.
+        """
         while not node.shutting_down and len(self._given[node]) < 2:
             module = self._next(node)
             if module == ALONE and len(self.nodes) > 1:
                 if all(other.shutting_down for other in self.nodes if other is not node):
-                    return  # it goes on when the others have ended, and removed what they made
+                    return  # it continues when the others have cleaned up and ended
                 module = None
             if module is None:
                 node.shutdown()
@@ -157,7 +166,7 @@ class Distribution:
             node.send_runtest_some([index])
 
     def _next(self, node: WorkerController) -> str | None:
-        """Return the module that a worker's next test is of; None where no test is left for it."""
+        """Return the module of a worker's next test (or ALONE); None if no test is left for the worker."""
         if (mine := self._module.get(node)) in self._waiting:
             return mine
         begun = set(self._module.values())
@@ -173,7 +182,7 @@ class Distribution:
         return ALONE if nodeid in self._alone else nodeid.partition("::")[0]
 
     def _left(self, module: str) -> float:
-        """Return about how many seconds the tests of a module take that nobody has begun."""
+        """Return an estimate of the seconds that a module's waiting tests take."""
         return self._durations.get(module, 0.0) * len(self._waiting[module]) / self._tests[module]
 
     def _take(self, node: WorkerController, module: str) -> int:
@@ -187,10 +196,10 @@ class Distribution:
 
 
 def measured(files: Sequence[Path]) -> dict[str, float]:
-    """Return the seconds that each module's tests took, by its path, as JUnit files say."""
+    """Return the seconds of each module's tests from JUnit files. The keys are the paths of the modules."""
     seconds: Counter[str] = Counter()
     for file in files:
-        for case in ET.parse(file).getroot().iter("testcase"):  # noqa: S314  # pytest's own
+        for case in ET.parse(file).getroot().iter("testcase"):  # noqa: S314  # written by pytest
             seconds[f"{case.attrib['classname'].replace('.', '/')}.py"] += float(case.attrib["time"])  # type: ignore[assignment]
     return {module: round(taken, 1) for module, taken in sorted(seconds.items())}
 

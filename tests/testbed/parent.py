@@ -8,6 +8,6 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def end_with_parent() -> None:
-    """Let the kernel send this process SIGTERM when the thread that started it ends, whatever ended that."""
+    """Make the kernel send SIGTERM to this process when the thread that started it ends. Raises OSError."""
     if _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM):
         raise OSError(ctypes.get_errno(), "prctl")

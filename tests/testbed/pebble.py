@@ -50,10 +50,10 @@ class Directory:
     def start(
         self, hardships: Mapping[str, str] | None = None, *, lifetime: int = 90 * 86400, address: str = ""
     ) -> None:
-        """Start the directory with these options. A restart for other options gives it a new root and no accounts.
+        """Start the directory, unless it runs with these options. A restart gives it a new root and no accounts.
 
-        Its certificates last `lifetime` seconds. It finds the pod's names at `address`, by default the pod's own.
-        `hardships` are environment variables of Pebble that make it difficult
+        Its certificates last `lifetime` seconds. It resolves the pod's names to `address`, by default the pod's own.
+        `hardships` are environment variables of Pebble that cause errors, such as rejected nonces
         (https://github.com/letsencrypt/pebble#readme).
         """
         wanted = (hardships, lifetime)
@@ -101,7 +101,7 @@ class Directory:
         context.check_hostname = False
         address = f"https://{self.test_pod.address_of(self.container)}:{MANAGEMENT}/roots/0"
         try:
-            with urllib.request.urlopen(address, context=context, timeout=2) as answer:  # https
+            with urllib.request.urlopen(address, context=context, timeout=2) as answer:
                 said: bytes = answer.read()
         except OSError as error:
             raise NotYet(str(error)) from error

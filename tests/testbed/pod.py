@@ -1,4 +1,4 @@
-"""A pod of the tests' own, beside any other: own name, network, volumes, loopback address and upstream DNS servers."""
+"""A pod for the tests, with its own name, network, volumes, loopback address and upstream DNS servers."""
 
 import json
 import logging
@@ -33,7 +33,7 @@ from tests.testbed.server import Account, Server, token
 from tests.testbed.vantage import Vantage, address_on, first_process
 
 CHEAPEST = 4
-"""bcrypt's lowest cost: 1 ms a login, where that of podserve.accounts takes 50."""
+"""bcrypt's lowest cost: a login takes 1 ms, instead of 50 ms with podserve.accounts.ROUNDS."""
 
 
 @dataclass
@@ -48,33 +48,33 @@ class PodUnderTest:
     """bcrypt's cost of new accounts."""
     _folders: dict[str, Path] = field(default_factory=dict)
     _mail: str = ""
-    """The number of mail's first process, when it was asked for last."""
+    """The process id of process 1 of the mail container when it was last looked up; empty before that."""
 
     @property
     def settings(self) -> Settings:
-        """Its settings."""
+        """The settings of the pod."""
         return self.pod.settings
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """The name of the pod."""
         return self.pod.name
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment that makes Invoke's tasks mean this pod."""
+        """The environment with which Invoke's tasks operate on this pod."""
         return _environment(self.settings)
 
     @cached_property
     def server(self) -> Server:
-        """It, as clients see it."""
+        """The server that clients of the pod see."""
         authority = self.folder("certificates") / "current" / "ca.crt"
         chosen = self.settings
         return Server(str(chosen.local_address), chosen.domain, str(authority))
 
     @property
     def address(self) -> str:
-        """Its address on its own network."""
+        """The address of the pod on its own network."""
         found = json.loads(podman("pod", "inspect", self.name).stdout)
         document = found[0] if isinstance(found, list) else found
         networks = podman(
@@ -84,16 +84,19 @@ class PodUnderTest:
 
     @property
     def inside(self) -> Vantage:
-        """The network that its containers share, seen from one of them: loopback, and its own address."""
+        """The network namespace that the containers of the pod share, with the address 127.0.0.1."""
         container = self.container("mail")
         return Vantage(container, "127.0.0.1", first_process(container))
 
     def address_of(self, container: str) -> str:
-        """Return the address of another container on its network."""
+        """Return the address of another container on the pod's network."""
         return address_on(container, self.name)
 
     def name_addresses(self, addresses: Mapping[str, str]) -> None:
-        """Have the upstream DNS servers answer with these addresses, by name, and none that they were told before."""
+        """Set the test names that the upstream DNS servers resolve (name to address), and wait until they do.
+
+        Names of earlier calls are removed. Raises Problem after 5 s.
+        """
         write_names(self.names, addresses)
         for upstream in self.upstreams:
             podman("kill", "--signal", "HUP", upstream.container)
@@ -108,14 +111,17 @@ class PodUnderTest:
         wait_until(known, 5, "the upstream DNS servers to know new names")
 
     def invoke(self, *argv: str, stdin: str = "", check: bool = True, **environment: str) -> Result:
-        """Run an Invoke task on this pod; `environment` adds to its INVOKE_ variables. Raises Problem, with `check`."""
+        """Run an Invoke task on this pod, with additional variables in `environment`.
+
+        Raises Problem if the task fails (only with `check`), or if it does not end within 300 s.
+        """
         result = command_line.invoke(argv, {**self.environment, **environment}, stdin=stdin, timeout=300)
         if check and not result.ok:
             raise Problem(f"this task failed:\n{result}")
         return result
 
     def exchange(self, port: str) -> None:
-        """Have the exchange of an endpoint, by its port's name, with the postmaster's login where it takes one.
+        """Make the exchange of the endpoint with this port name, with the postmaster's login if the endpoint takes one.
 
         Raises one of endpoints.FAILURES.
         """
@@ -133,36 +139,37 @@ class PodUnderTest:
                 if (process / "ns" / "pid").readlink() == space:
                     found.append(process)
             except OSError:
-                continue  # it has ended meanwhile
+                continue  # the process has just exited
         return found
 
     def exec(self, service: str, *argv: str, stdin: str = "", check: bool = True) -> Result:
-        """Run a command in a service's container."""
+        """Run a command in a service's container. Raises Problem if it fails (only with `check`)."""
         return podman("exec", "--interactive", self.container(service), *argv, stdin=stdin, check=check)
 
     def folder(self, content: str) -> Path:
-        """Return where a volume (web, mail, accounts, …) is on this host."""
+        """Return the path of a volume (web, mail, accounts, …) on this host."""
         if content not in self._folders:
             self._folders[content] = volumes.path_on_host(self.pod.volumes[content].name)
         return self._folders[content]
 
     def new_account(self, name: str = "", cost: int = 0) -> Account:
-        """Add an account that only the caller knows, and return it when it is in use.
+        """Add an account with a random password, and wait until the daemons know it. The default `name` is unique.
 
-        bcrypt's `cost` is the pod's, unless the time of this account's logins counts (podserve.accounts.ROUNDS).
+        `cost` is the cost of bcrypt, by default the pod's. Where the time of a login matters, pass
+        podserve.accounts.ROUNDS.
         """
         account = Account(f"{name or token()}@{self.settings.domain}", random_password())
         salt = bcrypt.gensalt(cost or self.cost)
         hashed = bcrypt.hashpw(account.password.encode(), salt).decode().replace("$2b$", "$2y$", 1)
         there = accounts.Accounts(Folder.at(self.folder("accounts")))
-        with there._changing() as hashes:  # noqa: SLF001  # a test's own cost is no feature
+        with there._changing() as hashes:  # noqa: SLF001  # only tests choose the cost
             hashes[account.address] = hashed
         homes.ensure_homes(Folder.at(self.folder("web")), [account.address])
         self.wait_until_known(account)
         return account
 
     def add_account(self) -> Account:
-        """Add an account with the task, as a person does."""
+        """Add an account with the task `users.add`."""
         account = Account(f"{token()}@{self.settings.domain}", random_password())
         self.invoke("users.add", account.address, "--password-stdin", stdin=f"{account.password}\n")
         return account
@@ -172,9 +179,10 @@ class PodUnderTest:
         Repositories(self.pod).add(name, "", public=public)
 
     def wait_until_known(self, account: Account) -> None:
-        """Return when an account that was added is in use.
+        """Wait until the daemons know a new account.
 
-        Dovecot finds it, as for `doveadm user`, and it is in Postfix's table, which is made anew after each change.
+        Dovecot finds it (asked as `doveadm user` does), and it is in Postfix's table, which is rebuilt after each
+        change of the accounts.
         """
 
         def known() -> None:
@@ -200,7 +208,7 @@ class PodUnderTest:
         wait_until(known, 2, f"{account.address} to be in use")
 
     def logs(self, since: float = 0.0) -> str:
-        """Return what each container has logged since a time (s since the epoch)."""
+        """Return the log of each container since a time (seconds since the epoch)."""
         texts = []
         for name in self.pod.containers.values():
             log = podman("logs", "--since", str(int(since)), name, check=False)
@@ -208,7 +216,7 @@ class PodUnderTest:
         return "\n".join(texts)
 
     def wait_for_log(self, service: str, text: str, since: float, timeout: float = 10) -> str:
-        """Return the first line with `text` that a service logged since a time; waits `timeout` seconds for it."""
+        """Wait up to `timeout` seconds for a line with `text` in a service's log since a time; return the first one."""
 
         def check() -> str:
             log = podman("logs", "--since", str(int(since)), self.container(service), check=False)
@@ -226,7 +234,7 @@ def _environment(chosen: Settings) -> dict[str, str]:
 
 
 def free_address(ports: Sequence[int]) -> str:
-    """Return a loopback address none of whose `ports` is taken."""
+    """Return a loopback address on which all `ports` are free (TCP)."""
     for last in range(77, 250):
         address = f"127.0.0.{last}"
         try:
@@ -242,10 +250,10 @@ def free_address(ports: Sequence[int]) -> str:
 
 @contextmanager
 def prepare_test_pod(purpose: str = "", **given: str) -> Iterator[PodUnderTest]:
-    """Yield what a pod of one's own needs: settings, images, network, upstream DNS servers. It is not played yet.
+    """Yield a pod with its settings, images, network and upstream DNS servers. It is not played yet.
 
-    Afterwards nothing of the pod is left, also when interrupted. `purpose` ends its name, where a run has more than
-    one. `given` are settings that differ from the defaults. Nobody knows the postmaster's password.
+    Afterwards everything of the pod is removed, even after an interruption. `purpose` is the end of the pod's name, for
+    runs with more than one pod. `given` are settings that differ from the defaults. The postmaster's password is empty.
     """
     name = f"podserve-test-{os.getpid()}{purpose}"
     ports = sorted({port.number for port in Pod.of(load({"pod": name}, defaults(), {})).ports.values()})
@@ -275,7 +283,7 @@ def prepare_test_pod(purpose: str = "", **given: str) -> Iterator[PodUnderTest]:
 
 @contextmanager
 def play_test_pod(purpose: str = "", cost: int = CHEAPEST, **given: str) -> Iterator[PodUnderTest]:
-    """Yield a running pod of one's own, as `prepare_test_pod` has it; its new accounts have this cost of bcrypt."""
+    """Yield a running pod, made by `prepare_test_pod`. `cost` is the cost of bcrypt for its new accounts."""
     with prepare_test_pod(purpose, **given) as prepared:
         with state.locked(prepared.pod):
             started = lifecycle.up(prepared.pod)

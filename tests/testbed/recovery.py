@@ -35,7 +35,7 @@ MEDIAN, WORST, CONTAINER = 1.0, 2.0, 3.0
 STUCK = 30.0
 """Seconds after which a service counts as stuck."""
 PACE, HANGS = 0.03, 0.4
-"""Seconds between two attempts, and seconds after which an attempt that hangs is no longer waited for."""
+"""Seconds between two attempts, and seconds after which the next attempt starts although one hangs."""
 REST = 0.2
 """Seconds between two rounds over the other ports."""
 FAILURES = (*endpoints.FAILURES, httpx.HTTPError, Problem)
@@ -157,7 +157,7 @@ class Scene:
         """Hold sessions of a service open during the body."""
 
         def opened() -> ExitStack:
-            """Open all sessions; if one fails, open all again: a process that outlived the last kill is ended later."""
+            """Open all sessions; if one fails, open all again: it may have met an old process that is about to end."""
             try:
                 with ExitStack() as sessions:
                     self._open(service, sessions)
@@ -308,6 +308,6 @@ def kill_in_a_row(scene: Scene, service: str, program: str, exchange: Callable[[
         for number in range(count):
             with scene.clients(service):
                 victim = WHOLE if number % 2 else program
-                kill(scene.containers[service], victim, random.Random(number))  # noqa: S311  # there is but one
+                kill(scene.containers[service], victim, random.Random(number))  # noqa: S311  # only one candidate
                 times.append(seconds_until(partial(exchange, scene)))
     return outcome(f"{service}: container, {program}", times, others, CONTAINER, CONTAINER)

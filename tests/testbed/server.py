@@ -34,7 +34,7 @@ class Account(Login):
 
 @dataclass(frozen=True)
 class Server:
-    """A server: its address, its domain, and the PEM file of the authority that verifies it."""
+    """A server: its address, its domain, and the PEM file of its authority (None: this host's trusted roots)."""
 
     host: str
     domain: str
@@ -45,7 +45,7 @@ class Server:
         return client_context(self.domain, self.authority)
 
     def exchange(self, port: Port, account: Account | None = None) -> None:
-        """Have the exchange of an endpoint, with a login where an account is given, and verify its certificate.
+        """Make the exchange of an endpoint, with a login if an account is given, and verify the certificate.
 
         Raises one of endpoints.FAILURES.
         """
@@ -54,7 +54,7 @@ class Server:
 
     @contextmanager
     def http(self, account: Account | None = None, *, http2: bool = False, port: int = 443) -> Iterator[httpx.Client]:
-        """Yield an HTTP client for this server: HTTPS, or plain HTTP for port 80. It follows no redirection."""
+        """Yield an HTTP client for this server: HTTPS, or plain HTTP for port 80. It does not follow redirects."""
         base = f"{'http' if port == 80 else 'https'}://{self.host}"
         auth = (account.address, account.password) if account else None
         with httpx.Client(

@@ -102,7 +102,8 @@ def found(server: Server, account: Account) -> Counter[str]:
 def waiting(test_pod: PodUnderTest) -> list[Path]:
     """Return the files of the messages in Postfix's queue.
 
-    An incomplete file, whose writer was killed, does not count: it got no 250, and lacks the mode bit x of others.
+    An incomplete file, whose writer was killed, does not count: its message got no 250. Only complete files have the
+    mode bit x.
     """
     found = []
     for name in QUEUES:

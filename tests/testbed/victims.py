@@ -49,7 +49,7 @@ class Container:
     def kill(self) -> None:
         """Kill all processes of the container, as the kernel does when its memory is exhausted.
 
-        After `podman kill` Podman would not restart the container: it takes the kill for the user's wish.
+        After `podman kill` Podman would not restart the container, because the user asked for its end.
         """
         for number in self.processes():
             with suppress(ProcessLookupError):

@@ -11,12 +11,12 @@ from tests.testbed.network import own_network
 from tests.unit.helpers import FakePodman
 
 OF_THE_HOST = "INVOKE_", "CONTAINERS_", "_CONTAINERS_", "SUDO_"
-"""The beginnings of the variables that change what a task or ./bootstrap does."""
+"""The prefixes of the variables that change what a task or ./bootstrap does."""
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _independent_of_the_host() -> Iterator[None]:
-    """Run the tests without the host's network, whose ports a pod may hold, its variables and its trusted roots."""
+    """Run the tests without the host's network (a pod may hold its ports), variables and trusted roots."""
     with pytest.MonkeyPatch.context() as patch, own_network():
         for name in [name for name in os.environ if name.startswith(OF_THE_HOST)]:
             patch.delenv(name)
@@ -27,13 +27,13 @@ def _independent_of_the_host() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _ask_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What Podman said of a volume to another test is forgotten."""
+    """Forget the paths of volumes that Podman gave to another test."""
     monkeypatch.setattr(volumes, "_found", {})
 
 
 @pytest.fixture
 def fake_podman(tmp_path: Path) -> FakePodman:
-    """A Podman that only writes down what it was asked."""
+    """A fake Podman that records its calls."""
     folder = tmp_path / "podman"
     folder.mkdir()
     return FakePodman(folder)

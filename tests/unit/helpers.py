@@ -1,4 +1,4 @@
-"""What the unit tests share: settings by name, and a Podman that only writes down what it was asked."""
+"""Shared by the unit tests: settings by name, and a fake Podman that records its calls."""
 
 import contextlib
 import io
@@ -38,7 +38,7 @@ esac
 
 
 DEFAULTS = {f"INVOKE_{name.upper()}": value for name, value in defaults().items()}
-"""The default settings as variables, which count for more than what invoke.yaml of this checkout may say."""
+"""The default settings as variables. They override the invoke.yaml of this checkout."""
 Document = dict[str, Any]
 
 
@@ -48,18 +48,18 @@ def documents(file: str) -> list[Document]:
 
 
 def chosen(**given: object) -> Settings:
-    """Return the settings that are made of these and, otherwise, of the defaults."""
+    """Return these settings, and the defaults of all others."""
     return load(given, defaults(), {})
 
 
 def pod_with(state: Path | None = None, /, **given: object) -> Pod:
-    """Return the pod with these settings, otherwise with the defaults, and with that folder for what is remembered."""
+    """Return a pod with these settings, the defaults of all others, and `state` as its state folder."""
     return Pod.of(chosen(**given), state)
 
 
 @dataclass(frozen=True)
 class FakePodman:
-    """A folder with a program `podman`, which is also what lies on the volumes that this Podman knows."""
+    """A folder with a fake program `podman`. It reports two volumes, accounts and web, whose path is this folder."""
 
     folder: Path
     told: Document = field(
@@ -74,7 +74,7 @@ class FakePodman:
             "store": {"graphRoot": "/"},
         }
     )
-    """What it says of itself when `podman info` asks."""
+    """The answer to `podman info`."""
 
     def __post_init__(self) -> None:
         """Write the program."""
@@ -89,29 +89,35 @@ class FakePodman:
         return file.read_text().splitlines() if file.exists() else []
 
     def environment(self, **test_pod: str) -> dict[str, str]:
-        """Return an environment in which this is Podman, and needs no settings of ours; `own` adds to it."""
+        """Return an environment in which `podman` is this program, with the additional variables `test_pod`.
+
+        It sets an empty CONTAINERS_CONF, so docker/engine.sh does not look for settings.
+        """
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("INVOKE_")}
         (self.folder / "info").write_text(json.dumps(self.told))
         path = f"{self.folder}{os.pathsep}{os.environ['PATH']}"
         return {**inherited, "PATH": path, "FAKE": str(self.folder), "CONTAINERS_CONF": os.devnull, **test_pod}
 
     def run(self, *argv: str) -> Result:
-        """Run a command to which this is Podman."""
+        """Run a command in this environment, with the default settings."""
         return run(argv, check=False, timeout=30, env=self.environment(**DEFAULTS))
 
     def invoke(self, *argv: str) -> Result:
-        """Run an Invoke task as one does, in a process of its own."""
+        """Run an Invoke task as a user does, in a process of its own."""
         return self.run(sys.executable, "-m", "invoke", "--search-root", str(ROOT), *argv)
 
     def invoke_on_terminal(self, *argv: str, answers: Sequence[tuple[str, str]]) -> Result:
-        """Run an Invoke task on a terminal, where each question (as it ends) is answered; all it shows is `stdout`."""
+        """Run an Invoke task on a terminal. The `stdout` of the result is everything that the terminal shows.
+
+        `answers` are pairs, in order: the end of a question, and the answer to it.
+        """
         words, shown = (sys.executable, "-m", "invoke", "--search-root", str(ROOT), *argv), b""
         master, terminal = os.openpty()
         waiting = list(answers)
         with subprocess.Popen(words, stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True,
                               env=self.environment(**DEFAULTS)) as process:  # fmt: skip
             os.close(terminal)
-            with os.fdopen(master, "r+b", buffering=0) as screen, contextlib.suppress(OSError):  # EIO: it has ended
+            with os.fdopen(master, "r+b", buffering=0) as screen, contextlib.suppress(OSError):  # EIO at the end
                 while select.select([screen], [], [], 30)[0]:
                     shown += screen.read(1024)
                     if waiting and shown.endswith(waiting[0][0].encode()):
@@ -120,7 +126,7 @@ class FakePodman:
         return Result(words, process.returncode, shown.decode().replace("\r\n", "\n"), "")
 
     def invoke_here(self, *argv: str, stdin: str = "", **test_pod: str) -> Result:
-        """Run an Invoke task in this process, which is quicker; `own` adds to the environment."""
+        """Run an Invoke task in this process, which is faster, with the additional variables `test_pod`."""
         words, code = ("invoke", "--search-root", str(ROOT), *argv), 0
         out, err = io.StringIO(), io.StringIO()
         environment = self.environment(**{**DEFAULTS, **test_pod})
@@ -136,7 +142,7 @@ class FakePodman:
                 Program().run(list(words))
         except SystemExit as end:
             code = int(end.code or 0)
-        except Exception as error:  # noqa: BLE001  # as the interpreter at its end
+        except Exception as error:  # noqa: BLE001  # shows an error as the interpreter does at exit
             with redirect_stderr(err):
                 sys.excepthook(type(error), error, error.__traceback__)
             code = 1

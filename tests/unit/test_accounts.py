@@ -1,4 +1,4 @@
-"""The accounts file: what it holds, who may read it, and that nobody's change is lost."""
+"""The accounts file: its content, its permissions, and that concurrent changes are all kept."""
 
 import multiprocessing
 import os
@@ -22,7 +22,7 @@ WRITERS = 20
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hash at bcrypt's least cost: the tests make many."""
+    """Hash with bcrypt's lowest cost, because the tests make many hashes."""
     monkeypatch.setattr(accounts, "ROUNDS", 4)
 
 
@@ -33,7 +33,7 @@ def there(tmp_path: Path) -> Accounts:
 
 
 def is_password(password: str, hashed: str) -> bool:
-    """Return whether a password belongs to a hash."""
+    """Return whether a hash is that of a password."""
     return bcrypt.checkpw(password.encode(), hashed.encode())
 
 
@@ -188,7 +188,7 @@ def test_of_twenty_who_add_at_once_nobody_is_lost(there: Accounts) -> None:
 
 
 class Crash(BaseException):
-    """What ends a process at once: nothing catches it."""
+    """An exception that no handler catches, in place of a crash of the process."""
 
 
 def test_a_crash_before_the_change_is_done_leaves_the_file_as_it_was(
@@ -209,7 +209,7 @@ def test_a_crash_before_the_change_is_done_leaves_the_file_as_it_was(
 
 
 def test_each_change_has_a_second_of_its_own(there: Accounts, tmp_path: Path) -> None:
-    # Dovecot would pass over a change of the same size in the same second.
+    # Dovecot detects a change by size and whole seconds. A new password does not change the size.
     there.add(ALICE, GOOD)
     seen = [int((tmp_path / "passwd").stat().st_mtime)]
     for password in (BETTER, GOOD, BETTER):

@@ -1,4 +1,4 @@
-"""The archive of a backup: what comes back, and what is refused."""
+"""The archive of a backup: what a restore brings back, and which archives are refused."""
 
 import errno
 import os
@@ -26,12 +26,12 @@ CHANGES = 20
 
 
 def ignore(_: int) -> None:
-    """Take no notice of progress."""
+    """Ignore progress."""
 
 
 @pytest.fixture
 def kept(tmp_path: Path) -> Path:
-    """A folder with what volumes hold: names of all kinds, empty and large files, links, modes, a pipe."""
+    """A folder with content as on volumes: names of all kinds, empty and large files, links, modes, a pipe."""
     folder = tmp_path / "kept"
     mail, web = folder / "mail" / "example.org" / "ada" / "Maildir" / "cur", folder / "web" / "dav"
     for place in (mail, web):
@@ -53,7 +53,7 @@ def kept(tmp_path: Path) -> Path:
 
 
 def seen(folder: Path) -> dict[str, tuple[object, ...]]:
-    """Return what matters of all that a folder holds, but pipes."""
+    """Return mode, owner, group, content and link target of each entry of a folder, by path. Pipes are left out."""
     found: dict[str, tuple[object, ...]] = {}
     for path in sorted(folder.rglob("*")):
         there, link = path.lstat(), path.readlink() if path.is_symlink() else None
@@ -66,7 +66,7 @@ def seen(folder: Path) -> dict[str, tuple[object, ...]]:
 
 @pytest.fixture
 def made(kept: Path, tmp_path: Path) -> Path:
-    """An archive of it."""
+    """An archive of the folder `kept`."""
     file = tmp_path / "archive"
     with file.open("wb") as out:
         writing.write_archive(Folder.at(kept), HEADER, out, ignore)
@@ -121,7 +121,7 @@ def test_a_file_that_is_mostly_holes_is_left_out_of_it_and_told(kept: Path, tmp_
 
 
 def refusal(file: Path) -> str:
-    """Return why an archive is refused; it says which, and that nothing was changed."""
+    """Return the error for an archive. It must name the file, and say that nothing was changed."""
     with pytest.raises(Problem) as refused:
         reading.verify_archive(file, ignore)
     said = refused.value.text
@@ -266,7 +266,7 @@ def test_owners_are_those_that_services_have_and_otherwise_root(tmp_path: Path) 
 
 
 def zeros(name: str, size: int) -> Iterator[bytes]:
-    """Yield a member of a tar file that is so many zeros."""
+    """Yield the pieces of a tar member whose content is `size` zero bytes (a multiple of 1 MiB)."""
     info = tarfile.TarInfo(name)
     info.size = size
     yield info.tobuf(tarfile.GNU_FORMAT)
@@ -275,15 +275,15 @@ def zeros(name: str, size: int) -> Iterator[bytes]:
 
 
 def described() -> Iterator[bytes]:
-    """Yield an archive's first member."""
+    """Yield the first member of an archive, podserve.json."""
     info, content = header()
     info.size = len(content)
     yield info.tobuf(tarfile.GNU_FORMAT) + content.ljust(512, b"\0")
 
 
 def of_pieces(file: Path, *members: Iterable[bytes]) -> Path:
-    """Write an archive of raw pieces of a tar file."""
-    compressor = zstandard.ZstdCompressor(level=1, write_checksum=True)  # half the time of the default, for a gibibyte
+    """Write an archive from the raw pieces of tar members."""
+    compressor = zstandard.ZstdCompressor(level=1, write_checksum=True)  # for 1 GiB, half the time of the default
     with file.open("wb") as out, compressor.stream_writer(out) as compressed:
         for member in members:
             for piece in member:
@@ -293,7 +293,7 @@ def of_pieces(file: Path, *members: Iterable[bytes]) -> Path:
 
 
 def long_header(kind: bytes, size: int) -> Iterator[bytes]:
-    """Yield an extended header of so many bytes: a path in pax's way (x, g), or in GNU's (L)."""
+    """Yield an extended header of `size` bytes: of pax (kind x or g), or a long name of GNU tar (L)."""
     info = tarfile.TarInfo("x")
     info.type, info.size = kind, size
     yield info.tobuf(tarfile.GNU_FORMAT)
@@ -344,7 +344,7 @@ def test_checksums_of_other_files_are_told(tmp_path: Path) -> None:
 
 
 def test_paths_that_are_too_long_for_the_host_come_back(tmp_path: Path) -> None:
-    """Each name is as long as a name may be, so that the path has four times what Linux takes in one go."""
+    """The path has LONGEST bytes, in names of 255 bytes. One system call accepts only PATH_MAX."""
     folder, back = tmp_path / "kept", tmp_path / "back"
     (folder / "web").mkdir(parents=True)
     back.mkdir()
@@ -361,4 +361,4 @@ def test_paths_that_are_too_long_for_the_host_come_back(tmp_path: Path) -> None:
     found = [(len(place.parts), os.read(open_file("file", place.descriptor), 9))
              for place in Folder.at(back).walk() if "file" in place.files]  # fmt: skip
     assert found == [(number + 1, str(number).encode()) for number in range(LONGEST // 256)]
-    Folder.at(tmp_path).clear()  # which pytest could not
+    Folder.at(tmp_path).clear()  # pytest cannot remove such a deep tree

@@ -26,7 +26,7 @@ def test_the_median_is_the_middle_run_and_no_stray_one_moves_it() -> None:
 
 
 def test_a_ratio_is_that_of_runs_of_the_same_round() -> None:
-    # The machine was ten times as slow in the second round, for both: that is no difference between them.
+    # In the second round both sides were ten times as fast: this is the machine, not a difference between them.
     assert Figure("", "", "s", [10, 1, 9], "native", [20, 2, 10]).ratio == 0.5
     assert Figure("", "", "s", [5, 7, 20], "floor", [1, 2, 19]).beyond == 4
 
@@ -100,14 +100,14 @@ def test_json_has_each_run_and_what_follows_from_them() -> None:
 def test_the_plot_is_an_svg_that_fetches_nothing_and_has_each_figure_with_a_goal(tmp_path: Path) -> None:
     report.plot([QUICK, LARGE, BARE], tmp_path / "bench.svg")
     text = (tmp_path / "bench.svg").read_text()
-    # It was made here.
+    # The test wrote this file itself.
     root = ET.fromstring(text)  # noqa: S314
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
     words = "".join(root.itertext()).replace("\N{NO-BREAK SPACE}", " ")
     assert "dns: queries" in words
     assert "images: bytes" in words
     assert "PSS" not in words
-    # The one address in it is the name of what it is.
+    # The only URL is the XML namespace of SVG.
     assert text.count("http") == 1
 
 

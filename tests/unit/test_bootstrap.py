@@ -1,4 +1,4 @@
-"""./bootstrap: when it makes the environment anew, and what it installs there."""
+"""./bootstrap: when it creates the virtual environment again, and what it installs there."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ esac
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A checkout that holds nothing but bootstrap and its requirements, beside a Python that only seems to install."""
+    """A checkout with only bootstrap and the requirements, beside a fake Python that records what it installs."""
     python = tmp_path / "python3"
     python.write_text(PYTHON)
     python.chmod(0o755)
@@ -40,7 +40,7 @@ ADDED = "bootstrap: adding what nox needs to .venv"
 
 
 def bootstrapped(checkout: Path, command: str = "echo", version: str = "3.11.2") -> list[str]:
-    """Run a command by it, and return what it said before the command ran."""
+    """Run `./bootstrap COMMAND run`, and return the lines that ./bootstrap printed before the command ran."""
     env = {**os.environ, "PATH": f"{checkout.parent}{os.pathsep}{os.environ['PATH']}", "VERSION": version}
     *said, last = run([str(checkout / "bootstrap"), command, "run"], timeout=30, env=env).stdout.splitlines()
     assert last == "run"
@@ -48,7 +48,7 @@ def bootstrapped(checkout: Path, command: str = "echo", version: str = "3.11.2")
 
 
 def makes_an_environment(checkout: Path, version: str = "3.11.2") -> bool:
-    """Run it, and return whether it made the environment anew."""
+    """Run ./bootstrap, and return whether it created the environment."""
     return bootstrapped(checkout, version=version) == [ANEW]
 
 
@@ -59,7 +59,7 @@ def installed(checkout: Path) -> list[str]:
 
 @pytest.fixture
 def _nox(checkout: Path) -> None:
-    """Make `nox` a program that prints its words."""
+    """Put a fake `nox` into PATH that prints its arguments."""
     (checkout.parent / "nox").write_text('#!/bin/sh\necho "$@"\n')
     (checkout.parent / "nox").chmod(0o755)
 
@@ -128,7 +128,7 @@ def test_a_checkout_that_was_moved_has_an_environment_of_its_own(checkout: Path)
 
 
 def as_root(checkout: Path, **test_pod: str) -> Result:
-    """Run it, and return what it said."""
+    """Run ./bootstrap as root, with the additional variables `test_pod`."""
     env = {**os.environ, "PATH": f"{checkout.parent}{os.pathsep}{os.environ['PATH']}", "VERSION": "3.11.2", **test_pod}
     return run([str(checkout / "bootstrap"), "echo", "run"], check=False, timeout=30, env=env)
 
@@ -144,7 +144,7 @@ OPEN = {
     "a configuration of git's that another user has": (".git/config", NOBODY, 0, 0o644),
     "an environment of another user": (".venv", NOBODY, 0, 0o755),
 }
-"""What is not as it should be: its owner, its group, its mode."""
+"""Paths that others can change: path, owner, group, mode."""
 
 
 @pytest.mark.parametrize("opened", OPEN)
@@ -165,7 +165,7 @@ def test_a_checkout_of_the_one_who_typed_sudo_is_run(checkout: Path) -> None:
         path.chmod(path.stat().st_mode | 0o020)
     assert not as_root(checkout).ok
     assert not as_root(checkout, SUDO_UID="1").ok
-    # Debian's nobody has the group nogroup, so not one by its own name.
+    # Group-writable files pass only for a group with the user's own name. The group of nobody is nogroup.
     assert not as_root(checkout, SUDO_UID=str(NOBODY)).ok
     for path in (checkout, *checkout.rglob("*")):
         path.chmod(path.stat().st_mode & ~0o020)

@@ -1,4 +1,4 @@
-"""docker/build.sh: what it is asked, and which images it builds then."""
+"""docker/build.sh: its arguments, and which images it builds."""
 
 import re
 
@@ -14,7 +14,7 @@ def build(podman: FakePodman, *argv: str) -> Result:
 
 
 def failing(podman: FakePodman, *commands: str, bootstrapped: int = 0) -> FakePodman:
-    """Let these commands of Podman's fail, and mmdebstrap write something and end with this exit code."""
+    """Make these Podman commands fail. Add an mmdebstrap that writes its last file and exits with `bootstrapped`."""
     program = podman.folder / "podman"
     refusals = "".join(f"{command}*) exit 125 ;;\n" for command in commands)
     program.write_text(program.read_text().replace("in\n", f"in\n{refusals}", 1))

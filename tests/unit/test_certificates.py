@@ -1,4 +1,4 @@
-"""The pod's certificate: issued once, renewed in time, put on its volume in one step, trusted for its names alone."""
+"""The pod's certificate: issued once, renewed in time, installed atomically, trusted for its own names only."""
 
 import datetime as dt
 import os
@@ -38,10 +38,10 @@ SCRIPTS = ROOT / "docker/certificates/rootfs/usr/local/bin"
 
 
 class Volumes:
-    """The folders of the two volumes, and a pod that has them."""
+    """The folders of the volumes certificates and authority, and a pod with these volumes."""
 
     def __init__(self, folder: Path) -> None:
-        """Make them."""
+        """Create the folders."""
         self.certificates, self.authority = folder / "certificates", folder / "authority"
         self.certificates.mkdir()
         self.authority.mkdir()
@@ -56,15 +56,15 @@ class Volumes:
 
     @property
     def pod(self) -> str:
-        """A name for a pod that has these folders: theirs, for `volumes_of_podman`."""
+        """The name of the pod. `_no_podman` finds the folders by this name."""
         return "unit-" + self.certificates.parent.name.replace("_", "-").lower()[-30:].strip("-")
 
     def ensure(self, *names: str) -> Certificate:
-        """Have a certificate issued, if need be."""
+        """Issue a certificate if there is none, if it is due or if `names` has more names; return the current one."""
         return renewal.renew(self.as_pod(*names)).certificate
 
     def content(self) -> dict[Path, bytes]:
-        """Return every file of both, `current` by where it leads."""
+        """Return the content of each file of both volumes, by its path after resolving links."""
         files = [file for folder in (self.certificates, self.authority) for file in folder.rglob("*") if file.is_file()]
         return {file.resolve(): file.read_bytes() for file in files}
 
@@ -74,7 +74,7 @@ PODS: dict[str, Volumes] = {}
 
 @pytest.fixture(autouse=True)
 def _no_podman(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the volumes be folders, and the container's scripts run here."""
+    """Use folders as volumes, and run the container's scripts on this host."""
 
     def folder(name: str) -> Path:
         pod, _, content = name.rpartition("-")
@@ -106,12 +106,12 @@ def volumes(tmp_path: Path) -> Volumes:
 
 
 def loaded(file: Path) -> x509.Certificate:
-    """Return the certificate of a file."""
+    """Return the certificate in a PEM file."""
     return x509.load_pem_x509_certificate(file.read_bytes())
 
 
 def verify(leaf: Path, authority: Path, name: str) -> list[x509.Certificate]:
-    """Return the chain from a server's certificate to the authority. Raises VerificationError where there is none."""
+    """Return the chain from a server's certificate to the authority. Raises VerificationError if there is none."""
     verifier = PolicyBuilder().store(Store([loaded(authority)])).build_server_verifier(x509.DNSName(name))
     return verifier.verify(loaded(leaf), [])
 
@@ -145,7 +145,7 @@ def test_another_name_renews_the_certificate_under_the_same_authority(volumes: V
 
 def test_a_certificate_that_is_due_is_renewed(volumes: Volumes, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        # It begins an hour before now, for clocks that are apart.
+        # A certificate is valid from one hour before now, because clocks differ. 29 of 89 minutes: less than a third.
         patch.setattr(authority, "LIFETIME", dt.timedelta(minutes=29))
         old = volumes.ensure()
     assert old.due
@@ -239,7 +239,7 @@ def test_current_leads_to_the_newest_pair_within_the_volume(volumes: Volumes) ->
 
 
 def handshake(volumes: Volumes, context: ssl.SSLContext) -> str | None:
-    """Have a client with that context greet a server with the current pair; return TLS's version. Raises SSLError."""
+    """Make a handshake with a server that has the current key pair; return the TLS version. Raises SSLError."""
     pair = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     pair.load_cert_chain(volumes.current / "tls.crt", volumes.current / "tls.key")
     here, there = socket.socketpair()
@@ -250,7 +250,7 @@ def handshake(volumes: Volumes, context: ssl.SSLContext) -> str | None:
 
     with ThreadPoolExecutor(1) as pool:
         served = pool.submit(serve)
-        # The address that was connected to, which the context is to pass over.
+        # The address of the connection: the context must verify the pod's name instead.
         with here, context.wrap_socket(here, server_hostname="127.0.0.1") as client:
             version = client.version()
         served.result()
@@ -314,7 +314,7 @@ def test_the_same_pair_again_is_put_beside_itself(volumes: Volumes) -> None:
 def test_a_crash_at_any_step_leaves_the_old_pair_or_the_new_one_whole(
     volumes: Volumes, tmp_path: Path, program: str
 ) -> None:
-    """Each program that take-pair calls is the last: it is killed in place of it, and after it."""
+    """Kill take-pair instead of each program that it calls, and after each."""
     old = volumes.ensure()
     for after in (False, True):
         programs = tmp_path / f"{program}-{after}"

@@ -1,4 +1,4 @@
-"""Running other programs: what they say is kept, and what goes wrong is told."""
+"""Running other programs: their output is kept, and failures are reported."""
 
 import contextlib
 import logging
@@ -97,7 +97,7 @@ def test_of_much_that_was_printed_the_end_is_shown() -> None:
 
 
 @pytest.mark.parametrize("check", [True, False])
-def test_a_program_that_is_missing_is_told_with_what_installs_it(check: bool) -> None:  # noqa: FBT001  # pytest gives it
+def test_a_program_that_is_missing_is_told_with_what_installs_it(check: bool) -> None:  # noqa: FBT001  # parametrized
     with pytest.raises(Problem, match=r"no-such-program is not installed: run \./bootstrap"):
         run(["no-such-program", "--now"], check=check)
 

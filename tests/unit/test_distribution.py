@@ -1,4 +1,4 @@
-"""How acceptance's scheduler shares tests out among workers."""
+"""The scheduler of the acceptance tests: which worker runs which test, and when."""
 
 import json
 from collections.abc import Sequence
@@ -18,29 +18,29 @@ QUIET = ["tests/acceptance/test_short.py::test_quiet"]
 
 @dataclass(eq=False)
 class Worker:
-    """A worker: the tests that it was given, and whether it was told that no other follows."""
+    """A fake worker: the tests that it received and has not run, and whether it was told that no other follows."""
 
     name: str
     given: list[int] = field(default_factory=list)
     shutting_down: bool = False
 
     def send_runtest_some(self, indices: Sequence[int]) -> None:
-        """Take tests."""
+        """Receive tests."""
         self.given += indices
 
     def shutdown(self) -> None:
-        """Hear that no other test follows."""
+        """Record that no other test follows."""
         self.shutting_down = True
 
     @property
     def can_begin(self) -> bool:
-        """Whether it can begin its first test: it knows what comes after."""
+        """Whether the worker can start its first test: it knows the next one, or that none follows."""
         return len(self.given) > 1 or bool(self.given and self.shutting_down)
 
 
 @pytest.fixture
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file that tells which tests run alone; the durations are the tests' own."""
+    """The file that lists the tests that run alone. The durations are replaced, too."""
     durations = tmp_path / "durations.json"
     durations.write_text(json.dumps({"tests/acceptance/test_long.py": 80.0, "tests/acceptance/test_short.py": 1.0}))
     monkeypatch.setattr(distribution, "DURATIONS", durations)
@@ -50,17 +50,17 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def joined(alone: Path, workers: Sequence[Worker]) -> Distribution:
-    """Return a scheduler that these workers have joined, and that knows no test yet."""
+    """Return a scheduler with these workers, before any collection."""
     options = {"tx": ["popen"] * len(workers)}
     config = SimpleNamespace(getvalue=options.get, getoption=options.get, option=SimpleNamespace(**options))
-    made = Distribution(config, None, alone)  # type: ignore[arg-type]  # it reads no other options
+    made = Distribution(config, None, alone)  # type: ignore[arg-type]  # Distribution reads no other options
     for worker in workers:
         made.add_node(worker)
     return made
 
 
 def scheduler(alone: Path, workers: Sequence[Worker], tests: Sequence[str]) -> Distribution:
-    """Return a scheduler that has given these workers their first tests."""
+    """Return a scheduler that has sent these workers their first tests."""
     made = joined(alone, workers)
     for worker in workers:
         made.add_node_collection(worker, tests)
@@ -70,7 +70,7 @@ def scheduler(alone: Path, workers: Sequence[Worker], tests: Sequence[str]) -> D
 
 
 def run(made: Distribution, workers: Sequence[Worker], tests: Sequence[str]) -> list[tuple[str, str]]:
-    """Let each worker run a test in turn until all have ended; return who ran what."""
+    """Let each worker run a test in turn until all have ended; return the pairs of worker and test."""
     ran, there = [], list(workers)
     while there:
         for worker in list(there):

@@ -1,4 +1,4 @@
-"""The doctor: what it makes of what it is told of a host, and how it says so."""
+"""The doctor: its findings about a host, and how it reports them."""
 
 import datetime as dt
 import getpass
@@ -24,7 +24,7 @@ GOOD = host.PodmanInfo((5, 4, 2), "netavark", "v2", Path("/"), ("memory", "pids"
 def examine(
     monkeypatch: pytest.MonkeyPatch, told: host.PodmanInfo, *checks: str, exists: bool = False, bind: str = "127.0.0.1"
 ) -> list[Finding]:
-    """Return what those checks find where Podman tells this of itself."""
+    """Return the findings of these checks, with `told` as the answer of Podman about itself."""
     monkeypatch.setattr(host, "podman_info", lambda: told)
     seen = running.Inspected("Running", "infra") if exists else running.Inspected()
     monkeypatch.setattr(running, "inspected", lambda _: seen)
@@ -34,13 +34,13 @@ def examine(
 
 @pytest.fixture(autouse=True)
 def _state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Keep locks out of this checkout."""
+    """Keep state and locks out of this checkout."""
     monkeypatch.setattr("podserve.pod.STATE", tmp_path / "state")
 
 
 @pytest.fixture
 def _as_user(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Be somebody who is not root."""
+    """Pretend that the user is not root."""
     monkeypatch.setattr(host, "rootless", lambda: True)
 
 
@@ -367,7 +367,7 @@ HANGS = "no answer within 0 s from: podman info --format json. What else uses"
 
 @pytest.fixture
 def hanging_podman(fake_podman: FakePodman, monkeypatch: pytest.MonkeyPatch) -> FakePodman:
-    """Podman that does not answer."""
+    """A fake Podman that never answers."""
     monkeypatch.setattr(host, "PATIENCE", 0.2)
     (fake_podman.folder / "podman").write_text("#!/bin/sh\nexec sleep 60\n")
     return fake_podman

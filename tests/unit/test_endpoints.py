@@ -1,4 +1,4 @@
-"""Trying the endpoints: each port has an exchange, and what does not answer is told."""
+"""Trying the endpoints: each port has an exchange, and ports that do not answer are reported."""
 
 import socket
 import ssl
@@ -19,7 +19,7 @@ PORTS = list(pod_with().ports)
 
 @pytest.fixture
 def dead_port() -> Iterator[int]:
-    """A port of 127.0.0.1 that is held for both protocols, and behind which nobody listens."""
+    """A port of 127.0.0.1 that is bound over TCP and UDP, but does not answer."""
     with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
         tcp.bind(("127.0.0.1", 0))
         udp.bind(tcp.getsockname())
@@ -27,7 +27,7 @@ def dead_port() -> Iterator[int]:
 
 
 def at(number: int) -> Pod:
-    """Return a pod all of whose ports have this number."""
+    """Return a pod with this number for all its ports."""
     pod = pod_with(bind="127.0.0.1")
     for container in pod.manifests.pod["spec"]["containers"]:
         for port in container["ports"]:
@@ -49,7 +49,7 @@ def test_ports_that_do_not_answer_are_told_in_the_order_asked(dead_port: int, mo
 
 
 def test_a_datagram_port_behind_which_nobody_listens_is_told_at_once() -> None:
-    # As while the container starts: who waits for the answer to a lost question finds out late that it is up.
+    # As while the container starts. Waiting for the answer to a lost query would delay the next attempt.
     with socket.socket(type=socket.SOCK_DGRAM) as free:
         free.bind(("127.0.0.1", 0))
         number = free.getsockname()[1]
@@ -60,7 +60,7 @@ def test_a_datagram_port_behind_which_nobody_listens_is_told_at_once() -> None:
 
 @pytest.mark.parametrize("name", [port for port in PORTS if port != "dns-udp"])
 def test_a_port_that_closes_each_connection_is_told(name: str) -> None:
-    # As pasta, which carries a user's ports, takes a connection and then finds nobody in the container.
+    # pasta, which forwards a user's ports, accepts and closes a connection if nothing listens in the container.
     def close() -> None:
         with server.accept()[0] as connection:
             connection.shutdown(socket.SHUT_WR)
@@ -74,7 +74,7 @@ def test_a_port_that_closes_each_connection_is_told(name: str) -> None:
 
 @contextmanager
 def resolver(rcode: dns.rcode.Rcode) -> Iterator[int]:
-    """Yield the port of a name server that answers one question so."""
+    """Yield the port of a DNS server that answers one query with this code."""
 
     def answer() -> None:
         question, client = server.recvfrom(512)

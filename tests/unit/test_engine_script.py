@@ -1,4 +1,4 @@
-"""docker/engine.sh: what it chooses by trying, and what it says of that."""
+"""docker/engine.sh: the settings that it finds by trying, and what it prints."""
 
 import os
 import shutil
@@ -19,10 +19,10 @@ done
 
 
 class Engine:
-    """A checkout that holds nothing but engine.sh, and a Podman that runs containers by settings with certain words."""
+    """A checkout with only engine.sh, and a fake Podman that needs certain words in its settings to run containers."""
 
     def __init__(self, folder: Path) -> None:
-        """Make both."""
+        """Create both."""
         self.folder = folder
         self.conf = folder / ".podserve" / "containers.conf"
         self.script = folder / "docker" / "engine.sh"
@@ -32,19 +32,19 @@ class Engine:
         self.program("catatonit", "#!/bin/sh\n")
 
     def program(self, name: str, text: str) -> None:
-        """Put a program before all others of its name."""
+        """Write a program into the first folder of PATH."""
         (self.folder / name).write_text(text)
         (self.folder / name).chmod(0o755)
 
     def find_out(self, *argv: str, wanted: str = "") -> Result:
-        """Run it on a host where Podman needs these words in its settings."""
+        """Run engine.sh on a host where Podman needs these words in its settings."""
         env = {name: value for name, value in os.environ.items() if name != "CONTAINERS_CONF"}
         path = f"{self.folder}{os.pathsep}{env['PATH']}"
         return run([str(self.script), *argv], check=False, timeout=30,
                    env={**env, "PATH": path, "FAKE": str(self.folder), "WANTED": wanted})  # fmt: skip
 
     def calls(self) -> list[str]:
-        """Return what Podman was asked until now, and with which settings; and forget it."""
+        """Return the calls of Podman since the last time: its first argument, and CONTAINERS_CONF (or none)."""
         file = self.folder / "calls"
         asked = file.read_text().splitlines() if file.exists() else []
         file.write_text("")
@@ -53,7 +53,7 @@ class Engine:
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Engine:
-    """A host of its own for each test."""
+    """A new host for each test."""
     return Engine(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""What a person did wrong is told in one line, without a traceback; what is a mistake of ours keeps its traceback."""
+"""An error that a user can fix is one line without a traceback. A fault of PodServe keeps its traceback."""
 
 import errno
 import os
@@ -30,17 +30,17 @@ WRONG = [
 
 @pytest.fixture
 def _hook(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put Python's own hook back at the end."""
+    """Install the exception hook of the tasks; restore Python's own at the end."""
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     invocation.explain_errors()
 
 
 def read(file: Path) -> None:
-    """Read a configuration file as Invoke does for -f, and tell what goes wrong as the interpreter does at its end."""
+    """Read a configuration file as Invoke does for -f. Pass an error to the exception hook, as the interpreter does."""
     config = Config(defaults={"domain": "example.org", "run": {}}, runtime_path=file, lazy=True)
     try:
         config.load_runtime()
-    except Exception as error:  # noqa: BLE001  # as the interpreter
+    except Exception as error:  # noqa: BLE001  # shows an error as the interpreter does at exit
         sys.excepthook(type(error), error, error.__traceback__)
 
 
@@ -82,7 +82,7 @@ def test_a_full_disk_is_told_in_a_line(capsys: pytest.CaptureFixture[str], numbe
 
 @pytest.fixture
 def _terminal() -> Iterator[None]:
-    """Heed what a terminal sends: a shell that starts these tests in the background, or nohup, has it ignored."""
+    """Handle INTERRUPTIONS by default: a shell starts background jobs with SIGINT ignored, and nohup ignores SIGHUP."""
     before = [signal.signal(number, signal.SIG_DFL) for number in errors.INTERRUPTIONS]
     signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
@@ -96,7 +96,7 @@ def test_a_task_that_is_told_to_end_says_so(
     fake_podman: FakePodman, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     monkeypatch.setattr(commands, "GRACE", 0.2)
-    # Its input ends when it is waited for.
+    # Its input ends when the task waits for Podman. Only then send the signal.
     script = f"#!/bin/sh\ncat > /dev/null\nkill -{number.value} $PPID\nexec sleep 60\n"
     (fake_podman.folder / "podman").write_text(script)
     ended = fake_podman.invoke_here("doctor")
@@ -109,7 +109,7 @@ def test_a_task_that_is_told_to_end_says_so(
 def test_an_interruption_that_was_held_while_a_task_began_is_heard(
     fake_podman: FakePodman, number: signal.Signals
 ) -> None:
-    # As a user's task does, in the user namespace (host.enter): Python takes its time.
+    # host.enter starts a user's task again with these signals blocked, because Python takes time to start.
     again = f"kill -{number.value} $$; exec {sys.executable} -m invoke doctor"
     ended = fake_podman.run("env", f"--block-signal={number.value}", "bash", "-c", again)
     told = "podserve: interrupted. Run the same command again: it goes on from what is there\n"

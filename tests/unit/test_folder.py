@@ -1,4 +1,4 @@
-"""A folder on a volume: no link leads out of it, whenever it is put there; and nothing else opens paths on volumes."""
+"""A Folder on a volume follows no link, even one that is created meanwhile. No other module opens paths on volumes."""
 
 import ast
 import errno
@@ -20,7 +20,7 @@ from podserve.walk import Descent
 
 @pytest.fixture
 def volume(tmp_path: Path) -> Path:
-    """A volume's folder, beside a folder of the host."""
+    """The folder of a volume, beside a folder of the host."""
     (tmp_path / "host").mkdir()
     (tmp_path / "host" / "secret").write_text("secret")
     (tmp_path / "volume").mkdir()
@@ -142,7 +142,7 @@ def test_a_walk_goes_through_no_link_and_up_to_no_other_folder(volume: Path) -> 
 
 @contextmanager
 def swapping(entry: Path, target: Path) -> Iterator[None]:
-    """Put a link in the place of a folder again and again meanwhile."""
+    """Replace a folder by a link again and again during the body."""
     done = threading.Event()
 
     def swap() -> None:
@@ -194,7 +194,7 @@ def test_a_folder_is_mounted_where_nobody_but_root_can_replace_it(
 
 
 def uses(file: Path) -> set[str]:
-    """Return the names that a module uses, also as an attribute."""
+    """Return all names and attributes that a module uses."""
     tree = ast.parse(file.read_text())
     return {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)} | {
         node.id for node in ast.walk(tree) if isinstance(node, ast.Name)
@@ -202,7 +202,7 @@ def uses(file: Path) -> set[str]:
 
 
 def test_no_module_but_one_gets_paths_on_volumes() -> None:
-    """The types keep others from it: `volumes.folder` returns a Folder. Ruff says so, too (TID251)."""
+    """Two more checks: `volumes.folder` returns a Folder, not a path (mypy), and ruff bans `path_on_host` (TID251)."""
     modules = [ROOT / "tasks.py", *(ROOT / "podserve").rglob("*.py")]
     users = {file.name for file in modules if "path_on_host" in uses(file)}
     assert users == {"volumes.py"}

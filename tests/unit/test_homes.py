@@ -1,4 +1,4 @@
-"""Homes: a folder for each account, made once, the service's own."""
+"""Homes: a folder for each account, created once, owned by the service."""
 
 import os
 import stat
@@ -13,7 +13,7 @@ from podserve.folder import Folder
 
 @pytest.fixture
 def owners(monkeypatch: pytest.MonkeyPatch) -> dict[Path, tuple[int, int]]:
-    """The owner and group that each path was given."""
+    """The owner and group that were set for each path."""
     given: dict[Path, tuple[int, int]] = {}
 
     def fchown(descriptor: int, user: int, group: int) -> None:

@@ -1,4 +1,4 @@
-"""The host: who has the pod, and where a task goes on."""
+"""The host: whether a user who is not root owns the pod, and in which namespace a task runs."""
 
 import os
 import sys
@@ -14,14 +14,14 @@ MARK = "_CONTAINERS_USERNS_CONFIGURED"
 
 @pytest.fixture(autouse=True)
 def _outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Be outside of any user namespace of Podman's."""
+    """Run outside any user namespace of Podman."""
     monkeypatch.delenv(MARK, raising=False)
     monkeypatch.delenv("_CONTAINERS_ROOTLESS_UID", raising=False)
 
 
 @pytest.fixture
 def became(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What this process would have become."""
+    """The command line that would have replaced this process by exec()."""
     words: list[str] = []
     monkeypatch.setattr(host, "become", lambda *argv: words.extend(argv))
     monkeypatch.setattr(host, "podman_info", lambda: None)

@@ -1,4 +1,4 @@
-"""Building the images: what docker/build.sh says is shown as it goes, and told when it fails."""
+"""Building the images: the output of docker/build.sh is shown as progress, and its last lines if it fails."""
 
 import io
 import os
@@ -17,7 +17,7 @@ Builder = Path
 
 @pytest.fixture
 def builder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Builder:
-    """What stands for docker/build.sh: a program that prints its arguments."""
+    """A fake docker/build.sh that prints its arguments."""
     monkeypatch.setattr(images, "ROOT", tmp_path)
     program = tmp_path / "docker" / "build.sh"
     program.parent.mkdir()
@@ -26,13 +26,13 @@ def builder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Builder:
 
 
 def says(builder: Builder, script: str) -> None:
-    """Have the builder run these lines of shell."""
+    """Make the builder run these lines of shell."""
     builder.write_text(f"#!/bin/sh\n{script}\n")
     builder.chmod(0o755)
 
 
 def a_pipe() -> Console:
-    """Return a console that is no terminal."""
+    """Return a console that is not a terminal."""
     return Console(file=io.StringIO(), width=40)
 
 
@@ -42,19 +42,19 @@ def a_terminal() -> Console:
 
 
 def build(console: Console, **asked: object) -> bool:
-    """Build as a task does, which shows on this console what the builder says."""
+    """Build as a task does, with progress on this console. Return whether any image was built."""
     with report.building(console) as show:
         return images.build(**asked, show=show)  # type: ignore[arg-type]
 
 
 def shown(console: Console) -> str:
-    """Return what a console of these tests shows."""
+    """Return everything that was written to a console."""
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
 
 def last_frame(console: Console) -> list[str]:
-    """Return the bars, as they were shown last: an image and what it does."""
+    """Return the progress bars as shown last, without the bars: for each image its name and its step."""
     frame = shown(console).replace("\x1b[?25h", "").rpartition("\x1b[2K")[2]
     return [" ".join(word for word in line.split() if "━" not in word) for line in frame.splitlines() if line.strip()]
 
@@ -133,7 +133,7 @@ def test_a_build_that_fails_on_a_terminal_is_told_with_its_last_lines(builder: B
     console = a_terminal()
     with pytest.raises(Problem, match="could not be built: see the lines above"):
         build(console)
-    told = shown(console).rpartition("\x1b[?25h")[2]  # after the bars, where the cursor is shown again
+    told = shown(console).rpartition("\x1b[?25h")[2]  # after the progress bars, which end with this escape
     assert told.startswith("dns: line 72\n")
     assert told.endswith("dns: line 100\ndns: the build failed\n")
 
@@ -156,7 +156,7 @@ def test_images_are_exchanged_all_or_none_also_when_that_is_interrupted(monkeypa
         return Result((verb, *words), 0, there[words[-1]], "")
 
     monkeypatch.setattr(images, "podman", podman)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # which is ignored in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores SIGINT for background jobs
     images.exchange({"a:latest": "a1", "b:latest": "b1"})
     assert there == {"a:latest": "a1", "a:previous": "a2", "b:latest": "b1", "b:previous": "b2"}
     with pytest.raises(KeyboardInterrupt):

@@ -1,4 +1,4 @@
-"""The unit tests: nothing of the host's decides whether they pass."""
+"""The results of the unit tests do not depend on the host."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""Where a backup goes, and what is compared before one is put back."""
+"""Where a backup is written, and what is checked before a restore."""
 
 import contextlib
 import fcntl
@@ -30,11 +30,11 @@ def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pod:
 
 
 def ignore(_: int) -> None:
-    """Take no notice of progress."""
+    """Ignore progress."""
 
 
 def back_up(pod: Pod, file: Path) -> Path:
-    """Make a backup; return its file."""
+    """Make a backup, and return its file."""
     keeping.backup(pod, str(file), ignore, ignore)
     return file
 
@@ -105,7 +105,7 @@ def test_an_archive_that_does_not_fit_is_not_unpacked(tmp_path: Path) -> None:
 
 
 def fail(*_: object) -> list[str]:
-    """Fail as a disk does."""
+    """Fail with an I/O error, as a broken disk does."""
     raise OSError(5, "the disk is on fire")
 
 

@@ -1,4 +1,4 @@
-"""Imported key pairs: those that may be served are accepted, all others are refused with what is wrong."""
+"""Imported key pairs: usable ones are accepted, all others are refused with the reason."""
 
 import datetime as dt
 from collections.abc import Callable
@@ -24,20 +24,20 @@ DAY = dt.timedelta(days=1)
 
 @dataclass
 class Maker:
-    """An authority, an intermediate of it, and what they issue; and the two files that somebody brings."""
+    """A root, an intermediate authority, and the two files of a key pair that an operator imports."""
 
     folder: Path
     root_key: ec.EllipticCurvePrivateKey = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
     middle_key: ec.EllipticCurvePrivateKey = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
 
     def __post_init__(self) -> None:
-        """Make the two above."""
+        """Issue the certificates of the root and the intermediate authority."""
         self.root = self.certificate("root", self.root_key, "root", self.root_key, authority=True)
         self.middle = self.certificate("middle", self.middle_key, "root", self.root_key, authority=True)
         self.cert, self.key = self.folder / "cert.pem", self.folder / "key.pem"
 
     @staticmethod
-    def certificate(  # noqa: PLR0913  # what a certificate says
+    def certificate(  # noqa: PLR0913  # one for each field that a test changes
         name: str,
         key: Key | ed25519.Ed25519PrivateKey,
         issuer: str,
@@ -50,7 +50,7 @@ class Maker:
         use: x509.ObjectIdentifier = ExtendedKeyUsageOID.SERVER_AUTH,
         raw: tuple[x509.ObjectIdentifier, bytes] | None = None,
     ) -> x509.Certificate:
-        """Return one."""
+        """Return a certificate. `raw` is an extension (identifier, bytes) that is added instead of `use`."""
         made = (
             x509.CertificateBuilder()
             .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
@@ -78,7 +78,7 @@ class Maker:
         chain: Callable[[x509.Certificate], list[x509.Certificate]] | None = None,
         **says: object,
     ) -> None:
-        """Write a pair for `names` with its chain; what is given is otherwise."""
+        """Write a key pair for `names` and its chain to the two files, with the given differences."""
         key = key or ec.generate_private_key(ec.SECP256R1())
         leaf = self.certificate("leaf", key, "middle", self.middle_key, names=names, **says)  # type: ignore[arg-type]
         self.cert.write_bytes(to_pem(chain(leaf) if chain else [leaf, self.middle]))
@@ -99,12 +99,12 @@ class Maker:
         return require_good(read_key_pair(self.cert, self.key, IMPORTED, [self.root]), NAMES)
 
     def misname(self, leaf: x509.Certificate) -> list[x509.Certificate]:
-        """Return a chain whose first has, as its subject, text of a type that is none."""
+        """Return a chain whose first certificate has a subject of ASN.1 type REAL, which is not text."""
         content = leaf.public_bytes(Encoding.DER).replace(b"\x0c\x04leaf", b"\x09\x04leaf")
         return [x509.load_der_x509_certificate(content), self.middle]
 
     def swap(self) -> None:
-        """Bring the files in the wrong order."""
+        """Swap the two files."""
         self.cert, self.key = self.key, self.cert
 
     def cut(self, file: Path) -> None:
@@ -114,13 +114,13 @@ class Maker:
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Maker:
-    """What issues."""
+    """The authorities, shared by the tests of this module."""
     return Maker(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture
 def maker(authority: Maker, tmp_path: Path) -> Maker:
-    """It, with two files of the test's own: a good pair."""
+    """The authorities, with a valid key pair in two files of this test."""
     authority.cert, authority.key = tmp_path / "cert.pem", tmp_path / "key.pem"
     authority.bring()
     return authority
@@ -226,7 +226,7 @@ BAD: dict[str, tuple[Callable[[Maker], object], str]] = {
         "the certificate is for another use than a server's",
     ),
     "RSA of 1024 bits": (
-        lambda made: made.bring(key=rsa.generate_private_key(65537, 1024)),  # noqa: S505  # that is the point
+        lambda made: made.bring(key=rsa.generate_private_key(65537, 1024)),  # noqa: S505  # too weak on purpose
         "clients do not take a key like that",
     ),
     "Ed25519": (

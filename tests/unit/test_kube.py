@@ -1,4 +1,4 @@
-"""The documents of kube/, as they are without any setting: the pod of docs/architecture.md."""
+"""The documents of kube/, unchanged: they describe the pod of docs/architecture.md."""
 
 import pytest
 
@@ -12,11 +12,11 @@ CERTIFICATES, ACCOUNTS = ("certificates", "/data/state/certificates"), ("account
 
 POD = documents("podserve.yaml")[0]
 BIND = 5004
-"""The user that named runs as."""
+"""The id of the user that named runs as (docker/dns/Containerfile)."""
 
 
 def container(name: str) -> Document:
-    """Return a container of the pod."""
+    """Return the document of one container of the pod."""
     (found,) = (container for container in POD["spec"]["containers"] if container["name"] == name)
     return dict(found)
 

@@ -1,4 +1,4 @@
-"""The life of the pod: what `up` replaces, and what the documents are that it plays."""
+"""The life cycle of the pod: which pods `up` replaces, and which documents it plays."""
 
 import json
 from pathlib import Path
@@ -17,12 +17,12 @@ from podserve.running import Inspected
 from tests.unit.helpers import pod_with
 
 PLAYED = Inspected("Running")
-"""What Podman says of a pod without a digest, as one that was played by hand is."""
+"""A running pod without a digest, such as one that was played by hand."""
 
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What a Podman was called with that has such a pod."""
+    """The calls of a fake Podman that runs PLAYED."""
     made: list[str] = []
 
     def podman(*argv: str, **_: Any) -> Result:
@@ -40,7 +40,7 @@ def test_a_pod_that_was_played_by_hand_is_not_replaced(calls: list[str], tmp_pat
     pod = pod.playing(pod.manifests.stamped("sha256:1"))
     with pytest.raises(Problem, match=r"was not played by this checkout.*invoke down"):
         lifecycle._replace(pod, [], PLAYED)
-    pod.manifests.write(state.played_folder(pod))  # of a pod that was here before that one
+    pod.manifests.write(state.played_folder(pod))  # those of an earlier pod
     with pytest.raises(Problem, match="was not played by this checkout"):
         lifecycle._replace(pod, [], PLAYED)
     assert calls == []
@@ -64,7 +64,7 @@ def test_a_pod_whose_up_was_killed_is_replaced(calls: list[str], tmp_path: Path)
 
 
 def bounds(pod: Pod) -> list[str]:
-    """Return the bounds of memory that a pod's documents give its containers, an empty text for none."""
+    """Return the memory limit of each container in a pod's documents; an empty text for no limit."""
     containers = pod.manifests.pod["spec"]["containers"]
     return [container.get("resources", {}).get("limits", {}).get("memory", "") for container in containers]
 
@@ -73,7 +73,7 @@ def bounds(pod: Pod) -> list[str]:
     ("controllers", "memory", "expected"),
     [
         (("memory",), 2**40, bounds(pod_with())),
-        (("memory",), 2**30, ["512Mi", "512Mi", "256Mi"]),  # on a small host no container may take more than half
+        (("memory",), 2**30, ["512Mi", "512Mi", "256Mi"]),  # on a small host no limit is more than half of the memory
         (("pids",), 2**40, [""] * 3),
     ],
 )
@@ -108,7 +108,7 @@ def test_the_way_back_says_where_nothing_was_kept(tmp_path: Path, monkeypatch: p
     pod = pod_with(tmp_path)
     with pytest.raises(Problem, match="there is nothing to go back to"):
         lifecycle.back(pod)
-    pod.manifests.write(state.previous_folder(pod))  # its images have been removed since
+    pod.manifests.write(state.previous_folder(pod))  # but its images are gone
     monkeypatch.setattr(images, "exist", lambda _: False)
     with pytest.raises(Problem, match="there is nothing to go back to"):
         lifecycle.back(pod)

@@ -1,4 +1,4 @@
-"""A pod's own edition of the documents of kube/ says what its settings say."""
+"""A pod's copies of the documents of kube/ contain its settings."""
 
 import errno
 import os
@@ -29,7 +29,7 @@ DIFFERENT = {
     "dnssec": "yes",
 }
 TASKS_OWN = {name for name, declared in SETTINGS.items() if not declared.services} - {"pod", "bind"}
-"""The settings that the services do not see."""
+"""The settings that only the tasks read, except pod and bind, which the documents contain."""
 
 
 def made(**given: object) -> Manifests:
@@ -54,7 +54,7 @@ def test_without_settings_the_documents_are_those_of_kube() -> None:
     own = made()
     expected = POD, documents("config.yaml"), documents("volumes.yaml")
     assert (own.pod, [own.config], list(own.claims)) == expected
-    # To the byte, so that a pod that runs is not replaced when only PodServe has changed.
+    # Byte for byte: otherwise `up` would replace a running pod although only PodServe itself has changed.
     assert as_yaml([own.pod, own.config, *own.claims]) == as_yaml([expected[0], *expected[1], *expected[2]])
 
 

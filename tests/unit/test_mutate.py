@@ -1,4 +1,4 @@
-"""Malformed inputs: the same for a seed, and not what they were made of."""
+"""Malformed inputs: the same for the same seed, and different from the specimens."""
 
 import random
 
@@ -8,7 +8,7 @@ SPECIMENS = [b"MAIL FROM:<a@example.com>\r\n", b"\x16\x03\x01\x00\x05hello", b"x
 
 
 def made(seed: int) -> list[bytes]:
-    chance = random.Random(seed)  # noqa: S311  # chance that can be had again
+    chance = random.Random(seed)  # noqa: S311  # seeded, not for secrets
     return [malformed(SPECIMENS, chance) for _ in range(500)]
 
 

@@ -1,4 +1,4 @@
-"""Names: each public function and class of the package has one of its own."""
+"""Each public function and class of the package has a unique name."""
 
 import ast
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""The network: one that keeps the clients' addresses, whoever has the pod."""
+"""The network mode: for root and for users it keeps the addresses of clients."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ GOOD = host.PodmanInfo((5, 4, 2), "netavark", "v2", Path("/"), ("memory", "pids"
 
 @pytest.fixture
 def called(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What Podman was asked; there is no network yet."""
+    """The calls of Podman. No network exists yet."""
     calls: list[str] = []
 
     def podman(*argv: str, **_: object) -> Result:

@@ -1,4 +1,4 @@
-"""The ports: free, or held by somebody who is named."""
+"""The ports: free, or taken by a process that the error names."""
 
 import os
 import socket
@@ -13,7 +13,7 @@ from tests.unit.helpers import pod_with
 
 @pytest.fixture(params=["tcp", "udp"])
 def taken(request: pytest.FixtureRequest) -> Iterator[tuple[str, int]]:
-    """A port of 127.0.0.1 that another holds: its protocol and its number."""
+    """A port of 127.0.0.1 that is taken: its protocol and its number."""
     kind = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}[request.param]
     with socket.socket(socket.AF_INET, kind) as other:
         other.bind(("127.0.0.1", 0))
@@ -23,7 +23,7 @@ def taken(request: pytest.FixtureRequest) -> Iterator[tuple[str, int]]:
 
 
 def on_ports(number: int = 0, bind: str = "127.0.0.1") -> Pod:
-    """Return a pod whose DNS has that number over both protocols; all its other ports may be any that is free."""
+    """Return a pod with DNS on this port (UDP and TCP). Its other ports are 0, which means any free port."""
     pod = pod_with(bind=bind)
     for container in pod.manifests.pod["spec"]["containers"]:
         for port in container["ports"]:

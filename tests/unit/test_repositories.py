@@ -1,4 +1,4 @@
-"""Repositories: which names there may be, what is read from the volume, and what git is asked to do."""
+"""Repositories: valid names, what the tasks read from the volume, and the commands that they run."""
 
 import os
 from pathlib import Path
@@ -13,7 +13,7 @@ APACHE = "exec -i --user www-data podserve-simple-apache"
 
 
 def make(podman: FakePodman, name: str, description: str | None = None, *, public: bool = False) -> Path:
-    """Make what the tasks take for a repository on the volume."""
+    """Make a folder on the volume that looks like a repository to the tasks."""
     folder = podman.folder / "git" / f"{name}.git"
     folder.mkdir(parents=True)
     if description is not None:
@@ -24,7 +24,7 @@ def make(podman: FakePodman, name: str, description: str | None = None, *, publi
 
 
 def done(podman: FakePodman) -> list[str]:
-    """Return what was run in the Apache container."""
+    """Return the commands that were run in the apache container."""
     return [call.removeprefix(f"{APACHE} ") for call in podman.calls if call.startswith("exec")]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from podserve.commands import ROOT
 
 PACKAGES = {"yaml": "pyyaml", "dns": "dnspython"}
-"""Packages whose modules have another name."""
+"""Modules whose packages have another name, with these names."""
 
 
 def locked(name: str) -> dict[str, str]:
@@ -17,7 +17,7 @@ def locked(name: str) -> dict[str, str]:
 
 
 def asked_for(name: str) -> set[str]:
-    """Return the packages that a file asks for itself."""
+    """Return the packages that a requirements file names, without their dependencies."""
     return set(re.findall(r"^([a-z][\w-]*)", (ROOT / name).read_text(), re.MULTILINE))
 
 

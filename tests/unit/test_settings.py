@@ -1,4 +1,4 @@
-"""The settings: what each may be, and how those that may not be are refused."""
+"""The settings: valid values, and the errors for all others."""
 
 import re
 from pathlib import Path
@@ -52,7 +52,7 @@ BAD = [
         for text in ("Alice", "alice@example.org", "a+b", "a:b", "a/b", ".a", "a.", "a..b", "a" * 65)
     ),
     *(("message_size_limit", text) for text in ("0", "99999", "10000000000", "0100000", "-100000", "1e6", "50 MB")),
-    *(("message_size_limit", text) for text in ("100_000", "1234567.0", "١٢٣٤٥٦٧")),  # digits, too
+    *(("message_size_limit", text) for text in ("100_000", "1234567.0", "١٢٣٤٥٦٧")),  # int() or float() accepts these
     *(("push_size_limit", text) for text in ("0", "99999", "1000000000000", "0100000", "-100000", "1g", "1e9")),
     *(("forwarders", text) for text in ("8.8.8.8:53", "8.8.8.8, 8.8.4.4", "dns.google", "8.8.8.8 nonsense")),
     *(("forwarders", text) for text in ("8.8.8", "fe80::1%eth0", "fe80::1%;};", "[2001:db8::1]")),
@@ -70,7 +70,7 @@ BAD = [
 
 
 def complaints(given: dict[str, object], environment: dict[str, str] | None = None) -> list[str]:
-    """Return the lines with which these settings are refused, the first (where they come from) left out."""
+    """Return the lines of the error for these settings, without the first, which names their source."""
     with pytest.raises(Problem) as refused:
         load(given, defaults(), environment or {})
     return [line.strip() for line in refused.value.text.splitlines()[1:]]
@@ -217,7 +217,7 @@ def comments(file: Path, name: str) -> dict[str, str]:
 
 
 def derived(declared: Setting) -> str:
-    """Return the default of a setting that follows from others, as documentation names it: `mail.DOMAIN`."""
+    """Return the default of a setting that is derived from others, as the documentation writes it: `mail.DOMAIN`."""
     return re.sub(r"\{(\w+)\}", lambda found: found[1].upper(), declared.derived)
 
 

@@ -1,4 +1,4 @@
-"""The snapshot of a volume: it stays as it was, whatever is written afterwards, and changes nothing of the pod's."""
+"""The snapshot of a volume: later writes do not change it, and it changes nothing on the volume."""
 
 import os
 from pathlib import Path
@@ -41,7 +41,7 @@ NEVER = {
 
 
 def hold(content: str, volume: Path, folder: Path) -> list[str]:
-    """Hold a volume in a new folder."""
+    """Make a snapshot of a volume in a new folder; return the paths that were left out."""
     folder.mkdir()
     return snapshot.hold(content, Folder.at(volume), Folder.at(folder))
 
@@ -70,7 +70,7 @@ def test_what_is_never_written_in_place_takes_no_space(tmp_path: Path, content: 
 
 
 def freezer(monkeypatch: pytest.MonkeyPatch, failures: int, why: str = "unable to freeze") -> list[str]:
-    """Have Podman fail to pause a pod so many times, and return what it was asked for."""
+    """Make Podman fail `failures` times to pause a pod. Return the list in which it records its commands."""
     asked = list[str]()
 
     def podman(_: str, verb: str, name: str, **_kwargs: object) -> Result:
@@ -114,7 +114,7 @@ def test_a_tree_that_is_deeper_than_the_host_takes_is_held_and_what_is_deeper_st
     (told,) = hold("web", volume, folder)
     assert LONGEST < len(told) <= LONGEST + 256
     assert len(list(Folder.at(folder).walk())) == LONGEST // 256 + 1
-    Folder.at(tmp_path).clear()  # which pytest could not
+    Folder.at(tmp_path).clear()  # pytest cannot remove such a deep tree
 
 
 def test_pipes_are_left_out_and_links_come_with_it_as_they_are(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a checkout remembers of a pod: its lock, and the documents that it played."""
+"""The state of a pod in a checkout: its lock, and the documents that were played."""
 
 import errno
 import fcntl
@@ -50,7 +50,7 @@ def test_a_task_that_finds_the_pod_locked_says_so_and_waits(
 
         def release(file: object, operation: int) -> None:
             if operation == fcntl.LOCK_EX:
-                flock(other, fcntl.LOCK_UN)  # at the moment when the task begins to wait
+                flock(other, fcntl.LOCK_UN)  # when the task starts to wait
             flock(file, operation)  # type: ignore[arg-type]
 
         monkeypatch.setattr(fcntl, "flock", release)
@@ -59,7 +59,7 @@ def test_a_task_that_finds_the_pod_locked_says_so_and_waits(
 
 
 def remembered(tmp_path: Path, **given: object) -> Pod:
-    """Return a pod whose documents lie where those of the last one that answered do."""
+    """Return a pod whose documents are stored as those of the last successful `up`."""
     made = pod_with(tmp_path, **given)
     made.manifests.write(state.applied_folder(made))
     return made

@@ -1,4 +1,4 @@
-"""The status: what is well, what is not, and both as JSON."""
+"""The status: of a healthy pod, of one with a fault, and both as JSON."""
 
 import dataclasses
 import datetime as dt
@@ -14,7 +14,7 @@ NOW = dt.datetime.now(dt.UTC)
 
 
 def certificate(days_left: int, origin: str = "authority") -> Certificate:
-    """Return a certificate of 90 days, that many of which are left."""
+    """Return a certificate for 90 days, of which `days_left` are left."""
     ends = NOW + dt.timedelta(days=days_left, hours=1)
     return Certificate(origin, ("example.org",), "an authority", ends - dt.timedelta(days=90), ends, "1", "ab")
 

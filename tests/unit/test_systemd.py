@@ -1,4 +1,4 @@
-"""The pod as a service: its units, and hosts that cannot have one."""
+"""The pod as a systemd service: its units, and hosts on which it cannot be one."""
 
 from collections.abc import Callable
 from configparser import ConfigParser
@@ -22,7 +22,7 @@ GOOD = host.PodmanInfo((5, 4, 2), "netavark", "v2", Path("/"), ("memory", "pids"
 
 @pytest.fixture
 def called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
-    """What systemctl was called with; units are written into a folder of the test's own."""
+    """The calls of systemctl. Units are written into a folder of the test."""
     calls: list[str] = []
 
     def run(argv: list[str], **_: object) -> Result:
@@ -37,7 +37,7 @@ def called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
 
 
 def unit(file: Path) -> dict[str, dict[str, str]]:
-    """Return a unit's sections, and their settings without quotes."""
+    """Return the settings of a unit, by section."""
     read = ConfigParser(interpolation=None, strict=False)
     read.optionxform = str  # type: ignore[assignment,method-assign]
     read.read_string(file.read_text())

@@ -1,4 +1,4 @@
-"""The tasks: each tells what it is for, refuses what cannot be, and passes on to Podman what it was asked."""
+"""The tasks: each has a help text, refuses invalid arguments, and calls Podman as requested."""
 
 import datetime as dt
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from tests.unit.helpers import FakePodman
 
 
 def every_task(collection: Collection = tasks.namespace) -> Iterator[tuple[str, Task[Any]]]:
-    """Yield each task by the name that one types."""
+    """Yield each task with the name that a user types."""
     for name in collection.task_names:
         yield name, collection[name]
 

@@ -1,4 +1,4 @@
-"""What a process in a container is called by who kills it."""
+"""The names by which the kill tests distinguish the processes of a container."""
 
 import pytest
 

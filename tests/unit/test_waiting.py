@@ -1,4 +1,4 @@
-"""Waiting: as short as can be, and no longer than is of use."""
+"""Waiting: it ends as soon as the check succeeds, or when it can no longer succeed."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -12,13 +12,13 @@ from podserve.waiting import NotYet, wait_until
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Try, and ask for what has stopped, without a pause."""
+    """Run the check and ask `stopped` without pauses."""
     monkeypatch.setattr(waiting, "INTERVAL", 0.001)
     monkeypatch.setattr(waiting, "SECOND", 0.0)
 
 
 def after(*errors: Exception) -> Callable[[], str]:
-    """Return a check that raises these one after the other, and then answers."""
+    """Return a check that raises these errors one after another, and then returns."""
     left: Iterator[Exception] = iter(errors)
 
     def check() -> str:
@@ -30,7 +30,7 @@ def after(*errors: Exception) -> Callable[[], str]:
 
 
 def never() -> None:
-    """Check what does not happen."""
+    """Fail each time, as a check whose condition never becomes true."""
     raise NotYet("seen: nothing")
 
 
