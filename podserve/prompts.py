@@ -1,4 +1,4 @@
-"""What tasks ask a person on a terminal."""
+"""The questions that tasks ask a user on a terminal."""
 
 import getpass
 import sys
@@ -9,14 +9,14 @@ from podserve.errors import Problem
 def new_password(account: str, *, from_stdin: bool) -> str:
     """Return a new password: the first line of standard input, or what is typed twice at a prompt.
 
-    Raises Problem without a terminal, or where the two differ.
+    Raises Problem without a terminal, or if the two differ.
     """
     if from_stdin:
         return sys.stdin.readline().rstrip("\r\n")
     if not sys.stdin.isatty():
         raise Problem("there is no terminal to ask for a password: give one with --password-stdin")
     first = getpass.getpass(f"Password for {account}: ")
-    if getpass.getpass("The same again: ") != first:
+    if getpass.getpass("Repeat the password: ") != first:
         raise Problem("the two passwords differ: nothing was changed")
     return first
 

@@ -142,10 +142,7 @@ def _backup(pod: Pod, name: str, progress: Progress, total: Progress) -> list[st
                 folder, Header(FORMAT, _now().isoformat(), pod.settings.texts()), out, progress
             )
     except OSError as error:
-        raise Problem(
-            f"the backup to {name} failed, and made no archive: {error.strerror or error}. Correct the cause, then run "
-            "the same command again"
-        ) from error
+        raise Problem(f"the backup to {name} failed, and made no archive: {error.strerror or error}") from error
     too_long = [f"{_shortened(path)} is longer than a path may be in a backup: move it, or remove it" for path in long]
     return too_long + unwritten
 

@@ -41,7 +41,7 @@ def test_a_repository_may_be_named(name: str) -> None:
     ],
 )
 def test_a_repository_may_not_be_named(name: str) -> None:
-    with pytest.raises(Problem, match="is no name for a repository: expected letters, digits, dots, hyphens"):
+    with pytest.raises(Problem, match="cannot be the name of a repository: expected letters, digits, dots, hyphens"):
         name_of(name)
 
 

@@ -112,7 +112,7 @@ def test_logs_of_a_service_that_is_none_are_refused_with_those_there_are(fake_po
 def test_a_password_is_asked_for_twice_and_not_shown(
     fake_podman: FakePodman, first: str, second: str, told: str
 ) -> None:
-    questions = ("Password for alice@lab.sethlakowske.com: ", first), ("The same again: ", second)
+    questions = ("Password for alice@lab.sethlakowske.com: ", first), ("Repeat the password: ", second)
     ended = fake_podman.invoke_on_terminal("users.add", "alice", answers=questions)
     added = "can log in" in told
     assert ended.code == int(not added), ended
@@ -154,7 +154,7 @@ def test_an_account_is_added_with_the_password_from_standard_input(fake_podman: 
     [
         (("alice",), "correct horse\n", "there is no terminal to ask for a password: give one with --password-stdin"),
         (("alice", "--password-stdin"), "", "this password cannot be used: expected at least 8 characters"),
-        (("alice@example.com", "--password-stdin"), "correct horse\n", "is no account of lab.sethlakowske.com"),
+        (("alice@example.com", "--password-stdin"), "correct horse\n", "cannot be an account of lab.sethlakowske.com"),
     ],
     ids=["no terminal", "no password", "another domain"],
 )

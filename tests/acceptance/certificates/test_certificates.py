@@ -208,7 +208,7 @@ def test_a_port_that_serves_another_certificate_is_told(test_pod: PodUnderTest, 
         assert seen.code == 1
         told = json.loads(seen.stdout)["problems"]
         for port in ("smtp", "submission", "imap", "imaps", "pop3s"):
-            assert f"{port} serves another certificate than the volume holds: invoke restart" in told
+            assert f"{port} serves a certificate other than the volume's: invoke restart" in told
         assert test_pod.invoke("certs.show").stdout.count("this one") <= 1
     finally:
         (folder / ".current").symlink_to(before)

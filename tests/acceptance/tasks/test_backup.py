@@ -118,7 +118,7 @@ def test_a_backup_that_failed_is_told_by_status_until_one_succeeds(home: PodUnde
     (problem,) = json.loads(told.stdout)["problems"]
     assert told.code == 1
     assert "No such file" in problem
-    assert problem.endswith("Then: invoke backup")
+    assert problem.endswith("): invoke backup")
     home.invoke("backup", "--to", str(folder / "after"))
     assert home.invoke("status").ok
 
