@@ -233,7 +233,7 @@ def test_a_pair_that_does_not_fit_is_not_read_by_a_service(test_pod: PodUnderTes
         (folder / ".current").symlink_to("by-hand")
         (folder / ".current").rename(folder / "current")
         for service in ("apache", "mail"):
-            test_pod.wait_for_log(service, "does not fit its certificate: not served", since=0)
+            test_pod.wait_for_log(service, "does not belong to its certificate: not served", since=0)
         assert answers(test_pod) == served
     finally:
         (folder / ".current").symlink_to(before)

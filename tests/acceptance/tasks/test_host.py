@@ -173,7 +173,7 @@ def test_of_two_builds_at_the_same_moment_one_waits_and_says_so(test_pod: PodUnd
         fcntl.flock(lock, fcntl.LOCK_EX)
         with subprocess.Popen(argv, env=test_pod.environment, stdout=subprocess.PIPE, text=True) as build:
             assert build.stdout
-            assert build.stdout.readline() == "images: another build is at work: waiting for it to end\n"
+            assert build.stdout.readline() == "images: another build holds the lock: waiting for it to end\n"
             fcntl.flock(lock, fcntl.LOCK_UN)
             assert build.stdout.read() == "images: up to date\n"
     assert build.returncode == 0
