@@ -146,7 +146,7 @@ def _cgroups(patient: Patient) -> Iterable[Finding]:
     if not patient.podman.bounds_memory:
         said = "no cgroup controller of memory: a container may use up the memory of the host"
         fix = "boot with the kernel parameter cgroup_enable=memory" if not host.rootless() else (
-            "sudo systemctl edit user@.service, with the lines [Service] and Delegate=memory pids; log in anew"
+            "sudo systemctl edit user@.service, with the lines [Service] and Delegate=memory pids; log in again"
         )  # fmt: skip
         yield Finding("cgroups", "warning", said, fix)
     elif host.hybrid_cgroups():

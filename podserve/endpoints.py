@@ -55,7 +55,7 @@ class Target:
 
 
 Exchange = Callable[[Target, Login | None], bytes | None]
-"""Returns the certificate that was shown (DER), or None where there is no TLS."""
+"""Returns the certificate that was shown (DER), or None without TLS."""
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ FAILURES = (NotYet, OSError, smtplib.SMTPException, imaplib.IMAP4.error, poplib.
 class Answer:
     """How an endpoint answered: its error, empty when all was well, and the seconds it took.
 
-    `fingerprint` is the SHA-256 (hexadecimal) of the certificate that it showed; empty where there was none.
+    `fingerprint` is the SHA-256 (hexadecimal) of the certificate that it showed; empty if it showed none.
     """
 
     port: str

@@ -77,7 +77,7 @@ def up(pod: Pod, *, keep: Pod | None = None) -> Started:
 
     Whatever is missing (network, volumes, certificate, the postmaster's account) is made. Documents that were played
     before, which have a digest, are played as they are. If the pod is replaced, the documents of `keep` are kept for
-    `back`. Raises Problem; the pod that was there before then runs again.
+    `back`. If this raises Problem, the pod from before runs again.
     """
     with ThreadPoolExecutor() as pool:  # Podman takes longer to start than to answer
         identifiers = pool.submit(images.identifiers, pod.images)

@@ -24,6 +24,6 @@ def new_password(account: str, *, from_stdin: bool) -> str:
 def confirm(question: str, answer: str) -> None:
     """Return only if the answer is typed. Raises Problem without a terminal, or for any other answer."""
     if not sys.stdin.isatty():
-        raise Problem("there is no terminal to ask: give --yes to go on without")
-    if input(f"{question} Type {answer} to go on: ").strip() != answer:
+        raise Problem("there is no terminal for the question: give --yes to skip it")
+    if input(f"{question} Type {answer} to continue: ").strip() != answer:
         raise Problem("nothing was removed")

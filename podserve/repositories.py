@@ -67,7 +67,7 @@ class Repositories:
 
     @staticmethod
     def _read(name: str, folder: Folder) -> Repository:
-        """Read a repository. The web server can write it, so of the description only the beginning is read."""
+        """Read a repository. Only the beginning of its description is read: the web server may write any amount."""
         try:
             with closing(open_file("description", folder.descriptor)) as file:
                 text = os.read(file, _DESCRIBED).decode(errors="replace").strip()

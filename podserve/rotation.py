@@ -17,7 +17,7 @@ def swap(pod: Pod, change: Callable[[Pod], Renewal]) -> Renewal:
 
     Raises Problem if there is no new certificate: then the old one stays in use.
     """
-    store.certificates_folder(pod)  # raises Problem where there is no volume
+    store.certificates_folder(pod)  # raises Problem if there is no volume
     renewed = change(pod)
     if renewed.changed:
         wait_until_served(pod)

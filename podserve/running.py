@@ -15,7 +15,7 @@ from podserve.pod import Pod
 class Inspected:
     """What Podman says of a pod: its state, the id of the container with its ports, the digest of its documents.
 
-    The state is `Running`, `Degraded`, `Exited`, …. Texts are empty where there is no pod, or no digest.
+    The state is `Running`, `Degraded`, `Exited`, …. Texts are empty if there is no pod, or no digest.
     """
 
     state: str = ""

@@ -110,7 +110,7 @@ def test_a_repository_is_not_removed_without_a_terminal_to_ask(fake_podman: Fake
     make(fake_podman, "project")
     ended = fake_podman.invoke_here("repos.remove", "project", stdin="project\n")
     assert (ended.code, ended.stdout, done(fake_podman)) == (1, "", [])
-    assert ended.stderr == "podserve: there is no terminal to ask: give --yes to go on without\n"
+    assert ended.stderr == "podserve: there is no terminal for the question: give --yes to skip it\n"
 
 
 def test_what_the_web_server_wrote_is_read_through_no_link_and_shown_as_text(fake_podman: FakePodman) -> None:

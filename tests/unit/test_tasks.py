@@ -69,7 +69,7 @@ def test_wrong_settings_are_told_all_at_once_and_nothing_is_made(fake_podman: Fa
 def test_volumes_are_not_removed_without_a_terminal_to_ask(fake_podman: FakePodman, volumes: str) -> None:
     ended = fake_podman.invoke_here("down", volumes, stdin="podserve-simple\n")
     assert (ended.code, ended.stdout) == (1, "")
-    assert ended.stderr == "podserve: there is no terminal to ask: give --yes to go on without\n"
+    assert ended.stderr == "podserve: there is no terminal for the question: give --yes to skip it\n"
     assert fake_podman.calls == []
 
 
@@ -132,7 +132,7 @@ def test_a_password_is_asked_for_twice_and_not_shown(
     ids=["its name", "another word", "Ctrl-D"],
 )
 def test_volumes_are_removed_when_the_pods_name_is_typed(fake_podman: FakePodman, typed: str, told: str) -> None:
-    question = "Type podserve-simple to go on: ", typed
+    question = "Type podserve-simple to continue: ", typed
     ended = fake_podman.invoke_on_terminal("down", "--volumes", answers=[question])
     removed = told == "removed: "
     assert ended.code == int(not removed), ended
