@@ -67,7 +67,7 @@ def _listening() -> list[tuple[str, str, str, str, str]]:
 
 
 def _in_use(bind: Address, port: Port, infra: str, listening: list[tuple[str, str, str, str, str]]) -> list[Obstacle]:
-    """Return the obstacle for a port in use, with its holder and the command that stops it; none if the pod holds it."""
+    """Return the obstacle for a port in use, with its holder and the command that stops it; none if the pod has it."""
     said, protocol = f"port {port.number}/{port.protocol} is taken on {bind}", port.protocol.lower()
     holders = [
         (program, process)
