@@ -73,7 +73,7 @@ def _unparsed(web: Folder) -> list[str]:
 
 
 def up(pod: Pod, *, keep: Pod | None = None) -> Started:
-    """Play the pod unless it runs already as its settings and images say, and return when every endpoint answers.
+    """Play the pod unless it already runs with its settings and images, and return when every endpoint answers.
 
     Whatever is missing (network, volumes, certificate, the postmaster's account) is made. Documents that were played
     before, which have a digest, are played as they are. If the pod is replaced, the documents of `keep` are kept for

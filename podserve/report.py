@@ -111,7 +111,7 @@ def _advance(progress: Progress, bars: dict[str, TaskID], line: str) -> None:
 def started(outcome: Started, console: Console) -> None:
     """Show what `up` did, the services with their addresses, and how to log in."""
     pod, settings = outcome.pod, outcome.pod.settings
-    done = "is up" if outcome.played else "runs already with these settings: nothing was changed"
+    done = "is up" if outcome.played else "is already up: nothing was changed"
     console.print(f"[green]✓[/] {pod.name} {done}\n")
     table = _table("Service", "Address", "For", "State")
     for port in pod.ports.values():
