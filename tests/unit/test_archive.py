@@ -149,7 +149,7 @@ def test_one_that_goes_on_after_its_end_is_refused(made: Path) -> None:
     whole = made.read_bytes()
     for more in (b"x", whole):
         made.write_bytes(whole + more)
-        assert "goes on" in refusal(made)
+        assert "data after its end" in refusal(made)
 
 
 def test_one_of_somebody_else_is_refused(tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ def test_what_the_web_server_wrote_is_read_through_no_link_and_shown_as_text(fak
     listed = fake_podman.invoke_here("repos.list")
     assert (listed.code, listed.stderr) == (0, "")
     assert "root:" not in listed.stdout
-    assert listed.stdout.count("no regular") == 4
+    assert listed.stdout.count("not a regular") == 4
     assert "\x1b" not in listed.stdout
     assert "\\x1b[31mred" in listed.stdout
     assert len(listed.stdout) < 5000
