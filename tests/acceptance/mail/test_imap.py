@@ -5,10 +5,12 @@ import ssl
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from imapclient import SEEN, IMAPClient
 from imapclient.exceptions import IMAPClientError, LoginError
+from imapclient.imap_utf7 import encode
 
 from podserve.waiting import NotYet, wait_until
 from tests.testbed.mail import STRANGER, a_right_login_follows, arrived, refusal_of_tls_1_1
@@ -113,6 +115,52 @@ def test_a_folder_has_a_name_of_any_letters(client: IMAPClient, server: Server, 
         assert other.select_folder(name)[b"EXISTS"] == 1
     client.delete_folder(name)
     assert not client.folder_exists(name)
+
+
+SCRIPTS = {"Latin": "Entwürfe", "Greek": "Πρόχειρα", "Cyrillic": "Черновики", "Hebrew": "טיוטות", "Han": "草稿"}
+"""The name of a folder for drafts in several scripts."""
+
+
+@pytest.mark.parametrize("enables", [False, True], ids=["mUTF-7", "as-Thunderbird-does"])
+@pytest.mark.parametrize("name", SCRIPTS.values(), ids=SCRIPTS)
+def test_every_command_takes_a_folder_with_a_name_in_any_script(
+    server: Server, alice: Account, name: str, *, enables: bool
+) -> None:
+    first, second = f"{name} {token()}", f"{name} {token()}"
+    with server.plain_imap() as client, server.imap(alice) as other:
+        client.starttls(server.context())
+        client.login(alice.address, alice.password)
+        if enables:
+            assert client.xatom("ENABLE", "UTF8=ACCEPT")[0] == "OK"
+        utf8 = client.response("ENABLED")[1] == [b"UTF8=ACCEPT"]
+        if utf8:  # From here on, the client writes names in UTF-8 (RFC 6855, section 3).
+            client._encoding = "utf-8"  # type: ignore[attr-defined]  # noqa: SLF001  # enable() changes APPEND too
+
+        def written(folder: str) -> str:
+            return f'"{folder if utf8 else encode(folder).decode()}"'
+
+        def done(answer: tuple[str, list[Any]]) -> bytes:
+            assert answer[0] == "OK", answer
+            return b" ".join(line for line in answer[1] if line)
+
+        done(client.create(written(first)))
+        done(client.subscribe(written(first)))
+        done(client.append(written(first), "", "", letter(alice.address, alice.address, token()).as_bytes()))
+        assert b"(MESSAGES 1)" in done(client.status(written(first), "(MESSAGES)"))
+        assert done(client.select(written(first))) == b"1"
+        done(client.rename(written(first), written(second)))
+        done(client.create(written(first)))
+        assert done(client.select(written(second))) == b"1"
+        done(client.copy("1", written(first)))
+        done(client.uid("MOVE", "1:*", written(first)))
+        assert done(client.select(written(first), readonly=True)) == b"2"
+        for listing in (client.list, client.lsub):
+            assert written(first).encode() in done(listing('""', written(first)))
+        assert {first, second} <= {found for _, _, found in other.list_folders()}
+        done(client.unsubscribe(written(first)))
+        done(client.close())
+        done(client.delete(written(first)))
+        done(client.delete(written(second)))
 
 
 def test_login_is_refused_without_tls(server: Server, alice: Account) -> None:
