@@ -5,6 +5,7 @@ import ssl
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -210,6 +211,17 @@ def test_login_by_sasl_is_taken_with_tls(server: Server, alice: Account) -> None
 def test_a_wrong_password_is_refused(server: Server, alice: Account) -> None:
     with a_right_login_follows(server, alice), pytest.raises(LoginError), server.imap(Account(alice.address, token())):
         pass
+
+
+def test_a_household_with_one_address_has_more_than_ten_sessions(server: Server, new_account: Account) -> None:
+    # Clients that wait in IDLE count, too. test_tasks has a small imap_sessions, and the session beyond it is refused.
+    with ExitStack() as stack:
+        clients = [stack.enter_context(server.imap(new_account)) for _ in range(15)]
+        for client in clients:
+            client.select_folder("INBOX")
+            client.idle()
+        for client in clients:
+            client.idle_done()
 
 
 @pytest.mark.parametrize("name", ["nobody@{domain}", "../{local}", "{name}/../{local}"])
