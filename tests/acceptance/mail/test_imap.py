@@ -29,11 +29,11 @@ def client(request: pytest.FixtureRequest, server: Server, alice: Account) -> It
         yield connected
 
 
-def put(client: IMAPClient, account: Account, flags: tuple[bytes, ...] = ()) -> str:
-    """Append a message to INBOX, select INBOX, and return the message's subject."""
+def put(client: IMAPClient, account: Account, flags: tuple[bytes, ...] = (), folder: str = "INBOX") -> str:
+    """Append a message to a folder, select the folder, and return the message's subject."""
     subject = token()
-    client.append("INBOX", letter(account.address, account.address, subject).as_bytes(), flags)
-    client.select_folder("INBOX")
+    client.append(folder, letter(account.address, account.address, subject).as_bytes(), flags)
+    client.select_folder(folder)
     return subject
 
 
@@ -116,6 +116,41 @@ def test_a_folder_has_a_name_of_any_letters(client: IMAPClient, server: Server, 
         assert other.select_folder(name)[b"EXISTS"] == 1
     client.delete_folder(name)
     assert not client.folder_exists(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["v1.5", ".hidden", "..", "end.", "~tilde", "50%2e5", 'a "* b', "back\\slash", "A & B.C", "cur", "Entwürfe 1.5"],
+)  # fmt: skip
+def test_a_folder_has_the_name_that_its_owner_gave_it(server: Server, new_account: Account, name: str) -> None:
+    with server.imap(new_account) as client, server.imap(new_account) as other:
+        before = {found for _, _, found in client.list_folders()}
+        for folder in (name, f"{name}/{name}"):
+            client.create_folder(folder)
+            client.subscribe_folder(folder)
+            subject = put(client, new_account, folder=folder)
+            other.select_folder(folder)
+            assert other.search(["SUBJECT", subject])
+            other.close_folder()
+        assert {found for _, _, found in other.list_folders()} == before | {name, f"{name}/{name}"}
+        assert {name, f"{name}/{name}"} <= {found for _, _, found in other.list_sub_folders()}
+        renamed = f"renamed.{name}"
+        client.rename_folder(name, renamed)
+        assert client.select_folder(f"{renamed}/{name}")[b"EXISTS"] == 1
+        client.close_folder()
+        for folder in (f"{renamed}/{name}", renamed):
+            client.delete_folder(folder)
+        assert {found for _, _, found in other.list_folders()} == before
+
+
+def test_a_slash_puts_a_folder_into_another(client: IMAPClient) -> None:
+    outer, inner = token(), token()
+    client.create_folder(f"{outer}/{inner}")
+    [(flags, separator, name)] = client.list_folders(pattern=f"{outer}/%")
+    assert (separator, name) == (b"/", f"{outer}/{inner}")
+    [(flags, _, name)] = client.list_folders(pattern=outer)
+    assert name == outer
+    assert rb"\HasChildren" in flags
 
 
 SCRIPTS = {"Latin": "Entwürfe", "Greek": "Πρόχειρα", "Cyrillic": "Черновики", "Hebrew": "טיוטות", "Han": "草稿"}
