@@ -151,6 +151,8 @@ def test_a_slash_puts_a_folder_into_another(client: IMAPClient) -> None:
     [(flags, _, name)] = client.list_folders(pattern=outer)
     assert name == outer
     assert rb"\HasChildren" in flags
+    client.delete_folder(f"{outer}/{inner}")
+    assert not client.folder_exists(outer)
 
 
 SCRIPTS = {"Latin": "Entwürfe", "Greek": "Πρόχειρα", "Cyrillic": "Черновики", "Hebrew": "טיוטות", "Han": "草稿"}
