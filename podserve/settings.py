@@ -23,11 +23,13 @@ from podserve.values import (
     byte_count,
     host_address,
     matching,
+    number,
     path_or_none,
     words,
     yes_or_no,
 )
 
+_IMAP_PROCESSES = 1024  # the sessions of all accounts (process_limit of service imap, Dovecot's default)
 _HOST_NAME = 64  # the domain is the pod's host name: HOST_NAME_MAX of Linux (gethostname(2))
 
 
@@ -88,6 +90,12 @@ class Settings:
     message_size_limit: Annotated[int, Setting(
         byte_count(10), "a number of bytes from 100000 to 9999999999",
         "The largest message, in bytes.",
+        services=True,
+    )]  # fmt: skip
+    imap_sessions: Annotated[int, Setting(
+        number(1, _IMAP_PROCESSES), f"a number from 1 to {_IMAP_PROCESSES}",
+        "The most IMAP sessions of one account from one address. A mail program on one device may use five or more, "
+        "and all devices at home often share an address.",
         services=True,
     )]  # fmt: skip
     push_size_limit: Annotated[int, Setting(

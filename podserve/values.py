@@ -67,6 +67,18 @@ def byte_count(digits: int) -> Callable[[str], int]:
     return lambda text: int(parse_text(text))
 
 
+def number(least: int, most: int) -> Callable[[str], int]:
+    """Return a parser of numbers from `least` to `most`, in decimal digits without leading zeros."""
+    parse_text = matching(re.compile(r"(0|[1-9][0-9]{0,8})\Z"))
+
+    def parse_number(text: str) -> int:
+        if not least <= (parsed := int(parse_text(text))) <= most:
+            raise ValueError(text)
+        return parsed
+
+    return parse_number
+
+
 def host_address(text: str) -> Address:
     """Parse an IP address. One with an interface (fe80::1%eth0) is refused: no interface of the host is in the pod."""
     parsed = ip_address(text)

@@ -15,7 +15,7 @@ from tests.testbed.mail import STRANGER, queued
 from tests.testbed.pod import PodUnderTest
 from tests.testbed.server import Account, Server, letter, token
 
-FOLDERS = ("INBOX", "Sent", "Archive", "Archive.2026", "Grüße & 日本")
+FOLDERS = ("INBOX", "Sent", "Archive", "Archive/2026", "v1.5", "Grüße & 日本")
 FLAGS = ((), (b"\\Seen",), (b"\\Flagged", b"$Label"), (b"\\Answered", b"\\Deleted"))
 Mailbox = dict[str, tuple[int, dict[int, tuple[tuple[bytes, ...], dt.datetime, bytes]]]]
 

@@ -24,6 +24,7 @@ DIFFERENT = {
     "files_host": "files.example.org",
     "postmaster": "alice",
     "message_size_limit": "1000000",
+    "imap_sessions": "7",
     "push_size_limit": "2000000",
     "forwarders": "9.9.9.9",
     "dnssec": "yes",

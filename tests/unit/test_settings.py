@@ -26,6 +26,7 @@ GOOD = [
     *(("files_host", text) for text in ("files.example.org", "lab.sethlakowske.com", LONG_DOMAIN)),
     *(("postmaster", text) for text in ("alice", "a", "1", "a.b_c-d", "a" * 64)),
     *(("message_size_limit", text) for text in ("100000", "52428800", "9999999999")),
+    *(("imap_sessions", text) for text in ("1", "50", "1024")),
     *(("push_size_limit", text) for text in ("100000", "1073741824", "999999999999")),
     *(("forwarders", text) for text in ("9.9.9.9", "8.8.8.8 8.8.4.4", "2001:db8::53 192.0.2.53")),
     *(("dnssec", text) for text in ("yes", "no")),
@@ -53,6 +54,7 @@ BAD = [
     ),
     *(("message_size_limit", text) for text in ("0", "99999", "10000000000", "0100000", "-100000", "1e6", "50 MB")),
     *(("message_size_limit", text) for text in ("100_000", "1234567.0", "١٢٣٤٥٦٧")),  # int() or float() accepts these
+    *(("imap_sessions", text) for text in ("0", "1025", "050", "-1", "+5", "5.0", "1_0", "٤٢", "10000000000")),
     *(("push_size_limit", text) for text in ("0", "99999", "1000000000000", "0100000", "-100000", "1g", "1e9")),
     *(("forwarders", text) for text in ("8.8.8.8:53", "8.8.8.8, 8.8.4.4", "dns.google", "8.8.8.8 nonsense")),
     *(("forwarders", text) for text in ("8.8.8", "fe80::1%eth0", "fe80::1%;};", "[2001:db8::1]")),

@@ -82,7 +82,7 @@ def test_what_was_applied_has_the_settings_of_now_that_no_document_holds(tmp_pat
 
 def test_what_an_earlier_version_wrote_is_read(tmp_path: Path) -> None:
     made = pod_with(tmp_path, **OTHER)
-    for later in ("FILES_HOST", "PUSH_SIZE_LIMIT"):
+    for later in ("FILES_HOST", "PUSH_SIZE_LIMIT", "IMAP_SESSIONS"):
         del made.manifests.config["data"][later]
     made.manifests.write(state.applied_folder(made))
     again = state.applied(pod_with(tmp_path, **{**OTHER, "push_size_limit": "100000"}))
@@ -90,6 +90,7 @@ def test_what_an_earlier_version_wrote_is_read(tmp_path: Path) -> None:
     assert (again.manifests.pod, again.manifests.config) == (made.manifests.pod, made.manifests.config)
     assert again.settings.files_host == again.settings.domain
     assert again.settings.push_size_limit == 1073741824
+    assert again.settings.imap_sessions == 50
 
 
 @pytest.mark.parametrize("file", ["config.yaml", "podserve.yaml"])

@@ -28,7 +28,9 @@ LARGEST = 200_000
 FOREVER = dt.timedelta(days=36500)
 """The lifetime of the certificates, so long that no test fails because one has expired."""
 STRANGER = "stranger@example.com"
-FOLDERS = ("INBOX", "Sent", "Archive", "Archive.2026", "Archive.2026.November", "Grüße & 日本", "Grüße & 日本.Öl")
+SEPARATOR = "/"
+"""The separator of nested folders (IMAP's hierarchy delimiter)."""
+FOLDERS = ("INBOX", "Sent", "v1.5", "Archive", "Archive/2026", "Archive/2026/Nov", "Grüße & 日本", "Grüße & 日本/Öl")
 FLAGS = ((), (r"\Seen",), (r"\Flagged", "$Label1"), (r"\Answered", r"\Deleted"), (r"\Draft", r"\Seen", "later"))
 PAINT = """<propertyupdate xmlns="DAV:"><set><prop>
 <colour xmlns="urn:podserve:test">{}</colour><note xmlns="urn:podserve:other">Grüße &amp; {}</note>
@@ -163,6 +165,7 @@ def make(name: str) -> None:
             "locks": locks,
             "repositories": repositories,
             "letter": waiting,
+            "separator": SEPARATOR,
             "seen": seen,
         })  # fmt: skip
         shutil.copyfile(folder / "archive", archive)

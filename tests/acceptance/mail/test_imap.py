@@ -5,10 +5,13 @@ import ssl
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any
 
 import pytest
 from imapclient import SEEN, IMAPClient
 from imapclient.exceptions import IMAPClientError, LoginError
+from imapclient.imap_utf7 import encode
 
 from podserve.waiting import NotYet, wait_until
 from tests.testbed.mail import STRANGER, a_right_login_follows, arrived, refusal_of_tls_1_1
@@ -26,11 +29,11 @@ def client(request: pytest.FixtureRequest, server: Server, alice: Account) -> It
         yield connected
 
 
-def put(client: IMAPClient, account: Account, flags: tuple[bytes, ...] = ()) -> str:
-    """Append a message to INBOX, select INBOX, and return the message's subject."""
+def put(client: IMAPClient, account: Account, flags: tuple[bytes, ...] = (), folder: str = "INBOX") -> str:
+    """Append a message to a folder, select the folder, and return the message's subject."""
     subject = token()
-    client.append("INBOX", letter(account.address, account.address, subject).as_bytes(), flags)
-    client.select_folder("INBOX")
+    client.append(folder, letter(account.address, account.address, subject).as_bytes(), flags)
+    client.select_folder(folder)
     return subject
 
 
@@ -115,6 +118,89 @@ def test_a_folder_has_a_name_of_any_letters(client: IMAPClient, server: Server, 
     assert not client.folder_exists(name)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["v1.5", ".hidden", "..", "end.", "~tilde", "50%2e5", 'a "* b', "back\\slash", "A & B.C", "cur", "Entwürfe 1.5"],
+)  # fmt: skip
+def test_a_folder_has_the_name_that_its_owner_gave_it(server: Server, new_account: Account, name: str) -> None:
+    with server.imap(new_account) as client, server.imap(new_account) as other:
+        before = {found for _, _, found in client.list_folders()}
+        for folder in (name, f"{name}/{name}"):
+            client.create_folder(folder)
+            client.subscribe_folder(folder)
+            subject = put(client, new_account, folder=folder)
+            other.select_folder(folder)
+            assert other.search(["SUBJECT", subject])
+            other.close_folder()
+        assert {found for _, _, found in other.list_folders()} == before | {name, f"{name}/{name}"}
+        assert {name, f"{name}/{name}"} <= {found for _, _, found in other.list_sub_folders()}
+        renamed = f"renamed.{name}"
+        client.rename_folder(name, renamed)
+        assert client.select_folder(f"{renamed}/{name}")[b"EXISTS"] == 1
+        client.close_folder()
+        for folder in (f"{renamed}/{name}", renamed):
+            client.delete_folder(folder)
+        assert {found for _, _, found in other.list_folders()} == before
+
+
+def test_a_slash_puts_a_folder_into_another(client: IMAPClient) -> None:
+    outer, inner = token(), token()
+    client.create_folder(f"{outer}/{inner}")
+    [(flags, separator, name)] = client.list_folders(pattern=f"{outer}/%")
+    assert (separator, name) == (b"/", f"{outer}/{inner}")
+    [(flags, _, name)] = client.list_folders(pattern=outer)
+    assert name == outer
+    assert rb"\HasChildren" in flags
+    client.delete_folder(f"{outer}/{inner}")
+    assert not client.folder_exists(outer)
+
+
+SCRIPTS = {"Latin": "Entwürfe", "Greek": "Πρόχειρα", "Cyrillic": "Черновики", "Hebrew": "טיוטות", "Han": "草稿"}
+"""The name of a folder for drafts in several scripts."""
+
+
+@pytest.mark.parametrize("enables", [False, True], ids=["mUTF-7", "as-Thunderbird-does"])
+@pytest.mark.parametrize("name", SCRIPTS.values(), ids=SCRIPTS)
+def test_every_command_takes_a_folder_with_a_name_in_any_script(
+    server: Server, alice: Account, name: str, *, enables: bool
+) -> None:
+    first, second = f"{name} {token()}", f"{name} {token()}"
+    with server.plain_imap() as client, server.imap(alice) as other:
+        client.starttls(server.context())
+        client.login(alice.address, alice.password)
+        if enables:
+            assert client.xatom("ENABLE", "UTF8=ACCEPT")[0] == "OK"
+        utf8 = client.response("ENABLED")[1] == [b"UTF8=ACCEPT"]
+        if utf8:  # From here on, the client writes names in UTF-8 (RFC 6855, section 3).
+            client._encoding = "utf-8"  # type: ignore[attr-defined]  # noqa: SLF001  # enable() changes APPEND too
+
+        def written(folder: str) -> str:
+            return f'"{folder if utf8 else encode(folder).decode()}"'
+
+        def done(answer: tuple[str, list[Any]]) -> bytes:
+            assert answer[0] == "OK", answer
+            return b" ".join(line for line in answer[1] if line)
+
+        done(client.create(written(first)))
+        done(client.subscribe(written(first)))
+        done(client.append(written(first), "", "", letter(alice.address, alice.address, token()).as_bytes()))
+        assert b"(MESSAGES 1)" in done(client.status(written(first), "(MESSAGES)"))
+        assert done(client.select(written(first))) == b"1"
+        done(client.rename(written(first), written(second)))
+        done(client.create(written(first)))
+        assert done(client.select(written(second))) == b"1"
+        done(client.copy("1", written(first)))
+        done(client.uid("MOVE", "1:*", written(first)))
+        assert done(client.select(written(first), readonly=True)) == b"2"
+        for listing in (client.list, client.lsub):
+            assert written(first).encode() in done(listing('""', written(first)))
+        assert {first, second} <= {found for _, _, found in other.list_folders()}
+        done(client.unsubscribe(written(first)))
+        done(client.close())
+        done(client.delete(written(first)))
+        done(client.delete(written(second)))
+
+
 def test_login_is_refused_without_tls(server: Server, alice: Account) -> None:
     credentials = f"\0{alice.address}\0{alice.password}".encode()
     with server.plain_imap() as client:
@@ -162,6 +248,17 @@ def test_login_by_sasl_is_taken_with_tls(server: Server, alice: Account) -> None
 def test_a_wrong_password_is_refused(server: Server, alice: Account) -> None:
     with a_right_login_follows(server, alice), pytest.raises(LoginError), server.imap(Account(alice.address, token())):
         pass
+
+
+def test_a_household_with_one_address_has_more_than_ten_sessions(server: Server, new_account: Account) -> None:
+    # Clients that wait in IDLE count, too. test_tasks has a small imap_sessions, and the session beyond it is refused.
+    with ExitStack() as stack:
+        clients = [stack.enter_context(server.imap(new_account)) for _ in range(15)]
+        for client in clients:
+            client.select_folder("INBOX")
+            client.idle()
+        for client in clients:
+            client.idle_done()
 
 
 @pytest.mark.parametrize("name", ["nobody@{domain}", "../{local}", "{name}/../{local}"])

@@ -4,6 +4,7 @@ import poplib
 import socket
 
 import pytest
+from imapclient import SEEN
 
 from tests.testbed.mail import STRANGER, a_right_login_follows, arrived, refusal_of_tls_1_1
 from tests.testbed.pod import PodUnderTest
@@ -68,6 +69,53 @@ def test_a_deleted_message_stays_without_quit(server: Server, alice: Account, su
         client.rset()
     with server.pop3(alice) as client:
         assert len(numbers(client, subject)) == 1
+
+
+def found_by_imap(server: Server, account: Account, subject: str) -> list[tuple[bytes, ...]]:
+    """Return the flags of each message in INBOX with this subject, except the flag that every new message has."""
+    with server.imap(account) as client:
+        client.select_folder("INBOX", readonly=True)
+        uids = client.search(["SUBJECT", subject])
+        return [tuple(set(flags) - {b"\\Recent"}) for flags in client.get_flags(uids).values()] if uids else []
+
+
+def test_what_pop3_reads_is_seen_by_imap(server: Server, alice: Account, subject: str) -> None:
+    with server.pop3(alice) as client:
+        [number] = numbers(client, subject)  # with TOP, which does not mark a message
+    assert found_by_imap(server, alice, subject) == [()]
+    with server.pop3(alice) as client:
+        client.retr(number)
+    assert found_by_imap(server, alice, subject) == [(SEEN,)]
+    with server.pop3(alice) as client:
+        assert len(numbers(client, subject)) == 1
+
+
+def test_what_pop3_deletes_is_gone_for_imap_after_quit_only(server: Server, alice: Account, subject: str) -> None:
+    with server.pop3(alice) as client:
+        client.dele(*numbers(client, subject))
+        assert found_by_imap(server, alice, subject) == [()]
+        client.rset()
+    assert found_by_imap(server, alice, subject) == [()]
+    with server.pop3(alice) as client:
+        client.dele(*numbers(client, subject))
+    assert found_by_imap(server, alice, subject) == []
+
+
+def test_what_imap_deletes_or_moves_away_is_gone_for_pop3(server: Server, alice: Account, subject: str) -> None:
+    with server.imap(alice) as imap:
+        imap.select_folder("INBOX")
+        [uid] = imap.search(["SUBJECT", subject])
+        imap.append("INBOX", letter(STRANGER, alice.address, f"{subject} second").as_bytes())
+        imap.add_flags([uid], [SEEN])
+        with server.pop3(alice) as client:
+            assert len(numbers(client, subject)) == 2
+        imap.move([uid], "Trash")
+        with server.pop3(alice) as client:
+            assert len(numbers(client, subject)) == 1
+        imap.delete_messages(imap.search(["SUBJECT", subject]))
+        imap.expunge()
+    with server.pop3(alice) as client:
+        assert numbers(client, subject) == []
 
 
 def test_a_wrong_password_is_refused(server: Server, alice: Account) -> None:

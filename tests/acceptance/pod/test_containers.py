@@ -328,6 +328,7 @@ def test_a_frozen_service_fails_its_probe_and_the_probe_ends(
         ("dns", "FORWARDERS=nonsense", "nonsense"),
         ("dns", "DNSSEC=perhaps", "expected yes or no"),
         ("mail", "MESSAGE_SIZE_LIMIT=much", "message_size_limit"),
+        ("mail", "IMAP_SESSIONS=many", "mail_max_userip_connections"),
     ],
 )
 def test_a_bad_setting_ends_the_start_with_the_daemons_own_words(

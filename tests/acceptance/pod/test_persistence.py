@@ -18,6 +18,20 @@ def fingerprints(test_pod: PodUnderTest) -> dict[str, str]:
     return {answer.port: answer.fingerprint for answer in answers}
 
 
+def put_into_a_folder_of_an_earlier_version(test_pod: PodUnderTest, account: Account) -> str:
+    """Put a message into a folder that is on disk as versions wrote it whose separator was the dot; return its name."""
+    name = "Old/v1/~tilde"
+    with test_pod.server.imap(account) as client:
+        client.create_folder(name)
+        client.subscribe_folder(name)
+        client.append(name, letter(account.address, account.address, token()).as_bytes())
+    maildir = test_pod.folder("mail") / test_pod.server.domain / account.local_part / "Maildir"
+    (maildir / ".Old.v1.\x7f7etilde").rename(maildir / ".Old.v1.~tilde")
+    subscriptions = maildir / "subscriptions"
+    subscriptions.write_text(subscriptions.read_text().replace("\x7f7e", "~"))
+    return name
+
+
 def test_everything_is_there_after_down_and_up(test_pod: PodUnderTest, new_account: Account) -> None:
     word = token()
     repository = test_pod.folder("web") / "git" / f"{word}.git"
@@ -35,6 +49,8 @@ def test_everything_is_there_after_down_and_up(test_pod: PodUnderTest, new_accou
     cut_off.write_text("what a killed Apache leaves of an upload")
     shutil.chown(cut_off, WWW_DATA, WWW_DATA)
 
+    folder = put_into_a_folder_of_an_earlier_version(test_pod, new_account)
+
     down = test_pod.invoke("down")
     assert test_pod.name in down.stdout
     assert not podman("pod", "exists", test_pod.name, check=False).ok
@@ -48,6 +64,11 @@ def test_everything_is_there_after_down_and_up(test_pod: PodUnderTest, new_accou
         assert not cut_off.exists()
         assert word in client.get("/git/").text
     assert fingerprints(test_pod) == served
+    with test_pod.server.imap(new_account) as mailbox:
+        assert mailbox.select_folder(folder)[b"EXISTS"] == 1
+        assert folder in [name for _, _, name in mailbox.list_sub_folders()]
+        mailbox.unsubscribe_folder(folder)
+        assert folder not in [name for _, _, name in mailbox.list_sub_folders()]
 
 
 def test_down_twice_says_that_there_is_nothing_to_remove(test_pod: PodUnderTest) -> None:

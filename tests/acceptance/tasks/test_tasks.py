@@ -15,6 +15,7 @@ import dns.message
 import dns.query
 import dns.rcode
 import pytest
+from imapclient.exceptions import LoginError
 
 from podserve import images, volumes
 from podserve.commands import podman
@@ -142,7 +143,7 @@ def test_changed_settings_are_in_use_after_up(test_pod: PodUnderTest, alice: Acc
     git.commit(repository.work, "Large", {"large": os.urandom(200_000)})
     push = ("-C", str(repository.work), "push", git.url(repository.name), "main")
     changed = partial(test_pod.invoke, "up", INVOKE_MESSAGE_SIZE_LIMIT="1000000", INVOKE_PUSH_SIZE_LIMIT="100000")
-    up = changed(INVOKE_DNSSEC="yes", INVOKE_POSTMASTER=name)
+    up = changed(INVOKE_DNSSEC="yes", INVOKE_POSTMASTER=name, INVOKE_IMAP_SESSIONS="1")
     made = re.search(rf"Log in as\s+({name}@\S+) with\s+the\s+password\s+(\S+)", up.stdout)
     assert made, up
     postmaster = Account(made[1], made[2])
@@ -157,6 +158,8 @@ def test_changed_settings_are_in_use_after_up(test_pod: PodUnderTest, alice: Acc
         refused = dns.query.udp(dns.message.make_query("example.com", "A"), test_pod.server.host, timeout=PATIENCE)
         assert refused.rcode() == dns.rcode.SERVFAIL
         assert "pack exceeds maximum allowed size" in git.run(*push, check=False).stderr
+        with test_pod.server.imap(alice), pytest.raises(LoginError), test_pod.server.imap(alice):
+            pass
     finally:
         test_pod.invoke("up")
     test_pod.invoke("users.remove", name)
