@@ -10,6 +10,7 @@ import dns.message
 import dns.query
 import dns.rcode
 import dns.rdatatype
+import dns.reversename
 import dns.xfr
 import dns.zone
 import pytest
@@ -344,6 +345,43 @@ def test_the_resolver_is_alive_but_not_ready_while_the_line_is_down(test_pod: Po
         wait_until(not_ready, 3, "the cached google.com to expire")
         assert test_pod.exec("dns", "healthcheck", "dns-alive").ok
     wait_until(ready, 10, "the resolver to be ready again")
+
+
+REVERSE_IPV6 = dns.reversename.from_address("::1").to_text(omit_final_dot=True)
+"""The name of the PTR record of ::1."""
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "expected"),
+    [
+        ("localhost", "A", {"127.0.0.1"}),
+        ("localhost", "AAAA", {"::1"}),
+        ("{}.localhost", "A", {"127.0.0.1"}),
+        ("1.0.0.127.in-addr.arpa", "PTR", {"localhost."}),
+        (REVERSE_IPV6, "PTR", {"localhost."}),
+        # Names of the zone that have no record.
+        ("localhost", "MX", set()),
+        ("{}.127.in-addr.arpa", "PTR", {"NXDOMAIN"}),
+        ("0.0.0.0.in-addr.arpa", "PTR", {"NXDOMAIN"}),
+        ("{}.invalid", "A", {"NXDOMAIN"}),
+        ("{}.onion", "A", {"NXDOMAIN"}),
+    ],
+)
+def test_a_name_of_the_machine_itself_is_answered_without_the_forwarders(
+    test_pod: PodUnderTest, name: str, kind: str, expected: set[str]
+) -> None:
+    name = name.format(token())
+    before = [upstream.questions(name) for upstream in test_pod.upstreams]
+    assert data(ask(test_pod.server, name, kind)) == expected
+    assert [upstream.questions(name) for upstream in test_pod.upstreams] == before
+
+
+@pytest.mark.parametrize("name", ["localhost", "1.0.0.127.in-addr.arpa", REVERSE_IPV6, "invalid"])
+@TRANSPORTS
+def test_the_names_of_the_machine_itself_are_refused_to_strangers(
+    test_pod: PodUnderTest, outsider: Vantage, transport: str, name: str
+) -> None:
+    assert outsider.python(FROM_THERE, test_pod.address, name, transport) == "REFUSED"
 
 
 @TRANSPORTS
