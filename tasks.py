@@ -262,15 +262,19 @@ def users_add(c: Context, name: str, password_stdin: bool = False) -> None:  # n
 
 @task(name="list")
 def users_list(c: Context) -> None:
-    """List the accounts."""
-    print("\n".join(_accounts(_pod_reexecuted(c)).hashes()) or "no accounts. Add one: invoke users.add NAME")
+    """List the accounts, and say which cannot log in because they are of another domain."""
+    pod = _pod_reexecuted(c)
+    there = _accounts(pod).hashes()
+    report.accounts(there, pod.settings.domain, report.standard_output())
+    if not there:
+        print("no accounts. Add one: invoke users.add NAME")
 
 
 @task(name="passwd", help=NEW_PASSWORD)
 def users_passwd(c: Context, name: str, password_stdin: bool = False) -> None:  # noqa: FBT001,FBT002
     """Give an account another password."""
     pod = _pod_reexecuted(c)
-    account = accounts.address(name, pod.settings.domain)
+    account = _accounts(pod).named(name, pod.settings.domain)
     _accounts(pod).set_password(account, prompts.new_password(account, from_stdin=password_stdin))
     print(f"{account} has a new password")
 
@@ -279,7 +283,7 @@ def users_passwd(c: Context, name: str, password_stdin: bool = False) -> None:  
 def users_remove(c: Context, name: str) -> None:
     """Remove an account; its mailbox and folder stay on the volumes."""
     pod = _pod_reexecuted(c)
-    account = accounts.address(name, pod.settings.domain)
+    account = _accounts(pod).named(name, pod.settings.domain)
     if account == pod.settings.postmaster_address:
         raise errors.Problem(
             f"{account} gets the mail to postmaster@ and abuse@. Set postmaster to another first, then invoke up"

@@ -2,12 +2,15 @@
 
 import json
 import os
+import poplib
 import re
+import smtplib
 import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,9 +18,11 @@ import dns.message
 import dns.query
 import dns.rcode
 import pytest
+from imapclient.exceptions import LoginError
 
 from podserve import images, volumes
 from podserve.commands import podman
+from podserve.pod import Pod
 from podserve.values import as_text
 from podserve.waiting import NotYet, wait_until
 from tests.testbed.git import Git, make
@@ -161,6 +166,55 @@ def test_changed_settings_are_in_use_after_up(test_pod: PodUnderTest, alice: Acc
     with test_pod.server.smtp() as client:
         assert client.esmtp_features["size"] == str(test_pod.settings.message_size_limit)
     assert git.run(*push).ok
+
+
+def refuse_logins(test_pod: PodUnderTest, account: Account) -> None:
+    """Check that a login of an account is refused on each port that takes one."""
+    server = test_pod.server
+    for implicit_tls in (True, False):
+        with pytest.raises(LoginError), server.imap(account, implicit_tls=implicit_tls):
+            pass
+    with pytest.raises(poplib.error_proto, match="AUTH"), server.pop3(account):
+        pass
+    with pytest.raises(smtplib.SMTPAuthenticationError), server.submission(account):
+        pass
+    with server.http(account) as client:
+        for path in ("/webdav/", "/webdav/site/", "/git/", "/git/private.git/info/refs?service=git-upload-pack"):
+            assert client.get(path).status_code == 401, path
+        assert client.put(f"/webdav/{token()}", content="x").status_code == 401
+        assert client.get(f"/webdav/home/{account.local_part}/").status_code in {401, 403}
+
+
+def test_accounts_of_another_domain_cannot_log_in_but_are_named_and_work_again_when_the_domain_is_back(
+    test_pod: PodUnderTest,
+) -> None:
+    account, gone = test_pod.new_account(), test_pod.new_account()
+    other = partial(test_pod.invoke, INVOKE_DOMAIN="other.example.com")
+    try:
+        warned = " ".join(other("up").stdout.split())
+        assert "cannot log in, because this pod serves other.example.com" in warned
+        elsewhere = replace(test_pod, pod=Pod.of(replace(test_pod.settings, domain="other.example.com")))
+        refuse_logins(elsewhere, account)
+        seen = json.loads(other("status", "--json").stdout)
+        assert seen["ok"]
+        assert {account.address, gone.address} <= set(seen["other_accounts"])
+        listed = other("users.list").stdout.splitlines()
+        assert f"{account.address} cannot log in: this pod serves other.example.com" in listed
+        assert "postmaster@other.example.com" in listed
+
+        changed = replace(account, password=token())
+        other("users.passwd", account.address, "--password-stdin", stdin=f"{changed.password}\n")
+        refuse_logins(elsewhere, changed)
+        other("users.remove", gone.address)
+    finally:
+        test_pod.invoke("up")
+        test_pod.invoke("users.remove", "postmaster@other.example.com")
+    test_pod.wait_until_known(changed)
+    with test_pod.server.imap(changed), test_pod.server.pop3(changed), test_pod.server.submission(changed):
+        pass
+    with test_pod.server.http(changed) as client:
+        assert client.get("/webdav/").status_code == 200
+    assert gone.address not in test_pod.invoke("users.list").stdout
 
 
 def test_up_without_a_line_ends_well_and_names_the_forwarders(test_pod: PodUnderTest) -> None:
