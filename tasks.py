@@ -18,6 +18,7 @@ from podserve import (
     images,
     invocation,
     lifecycle,
+    listing,
     manifests,
     prompts,
     report,
@@ -34,6 +35,7 @@ from podserve.commands import become
 from podserve.pod import Pod
 
 invocation.explain_errors()
+invocation.help_with_names()
 
 
 def _pod(c: Context) -> Pod:
@@ -260,11 +262,14 @@ def users_add(c: Context, name: str, password_stdin: bool = False) -> None:  # n
     print(f"{account} can log in")
 
 
-@task(name="list")
-def users_list(c: Context) -> None:
+@task(name="list", help={"json": "as a JSON object"})
+def users_list(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
     """List the accounts, and say which cannot log in because they are of another domain."""
     pod = _pod_reexecuted(c)
     there = _accounts(pod).hashes()
+    if json:
+        print(listing.accounts(there, pod.settings.domain))
+        return
     report.accounts(there, pod.settings.domain, report.standard_output())
     if not there:
         print("no accounts. Add one: invoke users.add NAME")
@@ -301,10 +306,14 @@ def repos_add(c: Context, name: str, public: bool = False, description: str = ""
     print(f"git clone https://{pod.settings.domain}/git/{repositories.name_of(name)}.git")
 
 
-@task(name="list")
-def repos_list(c: Context) -> None:
+@task(name="list", help={"json": "as a JSON object"})
+def repos_list(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
     """List the repositories: which are public, and what they are."""
-    report.repositories(repositories.Repositories(_pod_reexecuted(c)).all(), report.standard_output())
+    there = repositories.Repositories(_pod_reexecuted(c)).all()
+    if json:
+        print(listing.repositories(there))
+    else:
+        report.repositories(there, report.standard_output())
 
 
 REPOSITORY = {"name": "of the repository, without .git"}
@@ -344,14 +353,17 @@ def _swap(c: Context, change: Callable[[Pod], renewal.Renewal]) -> None:
     report.warn(outcome.warnings, report.standard_error())
 
 
-@task(name="show")
-def certs_show(c: Context) -> None:
+@task(name="show", help={"json": "as a JSON object"})
+def certs_show(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
     """Show the certificate: where it is from, what it is for, its end, and which ports serve it."""
     pod = _pod_reexecuted(c)
     there = store.current(store.certificates_folder(pod))
     if not there:
         raise errors.Problem("there is no certificate yet: invoke up makes one")
-    report.certificate(there, answering.tls_answers(pod), report.standard_output())
+    if json:
+        print(listing.certificate(there, answering.tls_answers(pod)))
+    else:
+        report.certificate(there, answering.tls_answers(pod), report.standard_output())
 
 
 @task(name="issue")
