@@ -56,7 +56,7 @@ def test_an_account_may_be_named(local: str) -> None:
     ],
 )
 def test_an_account_may_not_be_named(name: str) -> None:
-    with pytest.raises(Problem, match=r"is no account of example\.org: expected a name such as alice or"):
+    with pytest.raises(Problem, match=r"cannot be an account of example\.org: expected a name such as alice or"):
         accounts.address(name, "example.org")
 
 
@@ -251,7 +251,7 @@ def test_nothing_is_written_or_read_through_a_link_on_the_volume(there: Accounts
     assert (tmp_path / "host").read_text() == "precious"
     (tmp_path / "passwd").unlink()
     (tmp_path / "passwd").symlink_to(tmp_path / "host")
-    with pytest.raises(Problem, match="no regular file"):
+    with pytest.raises(Problem, match="not a regular file"):
         there.add(BOB, GOOD)
     assert (tmp_path / "host").read_text() == "precious"
 
@@ -270,5 +270,5 @@ def test_an_account_of_another_domain_is_named_by_its_whole_address_only(there: 
     there.add(other, GOOD)
     assert there.elsewhere("example.org") == [other]
     assert [there.named(name, "example.org") for name in ("Alice", ALICE, "Alice@Other.org")] == [ALICE, ALICE, other]
-    with pytest.raises(Problem, match="is no account of"):
+    with pytest.raises(Problem, match="cannot be an account of"):
         there.named("bob@other.org", "example.org")
