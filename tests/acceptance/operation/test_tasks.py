@@ -4,12 +4,13 @@ import json
 import os
 import poplib
 import re
+import signal
 import smtplib
 import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from imapclient.exceptions import LoginError
 
 from podserve import images, volumes
 from podserve.commands import podman
+from podserve.endpoints import TLS
 from podserve.pod import Pod
 from podserve.values import as_text
 from podserve.waiting import NotYet, wait_until
@@ -51,6 +53,41 @@ def test_status_is_well_and_tells_every_endpoint(test_pod: PodUnderTest) -> None
     assert {answer["port"] for answer in seen["endpoints"]} == set(test_pod.pod.ports)
     assert 0 < seen["days_left"] < 398
     assert seen["queue"] >= 0
+
+
+def test_status_tells_the_size_of_each_claim(test_pod: PodUnderTest) -> None:
+    seen = json.loads(test_pod.invoke("status", "--json").stdout)
+    sizes = {"certificates": 10 * 2**20, "web": 10 * 2**30, "mail": 5 * 2**30, "accounts": 10 * 2**20,
+             "authority": 10 * 2**20}  # fmt: skip
+    claims = {content: volume.name for content, volume in test_pod.pod.volumes.items()}
+    assert {use["name"]: use["size"] for use in seen["volumes"]} == {claims[what]: size for what, size in sizes.items()}
+
+
+def test_the_certificate_and_the_repositories_are_shown_as_json(test_pod: PodUnderTest) -> None:
+    seen = json.loads(test_pod.invoke("certs.show", "--json").stdout)
+    assert test_pod.settings.domain in seen["names"]
+    assert {port["port"] for port in seen["ports"]} == set(TLS)
+    assert all(port["serves_it"] and not port["error"] for port in seen["ports"])
+    name = token()
+    test_pod.invoke("repos.add", name, "--public", "--description", "A description")
+    listed = json.loads(test_pod.invoke("repos.list", "--json").stdout)["repositories"]
+    assert {"name": name, "description": "A description", "public": True} in listed
+
+
+def test_up_does_not_return_before_every_port_answers(test_pod: PodUnderTest) -> None:
+    frozen = [int(process.name) for process in test_pod.processes("dns")]
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            for process in frozen:
+                os.kill(process, signal.SIGSTOP)
+            up = pool.submit(test_pod.invoke, "up")
+            # Longer than an up that does not wait, because DNS takes until its timeout.
+            assert test_pod.invoke("status", check=False).code == 1
+            assert not up.done()
+        finally:
+            for process in frozen:
+                os.kill(process, signal.SIGCONT)
+        assert "nothing was changed" in up.result().stdout
 
 
 def test_status_exits_1_when_a_service_is_not_well(test_pod: PodUnderTest) -> None:
@@ -151,6 +188,9 @@ def test_changed_settings_are_in_use_after_up(test_pod: PodUnderTest, alice: Acc
     made = re.search(rf"Log in as\s+({name}@\S+) with\s+the\s+password\s+(\S+)", up.stdout)
     assert made, up
     postmaster = Account(made[1], made[2])
+    assert re.fullmatch(r"[A-Za-z0-9]{20,}", postmaster.password)
+    assert len(set(postmaster.password)) > 8
+    assert postmaster.password != test_pod.postmaster.password
     test_pod.wait_until_known(postmaster)
     try:
         with test_pod.server.smtp() as client:
@@ -173,13 +213,19 @@ def test_changed_settings_are_in_use_after_up(test_pod: PodUnderTest, alice: Acc
 def refuse_logins(test_pod: PodUnderTest, account: Account) -> None:
     """Check that a login of an account is refused on each port that takes one."""
     server = test_pod.server
-    for implicit_tls in (True, False):
-        with pytest.raises(LoginError), server.imap(account, implicit_tls=implicit_tls):
+    refused: list[tuple[type[Exception], AbstractContextManager[object]]] = [
+        (LoginError, server.imap(account)),
+        (LoginError, server.imap(account, implicit_tls=False)),
+        (poplib.error_proto, server.pop3(account)),
+        (smtplib.SMTPAuthenticationError, server.submission(account)),
+    ]
+
+    def refuse(error: type[Exception], client: AbstractContextManager[object]) -> None:
+        with pytest.raises(error, match="AUTH|auth"), client:
             pass
-    with pytest.raises(poplib.error_proto, match="AUTH"), server.pop3(account):
-        pass
-    with pytest.raises(smtplib.SMTPAuthenticationError), server.submission(account):
-        pass
+
+    with ThreadPoolExecutor() as pool:  # Dovecot answers a wrong login after two seconds
+        list(pool.map(refuse, *zip(*refused, strict=True)))
     with server.http(account) as client:
         for path in ("/webdav/", "/webdav/site/", "/git/", "/git/private.git/info/refs?service=git-upload-pack"):
             assert client.get(path).status_code == 401, path
@@ -206,7 +252,8 @@ def test_accounts_of_another_domain_cannot_log_in_but_are_named_and_work_again_w
 
         changed = replace(account, password=token())
         other("users.passwd", account.address, "--password-stdin", stdin=f"{changed.password}\n")
-        refuse_logins(elsewhere, changed)
+        with pytest.raises(LoginError), elsewhere.server.imap(changed):
+            pass
         other("users.remove", gone.address)
     finally:
         test_pod.invoke("up")
@@ -229,6 +276,8 @@ def test_up_without_a_line_ends_well_and_names_the_forwarders(test_pod: PodUnder
 def test_restart_returns_when_everything_answers(test_pod: PodUnderTest) -> None:
     before = containers(test_pod)
     test_pod.invoke("restart")
+    for port in test_pod.pod.ports:
+        test_pod.exchange(port)
     assert test_pod.invoke("status").ok
     assert not set(before) & set(containers(test_pod))
 
@@ -287,6 +336,27 @@ def test_a_short_password_is_refused(test_pod: PodUnderTest, alice: Account) -> 
     assert refused.code == 1
     with test_pod.server.imap(alice) as client:
         assert client.noop()
+
+
+def test_an_account_that_exists_is_not_added_again(test_pod: PodUnderTest, alice: Account) -> None:
+    other = replace(alice, password=token())
+    refused = test_pod.invoke("users.add", alice.address, "--password-stdin", stdin=f"{other.password}\n", check=False)
+    assert refused.code == 1
+    assert f"users.passwd {alice.address}" in refused.stderr
+    with pytest.raises(LoginError), test_pod.server.imap(other):
+        pass
+    with test_pod.server.imap(alice):
+        pass
+
+
+def test_the_postmaster_is_not_removed_and_gets_the_mail_to_abuse(test_pod: PodUnderTest) -> None:
+    refused = test_pod.invoke("users.remove", test_pod.postmaster.address, check=False)
+    assert refused.code == 1
+    assert "postmaster" in refused.stderr
+    subject, recipient = token(), f"abuse@{test_pod.server.domain}"
+    with test_pod.server.smtp() as client:
+        client.sendmail(STRANGER, recipient, letter(STRANGER, recipient, subject).as_bytes())
+    assert arrived(test_pod.server, test_pod.postmaster, subject)
 
 
 def test_down_asks_before_it_removes_volumes(test_pod: PodUnderTest) -> None:
