@@ -221,7 +221,7 @@ def refuse_logins(test_pod: PodUnderTest, account: Account) -> None:
     ]
 
     def refuse(error: type[Exception], client: AbstractContextManager[object]) -> None:
-        with pytest.raises(error, match="AUTH|auth"), client:
+        with pytest.raises(error, match=r"AUTH|auth"), client:
             pass
 
     with ThreadPoolExecutor() as pool:  # Dovecot answers a wrong login after two seconds
