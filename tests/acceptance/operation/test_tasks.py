@@ -4,7 +4,6 @@ import json
 import os
 import poplib
 import re
-import signal
 import smtplib
 import socket
 import time
@@ -72,22 +71,6 @@ def test_the_certificate_and_the_repositories_are_shown_as_json(test_pod: PodUnd
     test_pod.invoke("repos.add", name, "--public", "--description", "A description")
     listed = json.loads(test_pod.invoke("repos.list", "--json").stdout)["repositories"]
     assert {"name": name, "description": "A description", "public": True} in listed
-
-
-def test_up_does_not_return_before_every_port_answers(test_pod: PodUnderTest) -> None:
-    frozen = [int(process.name) for process in test_pod.processes("dns")]
-    with ThreadPoolExecutor(1) as pool:
-        try:
-            for process in frozen:
-                os.kill(process, signal.SIGSTOP)
-            up = pool.submit(test_pod.invoke, "up")
-            # Longer than an up that does not wait, because DNS takes until its timeout.
-            assert test_pod.invoke("status", check=False).code == 1
-            assert not up.done()
-        finally:
-            for process in frozen:
-                os.kill(process, signal.SIGCONT)
-        assert "nothing was changed" in up.result().stdout
 
 
 def test_status_exits_1_when_a_service_is_not_well(test_pod: PodUnderTest) -> None:
