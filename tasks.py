@@ -18,6 +18,7 @@ from podserve import (
     images,
     invocation,
     lifecycle,
+    listing,
     manifests,
     prompts,
     report,
@@ -34,6 +35,7 @@ from podserve.commands import become
 from podserve.pod import Pod
 
 invocation.explain_errors()
+invocation.help_with_names()
 
 
 def _pod(c: Context) -> Pod:
@@ -262,17 +264,24 @@ def users_add(c: Context, name: str, password_stdin: bool = False) -> None:  # n
     print(f"{account} can log in")
 
 
-@task(name="list")
-def users_list(c: Context) -> None:
-    """List the accounts."""
-    print("\n".join(_accounts(_pod_reexecuted(c)).hashes()) or "no accounts. Add one: invoke users.add NAME")
+@task(name="list", help={"json": "as a JSON object"})
+def users_list(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
+    """List the accounts, and say which cannot log in because they are of another domain."""
+    pod = _pod_reexecuted(c)
+    there = _accounts(pod).hashes()
+    if json:
+        print(listing.accounts_as_json(there, pod.settings.domain))
+        return
+    report.accounts(there, pod.settings.domain, report.standard_output())
+    if not there:
+        print("no accounts. Add one: invoke users.add NAME")
 
 
 @task(name="passwd", help=NEW_PASSWORD)
 def users_passwd(c: Context, name: str, password_stdin: bool = False) -> None:  # noqa: FBT001,FBT002
     """Change the password of an account."""
     pod = _pod_reexecuted(c)
-    account = accounts.address(name, pod.settings.domain)
+    account = _accounts(pod).named(name, pod.settings.domain)
     _accounts(pod).set_password(account, prompts.new_password(account, from_stdin=password_stdin))
     print(f"{account} has a new password")
 
@@ -281,7 +290,7 @@ def users_passwd(c: Context, name: str, password_stdin: bool = False) -> None:  
 def users_remove(c: Context, name: str) -> None:
     """Remove an account; its mailbox and folder stay on the volumes."""
     pod = _pod_reexecuted(c)
-    account = accounts.address(name, pod.settings.domain)
+    account = _accounts(pod).named(name, pod.settings.domain)
     if account == pod.settings.postmaster_address:
         raise errors.Problem(
             f"{account} gets the mail to postmaster@ and abuse@. Set postmaster to another account "
@@ -300,10 +309,14 @@ def repos_add(c: Context, name: str, public: bool = False, description: str = ""
     print(f"git clone https://{pod.settings.domain}/git/{repositories.name_of(name)}.git")
 
 
-@task(name="list")
-def repos_list(c: Context) -> None:
+@task(name="list", help={"json": "as a JSON object"})
+def repos_list(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
     """List the repositories, with who sees each, and their descriptions."""
-    report.repositories(repositories.Repositories(_pod_reexecuted(c)).all(), report.standard_output())
+    there = repositories.Repositories(_pod_reexecuted(c)).all()
+    if json:
+        print(listing.repositories_as_json(there))
+    else:
+        report.repositories(there, report.standard_output())
 
 
 REPOSITORY = {"name": "name of the repository, without .git"}
@@ -343,14 +356,17 @@ def _swap(c: Context, change: Callable[[Pod], renewal.Renewal]) -> None:
     report.warn(outcome.warnings, report.standard_error())
 
 
-@task(name="show")
-def certs_show(c: Context) -> None:
+@task(name="show", help={"json": "as a JSON object"})
+def certs_show(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
     """Show the certificate: its source, its names, its expiry, and the ports that serve it."""
     pod = _pod_reexecuted(c)
     there = store.current(store.certificates_folder(pod))
     if not there:
         raise errors.Problem("there is no certificate yet: invoke up makes one")
-    report.certificate(there, answering.tls_answers(pod), report.standard_output())
+    if json:
+        print(listing.certificate_as_json(there, answering.tls_answers(pod)))
+    else:
+        report.certificate(there, answering.tls_answers(pod), report.standard_output())
 
 
 @task(name="issue")

@@ -116,6 +116,17 @@ class Accounts:
                 raise Problem(f"{account} exists already. To change its password: invoke users.passwd {account}")
             hashes[account] = hashed
 
+    def elsewhere(self, domain: str) -> list[str]:
+        """Return the accounts of other domains than this one, which the pod serves. They cannot log in."""
+        return [account for account in self.hashes() if account.partition("@")[2] != domain]
+
+    def named(self, name: str, domain: str) -> str:
+        """Return the address of an account, which may be the whole address of an existing account of another domain.
+
+        Raises Problem as `address` does.
+        """
+        return name.lower() if name.lower() in self.hashes() else address(name, domain)
+
     def ensure(self, account: str) -> str:
         """Add an account with a random password, and return it; return an empty text if the account exists already."""
         if account in self.hashes():

@@ -5,13 +5,18 @@ the `logging` module to standard error as it is, and `invoke --debug` prints eve
 """
 
 import errno
+import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from traceback import walk_tb
 from types import TracebackType
 
-from invoke import Config
-from invoke.exceptions import AmbiguousEnvVar, UncastableEnvVar, UnknownFileType
+from invoke import Config, Program
+from invoke.exceptions import AmbiguousEnvVar, ParseError, UncastableEnvVar, UnknownFileType
+from invoke.main import program
 from invoke.util import yaml  # Invoke's own copy of PyYAML, which raises these errors
 
 from podserve.errors import Interrupted, Problem
@@ -22,6 +27,52 @@ def require_configuration_file(config: Config) -> None:
     given = config._runtime_path  # noqa: SLF001  # Invoke has no public name for it
     if given and not Path(given).expanduser().exists():
         raise Problem(f"{given} does not exist: expected a file of settings, such as invoke.yaml")
+
+
+class _Helpful(Program):
+    """Invoke's program, with help for a name that Invoke does not know, and `--help` after the name of any task."""
+
+    def parse_tasks(self) -> None:
+        """Parse the tasks. Raises ParseError."""
+        words = self.core.unparsed
+        # Invoke itself would take --help for the value of an argument that is still missing.
+        asked = [number for number, word in enumerate(words) if word in {"--help", "-h"}]
+        tasks = [word for word in words[: asked[0]] if word in self._tasks()] if asked else []
+        if tasks:
+            self.args.help.value = tasks[-1]
+            words.clear()
+        with self._suggesting():
+            super().parse_tasks()
+
+    def parse_cleanup(self) -> None:
+        """Show help, the list of tasks, and the like. Raises ParseError for help on an unknown task."""
+        with self._suggesting():
+            super().parse_cleanup()
+
+    def _tasks(self) -> list[str]:
+        return list(self.collection.task_names)
+
+    @contextmanager
+    def _suggesting(self) -> Iterator[None]:
+        """Add the names that may be meant to Invoke's error about an unknown one."""
+        try:
+            yield
+        except ParseError as error:
+            unknown = re.fullmatch(r"No idea what '(.*)' is!", str(error))
+            if not unknown:
+                raise
+            word, known = unknown[1], self._tasks()
+            if word.startswith("-"):
+                known = list(error.context.flags) if error.context else []
+            meant = [name for name in known if name.startswith(f"{word}.")] or get_close_matches(word, known)
+            said = f"{word!r} is no task, and no option of one"
+            said += f". Did you mean {' or '.join(meant)}?" if meant else "."
+            raise ParseError(f"podserve: {said} The tasks: invoke --list", error.context) from error
+
+
+def help_with_names() -> None:
+    """Let the running `invoke` show help on a task wherever --help stands, and suggest a name for a misspelt one."""
+    program.__class__ = _Helpful
 
 
 def _explanation(error: BaseException, traceback: TracebackType | None) -> str | None:

@@ -72,6 +72,15 @@ def _unparsed(web: Folder) -> list[str]:
     return [said + "Replace them by their text, and rename the file to index.html"]
 
 
+def _orphaned(people: accounts.Accounts, domain: str) -> list[str]:
+    """Return a warning for accounts of a domain that the pod served earlier."""
+    others = people.elsewhere(domain)
+    if not others:
+        return []
+    said = f"these accounts cannot log in, because this pod serves {domain}: {', '.join(others)}. "
+    return [said + "Set domain to theirs again, or remove them: invoke users.remove ADDRESS"]
+
+
 def up(pod: Pod, *, keep: Pod | None = None) -> Started:
     """Play the pod unless it already runs with its settings and images, and return when every endpoint answers.
 
@@ -102,7 +111,7 @@ def up(pod: Pod, *, keep: Pod | None = None) -> Started:
     password = people.ensure(pod.settings.postmaster_address)
     web = volumes.folder(pod.volumes["web"].name)
     homes.ensure_homes(web, people.hashes())
-    warnings = [*renew_if_due(pod), *_unparsed(web)]
+    warnings = [*renew_if_due(pod), *_unparsed(web), *_orphaned(people, pod.settings.domain)]
     if problem := endpoints.forwarding_problem(pod):
         warnings.append(f"{problem}. Everything else works; mail to other domains stays in the queue until they do")
     return Started(pod, not runs, password, warnings)

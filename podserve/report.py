@@ -2,7 +2,7 @@
 
 import re
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
@@ -159,6 +159,9 @@ def status(pod: Pod, seen: Status, console: Console) -> None:
         console.print(f"Service      {seen.service} (systemd)", highlight=False)
     if not seen.health_checks_run:
         console.print(f"Health       checks {NO_HEALTH_CHECKS}", highlight=False)
+    if seen.other_accounts:
+        others = escape(printable(", ".join(seen.other_accounts)))
+        console.print(f"[yellow]Accounts[/]     of other domains cannot log in: {others}", highlight=False)
     for problem in seen.problems:
         console.print(f"[red]✗[/] {escape(printable(problem))}", highlight=False)
     if not seen.problems:
@@ -206,6 +209,13 @@ def warn(warnings: list[str], console: Console) -> None:
     """Show the warnings of a successful task."""
     for warning in warnings:
         console.print(f"\n[yellow]Warning:[/] {escape(printable(warning))}", highlight=False)
+
+
+def accounts(there: Iterable[str], domain: str, console: Console) -> None:
+    """Show each account, a line each; those of other domains than `domain` cannot log in, and the line says so."""
+    for account in there:
+        other = "" if account.endswith(f"@{domain}") else f" cannot log in: this pod serves {domain}"
+        console.print(f"{account}{other}", markup=False, highlight=False, soft_wrap=True)
 
 
 def repositories(there: list[Repository], console: Console) -> None:

@@ -3,9 +3,9 @@
 import json
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
-from podserve import endpoints, host, running, systemd, volumes
+from podserve import accounts, endpoints, host, running, systemd, volumes
 from podserve.answering import others_certificate
 from podserve.backup import keeping
 from podserve.certificates import store
@@ -58,6 +58,8 @@ class Status:
     """The state of the pod's service in systemd; empty if the pod is not installed as a service."""
     backup_failed: str = ""
     """When the last backup failed, and why; empty if it succeeded."""
+    other_accounts: list[str] = field(default_factory=list)
+    """The accounts of other domains, which cannot log in. They are no problem of the pod."""
 
     @property
     def problems(self) -> list[str]:
@@ -152,4 +154,5 @@ def look(pod: Pod) -> Status:
             host.has_systemd(),
             systemd.state(pod) if systemd.installed(pod) else "",
             keeping.failed(pod),
+            accounts.Accounts(volumes.folder(pod.volumes["accounts"].name)).elsewhere(pod.settings.domain),
         )

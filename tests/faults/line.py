@@ -21,7 +21,7 @@ from tests.testbed.server import PATIENCE, letter, token
 
 SECTION = "line"
 CACHED, FAILED = 0.1, 3.0
-"""Seconds within which a cached name must be answered, and within which any other name must fail."""
+"""Seconds within which a cached name must be answered again, and within which it is answered first or a name fails."""
 PROBES = 6
 """Rounds of health checks: one more than the failures that restart a container (kube/podserve.yaml)."""
 RETRY = 150.0
@@ -83,10 +83,13 @@ def _local(test_pod: PodUnderTest, repository: git.Repository) -> Iterator[Outco
 
 def _names(test_pod: PodUnderTest, scale: Scale) -> Iterator[Outcome]:
     count = scale.count(NAMES)
+    first, seconds = _ask(test_pod, "google.com")
+    fault = "" if seconds < FAILED and first == "NOERROR" else f"expected an answer in {FAILED} s"
+    yield Outcome(SECTION, "a cached name, first", {"asked": 1, "worst s": seconds}, fault)
     known = [_ask(test_pod, "google.com") for _ in range(count)]
     worst = max(seconds for _, seconds in known)
     fault = "" if worst < CACHED and {said for said, _ in known} == {"NOERROR"} else f"expected answers in {CACHED} s"
-    yield Outcome(SECTION, "a cached name", {"asked": count, "worst s": worst}, fault)
+    yield Outcome(SECTION, "a cached name, again", {"asked": count, "worst s": worst}, fault)
     new = [_ask(test_pod, f"{token()}.google.com") for _ in range(scale.count(5))]
     worst = max(seconds for _, seconds in new)
     fault = "" if worst < FAILED and {said for said, _ in new} == {"SERVFAIL"} else f"expected SERVFAIL in {FAILED} s"

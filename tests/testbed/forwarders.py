@@ -35,10 +35,10 @@ class Upstream:
             podman("unpause", self.container)
 
 
-def write_names(file: Path, addresses: Mapping[str, str]) -> None:
-    """Write the zone of the names that tests define. Its TTL is 0, so no cache keeps them."""
-    records = [f"{name}. A {address}" for name, address in addresses.items()]
-    file.write_text("\n".join([f"$TTL 0\n@ SOA ns.invalid. hostmaster.invalid. {int(time.time())} 3600 600 86400 0",
+def write_names(file: Path, addresses: Mapping[str, str], kind: str = "A", ttl: int = 0) -> None:
+    """Write the zone of the names that tests define. No cache keeps records with a TTL of 0 (s)."""
+    records = [f"{name}. {kind} {address}" for name, address in addresses.items()]
+    file.write_text("\n".join([f"$TTL {ttl}\n@ SOA ns.invalid. hostmaster.invalid. {int(time.time())} 3600 600 86400 0",
                                "@ NS ns.invalid.", *records, ""]))  # fmt: skip
 
 

@@ -130,7 +130,9 @@ def settle(test_pod: PodUnderTest, folder: Path, size: Size) -> Household:
     made = tuple(
         make(test_pod, folder / f"work{number}", public=number % 2 == 0) for number in range(size.repositories)
     )
-    elsewhere = f"somebody@{token()}.acme.example.com"
+    domain = f"{token()}.acme.example.com"
+    elsewhere = f"somebody@{domain}"
+    test_pod.name_addresses({domain: "192.0.2.25"})  # where nobody answers, so the message waits in the queue
     with test_pod.server.submission(first) as sender:
         sender.send_message(letter(first.address, elsewhere, word))
     return Household(people, paths, made, elsewhere)

@@ -92,19 +92,21 @@ class PodUnderTest:
         """Return the address of another container on the pod's network."""
         return address_on(container, self.name)
 
-    def name_addresses(self, addresses: Mapping[str, str]) -> None:
+    def name_addresses(self, addresses: Mapping[str, str], kind: str = "A", ttl: int = 0) -> None:
         """Set the test names that the upstream DNS servers resolve (name to address), and wait until they do.
+
+        With another `kind` of record than A, the values are the data of those records. `ttl` is in seconds.
 
         Names of earlier calls are removed. Raises Problem after 5 s.
         """
-        write_names(self.names, addresses)
+        write_names(self.names, addresses, kind, ttl)
         for upstream in self.upstreams:
             podman("kill", "--signal", "HUP", upstream.container)
 
         def known() -> None:
             for upstream in self.upstreams:
                 for name, address in addresses.items():
-                    answer = dns.query.udp(dns.message.make_query(name, "A"), upstream.address, timeout=2)
+                    answer = dns.query.udp(dns.message.make_query(name, kind), upstream.address, timeout=2)
                     if address not in str(answer.answer):
                         raise NotYet(f"{upstream.container} does not know {name}")
 

@@ -262,3 +262,13 @@ def test_an_account_is_made_where_it_is_missing_with_a_password_that_is_returned
     before = there.hashes()
     assert there.ensure("carol@example.org") == ""
     assert there.hashes() == before
+
+
+def test_an_account_of_another_domain_is_named_by_its_whole_address_only(there: Accounts) -> None:
+    other = "alice@other.org"
+    there.add(ALICE, GOOD)
+    there.add(other, GOOD)
+    assert there.elsewhere("example.org") == [other]
+    assert [there.named(name, "example.org") for name in ("Alice", ALICE, "Alice@Other.org")] == [ALICE, ALICE, other]
+    with pytest.raises(Problem, match="cannot be an account of"):
+        there.named("bob@other.org", "example.org")

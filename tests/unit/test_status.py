@@ -97,3 +97,9 @@ def test_json_has_every_field_and_what_is_not_well() -> None:
     del expected["certificate"]["starts"], expected["certificate"]["ends"]
     expected["certificate"]["names"] = ["example.org"]
     assert said == expected
+
+
+def test_accounts_of_another_domain_are_named_but_are_no_problem() -> None:
+    seen = dataclasses.replace(WELL, other_accounts=["alice@other.org"])
+    assert seen.problems == []
+    assert json.loads(seen.json())["other_accounts"] == ["alice@other.org"]

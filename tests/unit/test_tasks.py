@@ -1,6 +1,8 @@
 """The tasks: each has a help text, refuses invalid arguments, and calls Podman as requested."""
 
 import datetime as dt
+import json
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -52,6 +54,56 @@ def test_every_option_of_a_task_says_what_it_is_for(name: str) -> None:
 def test_the_list_of_tasks_is_the_manual(fake_podman: FakePodman) -> None:
     listed = " ".join(fake_podman.invoke_here("--list").stdout.split())
     assert [name for name, task in TASKS.items() if f" {name} {task.__doc__}" not in listed] == []
+
+
+@pytest.mark.parametrize(
+    "words", ["users.add --help", "users.add -h", "--help users.add", "users.add alice --help", "users.add --json -h"]
+)
+def test_help_for_a_task_is_shown_wherever_it_is_asked_for(fake_podman: FakePodman, words: str) -> None:
+    shown = fake_podman.invoke(*words.split())
+    assert (shown.code, shown.stderr, fake_podman.calls) == (0, "", [])
+    assert shown.stdout.startswith("Usage: inv[oke] [--core-opts] users.add ")
+    assert "--password-stdin" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("staus", "'staus' is no task, and no option of one. Did you mean status?"),
+        ("user.add alice", "'user.add' is no task, and no option of one. Did you mean users.add"),
+        ("repos", "'repos' is no task, and no option of one. Did you mean repos.add or "),
+        ("users.list --jsn", "'--jsn' is no task, and no option of one. Did you mean --json?"),
+        ("--help staus", "'staus' is no task, and no option of one. Did you mean status?"),
+        ("xyzzy", "'xyzzy' is no task, and no option of one."),
+    ],
+)
+def test_a_name_that_does_not_exist_is_answered_by_those_that_may_be_meant(
+    fake_podman: FakePodman, words: str, told: str
+) -> None:
+    ended = fake_podman.invoke(*words.split())
+    assert (ended.code, ended.stdout, fake_podman.calls) == (1, "", [])
+    assert ended.stderr.startswith(f"podserve: {told}")
+    assert ended.stderr.endswith(" The tasks: invoke --list\n")
+
+
+def test_bash_completes_the_names_of_tasks_and_of_their_options(fake_podman: FakePodman) -> None:
+    script = """
+PATH=${0%/*}:$PATH
+source <(invoke --print-completion-script bash)
+for words in 'invoke users.a' 'invoke users.list --js'; do
+    COMP_WORDS=($words)
+    _complete_invoke invoke "${words##* }"
+    echo "${COMPREPLY[@]}"
+done
+"""
+    shown = fake_podman.run("bash", "-c", script, sys.executable)
+    assert (shown.stdout, shown.stderr) == ("users.add\n--json\n", "")
+
+
+@pytest.mark.parametrize("folder", ["docs", "tests", "tests/acceptance/dns", "docker/mail/rootfs/etc/dovecot"])
+def test_the_tasks_are_found_from_a_folder_below_the_checkout(fake_podman: FakePodman, folder: str) -> None:
+    argv = ["env", "-C", str(ROOT / folder), sys.executable, "-m", "invoke", "--list"]
+    assert " users.add " in fake_podman.run(*argv).stdout
 
 
 def test_wrong_settings_are_told_all_at_once_and_nothing_is_made(fake_podman: FakePodman) -> None:
@@ -175,6 +227,26 @@ def test_the_account_of_the_postmaster_is_removed_only_when_another_has_become_i
     assert set(there.hashes()) == {name}
     assert fake_podman.invoke_here("users.remove", "postmaster", INVOKE_POSTMASTER="alice").code == 0
     assert there.hashes() == {}
+
+
+def test_accounts_are_listed_with_those_that_cannot_log_in(fake_podman: FakePodman) -> None:
+    there = Accounts(Folder.at(fake_podman.folder))
+    for name in ("alice@lab.sethlakowske.com", "bob@other.org"):
+        there.add(name, "correct horse")
+    lines = ["alice@lab.sethlakowske.com", "bob@other.org cannot log in: this pod serves lab.sethlakowske.com"]
+    assert fake_podman.invoke_here("users.list").stdout.splitlines() == lines
+    assert json.loads(fake_podman.invoke_here("users.list", "--json").stdout) == {
+        "domain": "lab.sethlakowske.com",
+        "accounts": [
+            {"address": "alice@lab.sethlakowske.com", "can_log_in": True},
+            {"address": "bob@other.org", "can_log_in": False},
+        ],
+    }
+
+
+def test_a_list_without_entries_is_valid_json(fake_podman: FakePodman) -> None:
+    assert json.loads(fake_podman.invoke_here("users.list", "--json").stdout)["accounts"] == []
+    assert json.loads(fake_podman.invoke_here("repos.list", "--json").stdout) == {"repositories": []}
 
 
 def test_accounts_need_a_pod_that_was_up_before(fake_podman: FakePodman) -> None:

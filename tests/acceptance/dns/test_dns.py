@@ -10,6 +10,7 @@ import dns.message
 import dns.query
 import dns.rcode
 import dns.rdatatype
+import dns.reversename
 import dns.xfr
 import dns.zone
 import pytest
@@ -249,22 +250,49 @@ def test_new_names_are_answered_while_one_of_two_forwarders_is_away(
     assert all(test_pod.upstreams[1 - which].questions(name) for name in names)
 
 
+@pytest.mark.parametrize(
+    ("kind", "old", "new"),
+    [("A", "192.0.2.7", "192.0.2.8"), ("MX", "10 old.acme.example.com.", "10 new.acme.example.com.")],
+)
+def test_an_expired_record_is_asked_for_anew_while_the_forwarders_answer(
+    test_pod: PodUnderTest, kind: str, old: str, new: str
+) -> None:
+    name = f"{token()}.acme.example.com"
+    test_pod.name_addresses({name: old}, kind, ttl=1)
+    assert data(ask(test_pod.server, name, kind)) == {old}
+    test_pod.name_addresses({name: new}, kind, ttl=1)
+
+    def changed() -> None:
+        answer = ask(test_pod.server, name, kind)
+        assert not stale(answer)
+        if data(answer) != {new}:
+            raise NotYet("the old record has not expired")
+
+    wait_until(changed, 3, "the old record, whose TTL is a second, to be replaced")
+
+
 @WAYS_TO_BE_AWAY
 @pytest.mark.alone
-def test_a_known_name_is_answered_at_once_while_the_line_is_down(test_pod: PodUnderTest, away: Away) -> None:
+def test_a_known_name_is_answered_while_the_line_is_down_at_once_after_the_first_time(
+    test_pod: PodUnderTest, away: Away
+) -> None:
     name = new_name("brief")
     assert data(ask(test_pod.server, name)) == {"192.0.2.91"}
 
     def out_of_date() -> None:
-        begin = time.monotonic()
-        answer = ask(test_pod.server, name)
-        assert data(answer) == {"192.0.2.91"}
-        assert time.monotonic() - begin < 0.5
-        if not stale(answer):
+        if not stale(ask(test_pod.server, name)):
             raise NotYet("the answer is still fresh")
 
     with line_down(test_pod, away):
+        begin = time.monotonic()
         wait_until(out_of_date, 5, f"{name}, a second old, to be answered from the cache")
+        # A second until it expires, and resolver-query-timeout.
+        assert time.monotonic() - begin < 4
+        begin = time.monotonic()
+        again = ask(test_pod.server, name)
+        taken = time.monotonic() - begin
+    assert (data(again), stale(again)) == ({"192.0.2.91"}, True)
+    assert taken < 0.5
 
 
 @WAYS_TO_BE_AWAY
@@ -317,6 +345,43 @@ def test_the_resolver_is_alive_but_not_ready_while_the_line_is_down(test_pod: Po
         wait_until(not_ready, 3, "the cached google.com to expire")
         assert test_pod.exec("dns", "healthcheck", "dns-alive").ok
     wait_until(ready, 10, "the resolver to be ready again")
+
+
+REVERSE_IPV6 = dns.reversename.from_address("::1").to_text(omit_final_dot=True)
+"""The name of the PTR record of ::1."""
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "expected"),
+    [
+        ("localhost", "A", {"127.0.0.1"}),
+        ("localhost", "AAAA", {"::1"}),
+        ("{}.localhost", "A", {"127.0.0.1"}),
+        ("1.0.0.127.in-addr.arpa", "PTR", {"localhost."}),
+        (REVERSE_IPV6, "PTR", {"localhost."}),
+        # Names of the zone that have no record.
+        ("localhost", "MX", set()),
+        ("{}.127.in-addr.arpa", "PTR", {"NXDOMAIN"}),
+        ("0.0.0.0.in-addr.arpa", "PTR", {"NXDOMAIN"}),
+        ("{}.invalid", "A", {"NXDOMAIN"}),
+        ("{}.onion", "A", {"NXDOMAIN"}),
+    ],
+)
+def test_a_name_of_the_machine_itself_is_answered_without_the_forwarders(
+    test_pod: PodUnderTest, name: str, kind: str, expected: set[str]
+) -> None:
+    name = name.format(token())
+    before = [upstream.questions(name) for upstream in test_pod.upstreams]
+    assert data(ask(test_pod.server, name, kind)) == expected
+    assert [upstream.questions(name) for upstream in test_pod.upstreams] == before
+
+
+@pytest.mark.parametrize("name", ["localhost", "1.0.0.127.in-addr.arpa", REVERSE_IPV6, "invalid"])
+@TRANSPORTS
+def test_the_names_of_the_machine_itself_are_refused_to_strangers(
+    test_pod: PodUnderTest, outsider: Vantage, transport: str, name: str
+) -> None:
+    assert outsider.python(FROM_THERE, test_pod.address, name, transport) == "REFUSED"
 
 
 @TRANSPORTS

@@ -13,6 +13,7 @@ import pytest
 import testinfra
 from testinfra.host import Host
 
+from podserve.accounts import GROUP
 from podserve.commands import podman, run
 from podserve.waiting import NotYet, wait_until
 from tests.testbed.images import MB, unique
@@ -223,6 +224,33 @@ def test_listening_sockets_are_the_port_table_and_nothing_else(test_pod: PodUnde
     )
     sockets = [line.split() for line in listed.stdout.splitlines()]
     assert {f"{words[0]}/{words[4].rsplit(':', 1)[-1]}" for words in sockets} == set().union(*PORTS.values())
+
+
+def test_the_published_ports_are_the_port_table_and_nothing_else(test_pod: PodUnderTest) -> None:
+    found = json.loads(podman("pod", "inspect", test_pod.name).stdout)
+    infra = (found[0] if isinstance(found, list) else found)["InfraContainerID"]
+    (inspected,) = json.loads(podman("container", "inspect", infra).stdout)
+    published = {
+        (f"{protocol}/{inner}", place["HostPort"], place["HostIp"])
+        for port, places in inspected["HostConfig"]["PortBindings"].items()
+        for inner, protocol in [port.split("/")]
+        for place in places
+    }
+    table = set().union(*PORTS.values())
+    bound = str(test_pod.settings.bind)
+    assert published == {(port, port.partition("/")[2], bound) for port in table}
+
+
+def test_the_accounts_file_has_slow_hashes_that_only_root_and_its_group_read(test_pod: PodUnderTest) -> None:
+    account = test_pod.add_account()
+    test_pod.invoke("users.passwd", account.address, "--password-stdin", stdin=f"{account.password}\n")
+    file = test_pod.folder("accounts") / "passwd"
+    status = file.stat()
+    assert (status.st_mode & 0o777, status.st_uid, status.st_gid) == (0o640, 0, GROUP)
+    hashes = dict(line.split(":", 1) for line in file.read_text().splitlines())
+    for address in (account.address, test_pod.postmaster.address):
+        # bcrypt at cost 10, which OWASP's Password Storage Cheat Sheet asks for at least.
+        assert re.fullmatch(r"\$2y\$10\$[./A-Za-z0-9]{53}", hashes[address])
 
 
 def test_versions_are_the_ones_the_project_is_written_for(test_pod: PodUnderTest) -> None:

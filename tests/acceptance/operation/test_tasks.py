@@ -2,12 +2,15 @@
 
 import json
 import os
+import poplib
 import re
+import smtplib
 import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +22,8 @@ from imapclient.exceptions import LoginError
 
 from podserve import images, volumes
 from podserve.commands import podman
+from podserve.endpoints import TLS
+from podserve.pod import Pod
 from podserve.values import as_text
 from podserve.waiting import NotYet, wait_until
 from tests.testbed.git import Git, make
@@ -47,6 +52,25 @@ def test_status_is_well_and_tells_every_endpoint(test_pod: PodUnderTest) -> None
     assert {answer["port"] for answer in seen["endpoints"]} == set(test_pod.pod.ports)
     assert 0 < seen["days_left"] < 398
     assert seen["queue"] >= 0
+
+
+def test_status_tells_the_size_of_each_claim(test_pod: PodUnderTest) -> None:
+    seen = json.loads(test_pod.invoke("status", "--json").stdout)
+    sizes = {"certificates": 10 * 2**20, "web": 10 * 2**30, "mail": 5 * 2**30, "accounts": 10 * 2**20,
+             "authority": 10 * 2**20}  # fmt: skip
+    claims = {content: volume.name for content, volume in test_pod.pod.volumes.items()}
+    assert {use["name"]: use["size"] for use in seen["volumes"]} == {claims[what]: size for what, size in sizes.items()}
+
+
+def test_the_certificate_and_the_repositories_are_shown_as_json(test_pod: PodUnderTest) -> None:
+    seen = json.loads(test_pod.invoke("certs.show", "--json").stdout)
+    assert test_pod.settings.domain in seen["names"]
+    assert {port["port"] for port in seen["ports"]} == set(TLS)
+    assert all(port["serves_it"] and not port["error"] for port in seen["ports"])
+    name = token()
+    test_pod.invoke("repos.add", name, "--public", "--description", "A description")
+    listed = json.loads(test_pod.invoke("repos.list", "--json").stdout)["repositories"]
+    assert {"name": name, "description": "A description", "public": True} in listed
 
 
 def test_status_exits_1_when_a_service_is_not_well(test_pod: PodUnderTest) -> None:
@@ -147,6 +171,9 @@ def test_changed_settings_are_in_use_after_up(test_pod: PodUnderTest, alice: Acc
     made = re.search(rf"Log in as\s+({name}@\S+) with\s+the\s+password\s+(\S+)", up.stdout)
     assert made, up
     postmaster = Account(made[1], made[2])
+    assert re.fullmatch(r"[A-Za-z0-9]{20,}", postmaster.password)
+    assert len(set(postmaster.password)) > 8
+    assert postmaster.password != test_pod.postmaster.password
     test_pod.wait_until_known(postmaster)
     try:
         with test_pod.server.smtp() as client:
@@ -168,6 +195,62 @@ def test_changed_settings_are_in_use_after_up(test_pod: PodUnderTest, alice: Acc
     assert git.run(*push).ok
 
 
+def refuse_logins(test_pod: PodUnderTest, account: Account) -> None:
+    """Check that a login of an account is refused on each port that takes one."""
+    server = test_pod.server
+    refused: list[tuple[type[Exception], AbstractContextManager[object]]] = [
+        (LoginError, server.imap(account)),
+        (LoginError, server.imap(account, implicit_tls=False)),
+        (poplib.error_proto, server.pop3(account)),
+        (smtplib.SMTPAuthenticationError, server.submission(account)),
+    ]
+
+    def refuse(error: type[Exception], client: AbstractContextManager[object]) -> None:
+        with pytest.raises(error, match=r"AUTH|auth"), client:
+            pass
+
+    with ThreadPoolExecutor() as pool:  # Dovecot answers a wrong login after two seconds
+        list(pool.map(refuse, *zip(*refused, strict=True)))
+    with server.http(account) as client:
+        for path in ("/webdav/", "/webdav/site/", "/git/", "/git/private.git/info/refs?service=git-upload-pack"):
+            assert client.get(path).status_code == 401, path
+        assert client.put(f"/webdav/{token()}", content="x").status_code == 401
+        assert client.get(f"/webdav/home/{account.local_part}/").status_code in {401, 403}
+
+
+def test_accounts_of_another_domain_cannot_log_in_but_are_named_and_work_again_when_the_domain_is_back(
+    test_pod: PodUnderTest,
+) -> None:
+    account, gone = test_pod.new_account(), test_pod.new_account()
+    other = partial(test_pod.invoke, INVOKE_DOMAIN="other.example.com")
+    try:
+        warned = " ".join(other("up").stdout.split())
+        assert "cannot log in, because this pod serves other.example.com" in warned
+        elsewhere = replace(test_pod, pod=Pod.of(replace(test_pod.settings, domain="other.example.com")))
+        refuse_logins(elsewhere, account)
+        seen = json.loads(other("status", "--json").stdout)
+        assert seen["ok"]
+        assert {account.address, gone.address} <= set(seen["other_accounts"])
+        listed = other("users.list").stdout.splitlines()
+        assert f"{account.address} cannot log in: this pod serves other.example.com" in listed
+        assert "postmaster@other.example.com" in listed
+
+        changed = replace(account, password=token())
+        other("users.passwd", account.address, "--password-stdin", stdin=f"{changed.password}\n")
+        with pytest.raises(LoginError), elsewhere.server.imap(changed):
+            pass
+        other("users.remove", gone.address)
+    finally:
+        test_pod.invoke("up")
+        test_pod.invoke("users.remove", "postmaster@other.example.com")
+    test_pod.wait_until_known(changed)
+    with test_pod.server.imap(changed), test_pod.server.pop3(changed), test_pod.server.submission(changed):
+        pass
+    with test_pod.server.http(changed) as client:
+        assert client.get("/webdav/").status_code == 200
+    assert gone.address not in test_pod.invoke("users.list").stdout
+
+
 def test_up_without_a_line_ends_well_and_names_the_forwarders(test_pod: PodUnderTest) -> None:
     with test_pod.upstreams[0].stopped(), test_pod.upstreams[1].stopped():
         up = test_pod.invoke("up")
@@ -178,6 +261,8 @@ def test_up_without_a_line_ends_well_and_names_the_forwarders(test_pod: PodUnder
 def test_restart_returns_when_everything_answers(test_pod: PodUnderTest) -> None:
     before = containers(test_pod)
     test_pod.invoke("restart")
+    for port in test_pod.pod.ports:
+        test_pod.exchange(port)
     assert test_pod.invoke("status").ok
     assert not set(before) & set(containers(test_pod))
 
@@ -236,6 +321,27 @@ def test_a_short_password_is_refused(test_pod: PodUnderTest, alice: Account) -> 
     assert refused.code == 1
     with test_pod.server.imap(alice) as client:
         assert client.noop()
+
+
+def test_an_account_that_exists_is_not_added_again(test_pod: PodUnderTest, alice: Account) -> None:
+    other = replace(alice, password=token())
+    refused = test_pod.invoke("users.add", alice.address, "--password-stdin", stdin=f"{other.password}\n", check=False)
+    assert refused.code == 1
+    assert f"users.passwd {alice.address}" in refused.stderr
+    with pytest.raises(LoginError), test_pod.server.imap(other):
+        pass
+    with test_pod.server.imap(alice):
+        pass
+
+
+def test_the_postmaster_is_not_removed_and_gets_the_mail_to_abuse(test_pod: PodUnderTest) -> None:
+    refused = test_pod.invoke("users.remove", test_pod.postmaster.address, check=False)
+    assert refused.code == 1
+    assert "postmaster" in refused.stderr
+    subject, recipient = token(), f"abuse@{test_pod.server.domain}"
+    with test_pod.server.smtp() as client:
+        client.sendmail(STRANGER, recipient, letter(STRANGER, recipient, subject).as_bytes())
+    assert arrived(test_pod.server, test_pod.postmaster, subject)
 
 
 def test_down_asks_before_it_removes_volumes(test_pod: PodUnderTest) -> None:

@@ -1,14 +1,20 @@
 """Backup and restore: clients see the same data after a restore, and a bad archive is refused without any change."""
 
 import json
+import os
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from podserve import volumes
 from podserve.commands import Result, podman, run
+from podserve.waiting import NotYet, wait_until
 from tests.testbed import crafted
 from tests.testbed.crafted import Member, plain
 from tests.testbed.git import Git, make
@@ -16,6 +22,10 @@ from tests.testbed.household import Size, arriving, mailbox, settle
 from tests.testbed.mail import STRANGER, arrived
 from tests.testbed.pod import PodUnderTest, play_test_pod
 from tests.testbed.server import Account, letter, token
+
+PROPERTY = '<note xmlns="https://example.com/">{}</note>'
+PROPPATCH = f'<propertyupdate xmlns="DAV:"><set><prop>{PROPERTY.format("A description")}</prop></set></propertyupdate>'
+PROPFIND = f'<propfind xmlns="DAV:"><prop>{PROPERTY.format("")}</prop></propfind>'
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +44,11 @@ def folder(tmp_path: Path) -> Path:
 def test_all_comes_back_as_clients_knew_it(home: PodUnderTest, folder: Path) -> None:
     household, bob = settle(home, folder, Size(1, messages=4, files=3, repositories=1)), home.new_account()
     before = household.seen(home)
+    assert before["queue"]
+    authority = (home.folder("certificates") / "current" / "ca.crt").read_text()
+    described = f"/webdav/{household.files[0]}"
+    with home.server.http(household.accounts[0]) as client:
+        assert client.request("PROPPATCH", described, content=PROPPATCH).status_code == 207
 
     file = folder / "backup"
     with arriving(home.server, bob) as subjects:
@@ -52,6 +67,14 @@ def test_all_comes_back_as_clients_knew_it(home: PodUnderTest, folder: Path) -> 
     assert "is up" in restored.stdout
 
     assert household.seen(home) == before
+    with home.server.http(household.accounts[0]) as client:
+        found = client.request("PROPFIND", described, headers={"Depth": "0"}, content=PROPFIND).text
+        assert ">A description<" in found
+    # Clients trust certificates that the same authority issues later.
+    home.invoke("certs.issue")
+    (folder / "ca.crt").write_text(authority)
+    with replace(home.server, authority=str(folder / "ca.crt")).imap(bob):
+        pass
     assert arrived(home.server, bob, subject)
     kept = [message for _, _, message in mailbox(home.server, bob)["INBOX"][1].values()]
     assert all(any(one.encode() in message for message in kept) for one in acknowledged)
@@ -92,6 +115,50 @@ def test_a_damaged_archive_is_refused_before_anything_is_touched(home: PodUnderT
     assert "Nothing was changed" in refused(home, "backup", "--verify", str(file)).stderr
     with home.server.imap(account):
         pass
+
+
+def test_an_archive_with_a_fault_in_its_last_kilobyte_is_refused(home: PodUnderTest, folder: Path) -> None:
+    file = folder / "backup"
+    home.invoke("backup", "--to", str(file))
+    whole = file.read_bytes()
+    for place in (1, 2, 4, 5, 16, 100, 500, 1000):
+        flipped = bytes([whole[-place] ^ 0x10])
+        for damaged in (whole[:-place] + flipped + whole[len(whole) - place + 1 :], whole[:-place]):
+            file.write_bytes(damaged)
+            verified = home.invoke("backup", "--verify", str(file), check=False)
+            assert verified.code == 1, (place, len(whole) - len(damaged))
+            assert "Traceback" not in verified.stderr
+    assert "Nothing was changed" in refused(home, "restore", str(file), "--yes").stderr
+
+
+def test_a_push_under_way_is_backed_up_wholly_or_not_at_all(home: PodUnderTest, folder: Path) -> None:
+    account = home.new_account()
+    repository, git = make(home, folder / "work"), Git(home.server, account)
+    pushed, ends = list[str](), threading.Event()
+
+    def push() -> None:
+        while not ends.is_set():
+            commit = git.commit(repository.work, token(), {token(): os.urandom(200_000)})
+            git.run("-C", str(repository.work), "push", "--quiet", git.url(repository.name), "main")
+            pushed.append(commit)
+
+    with ThreadPoolExecutor(1) as pool:
+        pushing = pool.submit(push)
+        wait_until(partial(_expect_one, pushed), 20, "the first push")
+        acknowledged = list(pushed)
+        home.invoke("backup", "--to", str(folder / "backup"))
+        ends.set()
+        pushing.result()
+    home.invoke("restore", str(folder / "backup"), "--yes")
+    git.run("clone", "--quiet", git.url(repository.name), str(folder / "clone"))
+    git.run("-C", str(folder / "clone"), "fsck", "--strict")
+    kept = git.run("-C", str(folder / "clone"), "log", "--format=%H").stdout.split()
+    assert set(acknowledged) <= set(kept)
+
+
+def _expect_one(found: list[str]) -> None:
+    if not found:
+        raise NotYet("none yet")
 
 
 def test_a_backup_of_another_domain_is_refused(home: PodUnderTest, folder: Path) -> None:
