@@ -66,8 +66,12 @@ def wait_until_left(test_pod: PodUnderTest, word: str, timeout: float, what: str
 
 def refusal_of_tls_1_1(server: Server, port: int, starttls: str = "") -> str:
     """Return OpenSSL's error when it offers only TLS 1.1; with `starttls`, after the STARTTLS of that protocol."""
+    return refusal_of(server, port, starttls, "-tls1_1", "-cipher", "ALL:@SECLEVEL=0")
+
+
+def refusal_of(server: Server, port: int, starttls: str, *offer: str) -> str:
+    """Return OpenSSL's error when it offers what these options of s_client say. `starttls` is as above."""
     upgrade = ["-starttls", starttls] if starttls else []
-    offer = ["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"]
     client = ["openssl", "s_client", "-connect", f"{server.literal}:{port}"]
     tried = run([*client, *upgrade, *offer], check=False, timeout=20)
     assert not tried.ok, tried

@@ -183,8 +183,8 @@ class PodUnderTest:
     def wait_until_known(self, account: Account) -> None:
         """Wait until the daemons know a new account.
 
-        Dovecot finds it (asked as `doveadm user` does), and it is in Postfix's table, which is rebuilt after each
-        change of the accounts.
+        Dovecot finds it (asked as `doveadm user` does), and it is in Postfix's tables: the file `passwd` beside them
+        has the accounts that they were last made from.
         """
 
         def known() -> None:
@@ -203,9 +203,9 @@ class PodUnderTest:
                             raise NotYet("Dovecot ended the connection")
             if not answer.startswith(b"USER\t"):
                 raise NotYet("Dovecot does not know it")
-            table = Path(f"/proc/{self._mail}/root/run/postfix/mailboxes.lmdb")
-            if account.address.encode() not in table.read_bytes():
-                raise NotYet("it is not in Postfix's table")
+            in_tables = Path(f"/proc/{self._mail}/root/run/postfix/passwd")
+            if account.address.encode() not in in_tables.read_bytes():
+                raise NotYet("it is not in Postfix's tables")
 
         wait_until(known, 2, f"{account.address} to be in use")
 

@@ -107,6 +107,25 @@ def test_mail_from_elsewhere_is_delivered(client: smtplib.SMTP, server: Server, 
     assert received.get_content() == f"{body}\r\n"
 
 
+def test_a_message_of_a_stranger_gets_no_header_that_it_lacks(server: Server, alice: Account) -> None:
+    subject = token()
+    with server.smtp() as client:
+        client.sendmail(STRANGER, alice.address, f"From: stranger\r\nSubject: {subject}\r\n\r\nHi.\r\n")
+    received = message_from_bytes(arrived(server, alice, subject))
+    assert (received["Date"], received["Message-ID"], received["From"]) == (None, None, "stranger")
+
+
+def test_mail_from_a_domain_below_ours_is_delivered(server: Server, alice: Account) -> None:
+    subject = token()
+    sender = f"news@lists.{server.domain}"
+    with server.smtp() as client:
+        client.send_message(letter(sender, alice.address, subject))
+        for below in (f"news@lists.mail.{server.domain}", f"bounces+{token()}@a.b.{server.domain}"):
+            assert answer(client, below, alice.address) == 250
+            client.docmd("RSET")
+    assert f"Return-Path: <{sender}>".encode() in arrived(server, alice, subject)
+
+
 def test_a_bounce_is_delivered(server: Server, alice: Account) -> None:
     subject = token()
     with server.smtp() as client:

@@ -51,6 +51,27 @@ def test_mail_to_an_account_is_delivered(client: smtplib.SMTP, server: Server, a
     assert received.get_content() == f"{body}\r\n"
 
 
+def test_the_headers_that_each_message_must_have_are_added(
+    client: smtplib.SMTP, server: Server, alice: Account
+) -> None:
+    subject = token()
+    client.sendmail(alice.address, alice.address, f"From: {alice.local_part}\r\nSubject: {subject}\r\n\r\nHi.\r\n")
+    received = message_from_bytes(arrived(server, alice, subject), policy=SMTP)
+    assert received["Date"].datetime
+    assert received["Message-ID"].endswith(f".{server.domain}>"), "the name of the mail host"
+    assert received["From"] == alice.address
+
+
+def test_headers_that_a_message_has_stay_as_they_are(client: smtplib.SMTP, server: Server, alice: Account) -> None:
+    subject, own = token(), f"<{token()}@client.example.com>"
+    date = "Mon, 02 Jan 2006 15:04:05 -0700"
+    text = f"From: {alice.address}\r\nDate: {date}\r\nMessage-ID: {own}\r\nSubject: {subject}\r\n\r\nHi.\r\n"
+    client.sendmail(alice.address, alice.address, text)
+    received = message_from_bytes(arrived(server, alice, subject), policy=SMTP)
+    assert received.get_all("Date") == [date]
+    assert received.get_all("Message-ID") == [own]
+
+
 def test_mail_to_another_account_reaches_it_alone(
     client: smtplib.SMTP, server: Server, alice: Account, bob: Account
 ) -> None:
@@ -116,6 +137,11 @@ with smtplib.SMTP(sys.argv[1], 587, timeout=10) as client:
 def test_login_is_refused_before_starttls_from_the_pod_itself(test_pod: PodUnderTest, alice: Account) -> None:
     for address in ("127.0.0.1", test_pod.address):
         assert test_pod.inside.python(FROM_THE_POD_ITSELF, address, sasl_plain(alice)) == "False 5"
+
+
+def test_exactly_these_mechanisms_are_offered(server: Server) -> None:
+    with server.smtp(port=587) as client:
+        assert sorted(client.esmtp_features["auth"].split()) == ["LOGIN", "PLAIN"]
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from podserve.endpoints import ENDPOINTS, FAILURES
+from tests.testbed.mail import refusal_of
 from tests.testbed.pod import PodUnderTest
-from tests.testbed.server import Account
+from tests.testbed.server import Account, Server
 
 ANONYMOUS = {"http", "smtp", "dns-udp", "dns-tcp"}
 """The endpoints that take no login."""
@@ -23,3 +24,10 @@ def test_an_endpoint_answers_with_a_login_and_without(test_pod: PodUnderTest, al
 def test_an_endpoint_that_takes_a_login_refuses_a_wrong_one(test_pod: PodUnderTest, alice: Account, name: str) -> None:
     with pytest.raises(FAILURES):
         test_pod.server.exchange(test_pod.pod.ports[name], replace(alice, password="a wrong password"))
+
+
+@pytest.mark.parametrize(
+    ("port", "starttls"), [(25, "smtp"), (587, "smtp"), (143, "imap"), (443, ""), (993, ""), (995, "")]
+)
+def test_a_cipher_without_a_certificate_is_refused(server: Server, port: int, starttls: str) -> None:
+    assert "alert handshake failure" in refusal_of(server, port, starttls, "-tls1_2", "-cipher", "aNULL:@SECLEVEL=0")
