@@ -1,6 +1,5 @@
 """A pod for the tests, with its own name, network, volumes, loopback address and upstream DNS servers."""
 
-import json
 import logging
 import os
 import socket
@@ -47,8 +46,6 @@ class PodUnderTest:
     cost: int = CHEAPEST
     """bcrypt's cost of new accounts."""
     _folders: dict[str, Path] = field(default_factory=dict)
-    _mail: str = ""
-    """The process id of process 1 of the mail container when it was last looked up; empty before that."""
 
     @property
     def settings(self) -> Settings:
@@ -75,12 +72,7 @@ class PodUnderTest:
     @property
     def address(self) -> str:
         """The address of the pod on its own network."""
-        found = json.loads(podman("pod", "inspect", self.name).stdout)
-        document = found[0] if isinstance(found, list) else found
-        networks = podman(
-            "container", "inspect", "--format", "{{json .NetworkSettings.Networks}}", document["InfraContainerID"]
-        )
-        return str(json.loads(networks.stdout)[self.name]["IPAddress"])
+        return self.address_of(self.container("mail"))
 
     @property
     def inside(self) -> Vantage:
@@ -186,13 +178,10 @@ class PodUnderTest:
         """
 
         def known() -> None:
+            mail = f"/proc/{first_process(self.container('mail'))}/root"
             with socket.socket(socket.AF_UNIX) as client:
                 client.settimeout(2)
-                try:
-                    client.connect(f"/proc/{self._mail}/root/run/dovecot/auth-userdb")
-                except OSError:
-                    self._mail = first_process(self.container("mail"))
-                    raise
+                client.connect(f"{mail}/run/dovecot/auth-userdb")
                 # https://github.com/dovecot/core/blob/2.4.1/src/lib-auth-client/auth-master.c
                 client.sendall(f"VERSION\t1\t0\nUSER\t1\t{account.address}\tservice=doveadm\n".encode())
                 with client.makefile("rb") as answers:
@@ -201,7 +190,7 @@ class PodUnderTest:
                             raise NotYet("Dovecot ended the connection")
             if not answer.startswith(b"USER\t"):
                 raise NotYet("Dovecot does not know it")
-            table = Path(f"/proc/{self._mail}/root/run/postfix/mailboxes.lmdb")
+            table = Path(f"{mail}/run/postfix/mailboxes.lmdb")
             if account.address.encode() not in table.read_bytes():
                 raise NotYet("it is not in Postfix's table")
 
