@@ -43,7 +43,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--target") and not (config.getoption("--user") and config.getoption("--password-file")):
         raise pytest.UsageError("--target needs --user NAME and --password-file F: an account to log in with")
-    config.addinivalue_line("markers", "alone: changes the images, which all workers share, or times something short")
+    config.addinivalue_line("markers", "alone: times something short, or takes much of the machine")
     if _is_worker(config):
         end_with_parent()
     for number in INTERRUPTIONS:  # also SIGINT: a shell script starts background jobs with SIGINT ignored
