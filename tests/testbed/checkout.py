@@ -55,4 +55,4 @@ def copy_of_checkout(folder: Path) -> Iterator[Checkout]:
     finally:
         # (The filter "reference" also lists all other names of an image that it finds.)
         listed = podman("images", "--format", "{{.Repository}}:{{.Tag}}").stdout.split()
-        podman("rmi", *(name for name in listed if name.startswith(made.names)), check=False)
+        podman("rmi", "--force", *(name for name in listed if name.startswith(made.names)), check=False)
