@@ -53,7 +53,7 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("--target needs --user NAME and --password-file F: an account to log in with")
     if config.getoption("--target"):
         config.stash[ADDRESS] = _address_of(config.getoption("--target"))
-    config.addinivalue_line("markers", "alone: changes the images, which all workers share, or times something short")
+    config.addinivalue_line("markers", "alone: times something short, or takes much of the machine")
     if _is_worker(config):
         end_with_parent()
     for number in INTERRUPTIONS:  # also SIGINT: a shell script starts background jobs with SIGINT ignored

@@ -1,7 +1,7 @@
-"""Run each Invoke task in a fork of one process that has already imported Invoke and the tasks.
+"""Run Invoke tasks and Python scripts in forks of one process that has already imported Invoke, the tasks and clients.
 
-This saves 0.4 s of start-up for each task. A fork does what `python -m invoke` does after its imports. It has its own
-arguments, environment, session and streams.
+This saves 0.4 s of start-up for each. A fork does what `python -m invoke` does after its imports, or `python -`. It has
+its own arguments, environment, session and streams.
 """
 
 import atexit
@@ -16,27 +16,54 @@ import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from podserve.commands import GRACE, ROOT, Result
 from podserve.errors import Problem
+from tests.testbed.network import enter
 
 _lock = threading.Lock()
 _server: list[socket.socket] = []
 
 
+@dataclass(frozen=True)
+class _Request:
+    """A task or a script to run: its arguments (the first is the program's name), environment and streams."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    stdin: str = ""
+    script: str = ""
+    """The text of a Python script; empty for a task."""
+    network: str = ""
+    """The network namespace, as a file; empty for the caller's own."""
+
+    def encoded(self) -> bytes:
+        """Return what `_become` decodes."""
+        return json.dumps([self.argv, dict(self.env), str(Path.cwd()), self.script, self.network]).encode()
+
+
 def invoke(argv: Sequence[str], env: Mapping[str, str], *, stdin: str, timeout: float) -> Result:
     """Run a task and return its exit code and output. After `timeout` seconds, end the task and raise Problem."""
+    return _run(_Request(("invoke", *argv), env, stdin), timeout)
+
+
+def python(script: str, arguments: Sequence[str], network: str, *, timeout: float) -> Result:
+    """Run a Python script in a network namespace, and return its exit code and output. `timeout` is as in `invoke`."""
+    return _run(_Request(("python", *arguments), os.environ, script=script, network=network), timeout)
+
+
+def _run(request: _Request, timeout: float) -> Result:
     with ExitStack() as stack:
         streams = [stack.enter_context(tempfile.TemporaryFile("w+", errors="replace")) for _ in range(3)]
-        streams[0].write(stdin)
+        streams[0].write(request.stdin)
         streams[0].flush()
         streams[0].seek(0)
         ours, theirs = socket.socketpair()
         stack.enter_context(ours)
         with theirs:
-            request = json.dumps([list(argv), dict(env), str(Path.cwd())]).encode()
-            _ask(request, [*(stream.fileno() for stream in streams), theirs.fileno()])
+            _ask(request.encoded(), [*(stream.fileno() for stream in streams), theirs.fileno()])
         told = stack.enter_context(ours.makefile("r"))
         process = int(told.readline())
         try:
@@ -46,15 +73,15 @@ def invoke(argv: Sequence[str], env: Mapping[str, str], *, stdin: str, timeout: 
             raise
         if not answered:
             _end(ours, process)
-            raise Problem(f"no answer within {timeout:.0f} s from: invoke {' '.join(argv)}")
+            raise Problem(f"no answer within {timeout:.0f} s from: {' '.join(request.argv)}")
         code = int(told.readline() or -signal.SIGKILL)
         for stream in streams:
             stream.seek(0)
-        return Result(("invoke", *argv), code, streams[1].read(), streams[2].read())
+        return Result(request.argv, code, streams[1].read(), streams[2].read())
 
 
 def _end(ours: socket.socket, process: int) -> None:
-    """End a task: wait GRACE seconds for its exit, then send SIGTERM, and after GRACE more seconds SIGKILL."""
+    """End a task or script: wait GRACE seconds for its exit, then send SIGTERM, and GRACE seconds later SIGKILL."""
     for number in (0, signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):
             os.killpg(process, number)
@@ -87,6 +114,7 @@ def _serve(requests: socket.socket) -> None:
     from invoke import main  # noqa: PLC0415  # once, before the first fork; callers of invoke() do not need it
 
     import tasks  # noqa: F401,PLC0415  # for its imports: Invoke reads tasks.py again
+    from tests.testbed import server  # noqa: F401,PLC0415  # for its imports, which scripts need
 
     while True:
         request, descriptors, _, _ = socket.recv_fds(requests, 2**20, 4)
@@ -103,7 +131,7 @@ def _serve(requests: socket.socket) -> None:
 
 
 def _watch(run: object, request: bytes, descriptors: list[int]) -> None:
-    """Fork again for the task. Send the caller the process id of the task, and its exit code when it has ended."""
+    """Fork again for the task or script. Send the caller its process id, and its exit code when it has ended."""
     *streams, status = descriptors
     process = os.fork()
     if process == 0:
@@ -116,8 +144,11 @@ def _watch(run: object, request: bytes, descriptors: list[int]) -> None:
 
 
 def _become(run: object, request: bytes, streams: list[int]) -> None:
-    """Run the task in this process, with its own session, streams, environment and arguments. Never returns."""
-    argv, env, folder = json.loads(request)
+    """Run the task or script in this process, with its own session, streams, environment, arguments and network.
+
+    Never returns.
+    """
+    argv, env, folder, script, network = json.loads(request)
     os.setsid()
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
@@ -125,11 +156,16 @@ def _become(run: object, request: bytes, streams: list[int]) -> None:
     os.environ.clear()
     os.environ.update(env)
     os.chdir(folder)
-    sys.argv = ["invoke", *argv]
+    sys.argv = argv
     code = 1
     try:
-        assert callable(run)
-        run()
+        if network:
+            enter(Path(network))
+        if script:
+            exec(compile(script, "<script>", "exec"), {"__name__": "__main__"})  # noqa: S102  # the tests' own scripts
+        else:
+            assert callable(run)
+            run()
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)

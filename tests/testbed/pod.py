@@ -1,8 +1,8 @@
 """A pod for the tests, with its own name, network, volumes, loopback address and upstream DNS servers."""
 
-import json
 import logging
 import os
+import signal
 import socket
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -47,8 +47,6 @@ class PodUnderTest:
     cost: int = CHEAPEST
     """bcrypt's cost of new accounts."""
     _folders: dict[str, Path] = field(default_factory=dict)
-    _mail: str = ""
-    """The process id of process 1 of the mail container when it was last looked up; empty before that."""
 
     @property
     def settings(self) -> Settings:
@@ -75,12 +73,7 @@ class PodUnderTest:
     @property
     def address(self) -> str:
         """The address of the pod on its own network."""
-        found = json.loads(podman("pod", "inspect", self.name).stdout)
-        document = found[0] if isinstance(found, list) else found
-        networks = podman(
-            "container", "inspect", "--format", "{{json .NetworkSettings.Networks}}", document["InfraContainerID"]
-        )
-        return str(json.loads(networks.stdout)[self.name]["IPAddress"])
+        return self.address_of(self.container("mail"))
 
     @property
     def inside(self) -> Vantage:
@@ -101,7 +94,7 @@ class PodUnderTest:
         """
         write_names(self.names, addresses, kind, ttl)
         for upstream in self.upstreams:
-            podman("kill", "--signal", "HUP", upstream.container)
+            os.kill(int(first_process(upstream.container)), signal.SIGHUP)
 
         def known() -> None:
             for upstream in self.upstreams:
@@ -188,13 +181,10 @@ class PodUnderTest:
         """
 
         def known() -> None:
+            mail = f"/proc/{first_process(self.container('mail'))}/root"
             with socket.socket(socket.AF_UNIX) as client:
                 client.settimeout(2)
-                try:
-                    client.connect(f"/proc/{self._mail}/root/run/dovecot/auth-userdb")
-                except OSError:
-                    self._mail = first_process(self.container("mail"))
-                    raise
+                client.connect(f"{mail}/run/dovecot/auth-userdb")
                 # https://github.com/dovecot/core/blob/2.4.1/src/lib-auth-client/auth-master.c
                 client.sendall(f"VERSION\t1\t0\nUSER\t1\t{account.address}\tservice=doveadm\n".encode())
                 with client.makefile("rb") as answers:
@@ -203,7 +193,7 @@ class PodUnderTest:
                             raise NotYet("Dovecot ended the connection")
             if not answer.startswith(b"USER\t"):
                 raise NotYet("Dovecot does not know it")
-            in_tables = Path(f"/proc/{self._mail}/root/run/postfix/passwd")
+            in_tables = Path(f"{mail}/run/postfix/passwd")
             if account.address.encode() not in in_tables.read_bytes():
                 raise NotYet("it is not in Postfix's tables")
 
@@ -276,6 +266,8 @@ def prepare_test_pod(purpose: str = "", **given: str) -> Iterator[PodUnderTest]:
             scratch.cleanup()
             if upstreams:
                 podman("rm", "--force", "--time", "0", *(u.container for u in upstreams), check=False)
+            # How a pod ends is tested elsewhere: here it gets no time for that.
+            podman("pod", "rm", "--force", "--time", "0", name, check=False)
             with state.locked(pod):
                 lifecycle.down(pod, with_volumes=True)
                 keeping.forget(pod)

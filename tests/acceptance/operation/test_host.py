@@ -38,6 +38,7 @@ def other(test_pod: PodUnderTest) -> Iterator[Chosen]:
     """The settings of a second pod. The pod and its volumes are removed afterwards."""
     chosen = Chosen(INVOKE_POD=f"{test_pod.name}-second", INVOKE_BIND=ELSEWHERE)
     yield chosen
+    podman("pod", "rm", "--force", "--time", "0", chosen["INVOKE_POD"], check=False)
     test_pod.invoke("down", "--volumes", "--yes", check=False, **chosen)
 
 

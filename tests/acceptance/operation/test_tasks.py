@@ -7,9 +7,8 @@ import re
 import smtplib
 import socket
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,12 +19,13 @@ import dns.rcode
 import pytest
 from imapclient.exceptions import LoginError
 
-from podserve import images, volumes
+from podserve import volumes
 from podserve.commands import podman
 from podserve.endpoints import TLS
 from podserve.pod import Pod
 from podserve.values import as_text
 from podserve.waiting import NotYet, wait_until
+from tests.testbed.checkout import copy_of_checkout
 from tests.testbed.git import Git, make
 from tests.testbed.mail import STRANGER, arrived
 from tests.testbed.pod import PodUnderTest
@@ -134,25 +134,13 @@ def test_an_address_that_cannot_be_served_on_is_refused_while_the_pod_serves_on(
     assert test_pod.invoke("status").ok
 
 
-@contextmanager
-def dns_that_does_not_start() -> Iterator[None]:
-    """Replace the DNS image by one whose entrypoint fails. It inherits the label with the digest, so `up` keeps it."""
-    image = "localhost/podserve-dns:latest"
-    before = images.identifiers([image])[0]
-    other = f'FROM {image}\nRUN ["ln", "-sf", "/bin/false", "/usr/local/bin/entrypoint"]\n'
-    podman("build", "--pull=never", "--tag", image, "-", stdin=other)
-    made = images.identifiers([image])[0]
-    try:
-        yield
-    finally:
-        podman("tag", before, image)
-        podman("rmi", made)
-
-
-@pytest.mark.alone
-def test_an_up_that_fails_half_way_leaves_what_was_there_before(test_pod: PodUnderTest) -> None:
-    with dns_that_does_not_start():
-        failed = test_pod.invoke("up", check=False)
+def test_an_up_that_fails_half_way_leaves_what_was_there_before(test_pod: PodUnderTest, tmp_path: Path) -> None:
+    with copy_of_checkout(tmp_path / "checkout") as checkout:
+        # The image has an entrypoint that fails. It inherits the label with the digest, so `up` does not build it anew.
+        image = checkout.image("dns")
+        other = f'FROM {image}\nRUN ["ln", "-sf", "/bin/false", "/usr/local/bin/entrypoint"]\n'
+        podman("build", "--pull=never", "--tag", image, "-", stdin=other)
+        failed = checkout.invoke(test_pod.environment, "up", check=False)
     assert failed.code == 1
     assert "Traceback" not in failed.stderr
     assert f"{test_pod.container('dns')} has exited" in failed.stderr

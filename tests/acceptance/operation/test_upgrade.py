@@ -1,14 +1,13 @@
 """`upgrade` keeps the previous images, and `upgrade --back` exchanges them with the current ones."""
 
-import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from podserve import images
-from podserve.commands import ROOT, Result, podman, run
+from podserve.commands import podman
+from tests.testbed.checkout import Checkout, copy_of_checkout
 from tests.testbed.pod import PodUnderTest
 from tests.testbed.server import Account, token
 
@@ -63,35 +62,18 @@ def test_an_upgrade_to_the_same_leaves_the_pod_as_it_is(test_pod: PodUnderTest) 
 
 
 @pytest.fixture
-def checkout(test_pod: PodUnderTest, tmp_path: Path) -> Iterator[Path]:
+def checkout(tmp_path: Path) -> Iterator[Checkout]:
     """A copy of this checkout and its state, with another DNS image and documents that fit only this image."""
-    left_out = shutil.ignore_patterns(".git", ".venv", "artefacts", "__pycache__", ".*_cache")
-    made = shutil.copytree(ROOT, tmp_path / "checkout", symlinks=True, ignore=left_out)
-    containerfile = made / "docker/dns/Containerfile"
-    changed = "RUN touch /etc/upgraded && cp /usr/local/bin/entrypoint /usr/local/bin/begin\n"
-    containerfile.write_text(f"FROM localhost/podserve-dns:latest\n{changed}")
-    documents = made / "kube/podserve.yaml"
-    start = "command: [prlimit, --nproc=500, {}]"
-    assert start.format("entrypoint") in documents.read_text()
-    documents.write_text(documents.read_text().replace(start.format("entrypoint"), start.format("begin")))
-    before = images.identifiers(test_pod.pod.images)
-    yield made
-    for image, identity in zip(test_pod.pod.images, before, strict=True):
-        if identifier(image) != identity:
-            podman("rmi", "--force", identifier(image), check=False)
-        podman("tag", identity, image)
-        podman("rmi", image.replace("latest", "previous"), check=False)
+    with copy_of_checkout(tmp_path / "checkout") as made:
+        changed = "RUN touch /etc/upgraded && cp /usr/local/bin/entrypoint /usr/local/bin/begin\n"
+        (made.folder / "docker/dns/Containerfile").write_text(f"FROM localhost/podserve-dns:latest\n{changed}")
+        made.edit("kube/podserve.yaml", "command: [prlimit, --nproc=500, entrypoint]",
+                  "command: [prlimit, --nproc=500, begin]")  # fmt: skip
+        yield made
 
 
-def invoke(test_pod: PodUnderTest, checkout: Path, *words: str, check: bool = True) -> Result:
-    """Run an Invoke task of another checkout on the pod."""
-    argv = ["env", "--chdir", str(checkout), sys.executable, "-m", "invoke", *words]
-    return run(argv, env=test_pod.environment, timeout=300, check=check)
-
-
-@pytest.mark.alone
 def test_an_upgrade_replaces_the_containers_over_the_same_volumes_and_one_goes_back(
-    test_pod: PodUnderTest, checkout: Path, alice: Account
+    test_pod: PodUnderTest, checkout: Checkout, alice: Account
 ) -> None:
     def upgraded() -> bool:
         return test_pod.exec("dns", "test", "-e", "/etc/upgraded", check=False).ok
@@ -102,7 +84,7 @@ def test_an_upgrade_replaces_the_containers_over_the_same_volumes_and_one_goes_b
     back = ("upgrade", "--back")
     for words, after in ((["upgrade"], True), (back, False), (back, True), (back, False)):
         assert upgraded() != after
-        invoke(test_pod, checkout, *words)
+        checkout.invoke(test_pod.environment, *words)
         assert upgraded() == after
         with test_pod.server.http(alice) as client:
             assert client.get(name).content == content
@@ -111,14 +93,12 @@ def test_an_upgrade_replaces_the_containers_over_the_same_volumes_and_one_goes_b
     assert "nothing was changed" in test_pod.invoke("up").stdout
 
 
-@pytest.mark.alone
 def test_the_way_back_from_an_upgrade_that_failed_leaves_the_pod_as_it_is(
-    test_pod: PodUnderTest, checkout: Path
+    test_pod: PodUnderTest, checkout: Checkout
 ) -> None:
-    documents = checkout / "kube/podserve.yaml"
-    documents.write_text(documents.read_text().replace("--nproc=500, begin]", "--nproc=500, no-such-program]"))
-    failed = invoke(test_pod, checkout, "upgrade", check=False)
+    checkout.edit("kube/podserve.yaml", "--nproc=500, begin]", "--nproc=500, no-such-program]")
+    failed = checkout.invoke(test_pod.environment, "upgrade", check=False)
     assert not failed.ok
     assert "the pod that ran before is played again" in failed.stdout + failed.stderr
-    assert "nothing was changed" in invoke(test_pod, checkout, "upgrade", "--back").stdout
+    assert "nothing was changed" in checkout.invoke(test_pod.environment, "upgrade", "--back").stdout
     assert "nothing was changed" in test_pod.invoke("up").stdout

@@ -18,16 +18,18 @@ from podserve.waiting import NotYet, wait_until
 from tests.acceptance.pod.test_containers import PROBES
 from tests.testbed.pod import PodUnderTest
 from tests.testbed.server import Server
+from tests.testbed.vantage import first_process
 
 
-@pytest.fixture
-def by_hand(test_pod: PodUnderTest, tmp_path: Path) -> Iterator[Pod]:
+@pytest.fixture(scope="module")
+def by_hand(test_pod: PodUnderTest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pod]:
     """A second pod, played by Podman from the documents in kube/, with new and empty volumes."""
     pod = Pod.of(replace(test_pod.settings, pod=f"{test_pod.name}-hand", bind=IPv4Address("127.0.0.252")))
     if not host.podman_info().bounds_memory:  # there, a container with a limit would not start
         pod = pod.playing(pod.manifests.with_memory_bound(0))
-    config, document = pod.manifests.write(tmp_path)
-    claims = tmp_path / "volumes.yaml"
+    folder = tmp_path_factory.mktemp("documents")
+    config, document = pod.manifests.write(folder)
+    claims = folder / "volumes.yaml"
     claims.write_text(yaml.safe_dump_all(pod.manifests.claims))
     podman("network", "create", "--disable-dns", pod.name)
     try:
@@ -35,30 +37,28 @@ def by_hand(test_pod: PodUnderTest, tmp_path: Path) -> Iterator[Pod]:
         podman("kube", "play", "--network", pod.name, "--configmap", str(config), str(document))
         yield pod
     finally:
-        podman("pod", "rm", "--force", "--time", "2", pod.name, check=False)
+        podman("pod", "rm", "--force", "--time", "0", pod.name, check=False)
         names = [*(volume.name for volume in pod.volumes.values()), *pod.manifests.scratch]
         podman("volume", "rm", "--force", *names, check=False)
         podman("network", "rm", "--force", pod.name, check=False)
 
 
+def own_certificate(pod: Pod, service: str) -> str:
+    """Return the certificate that a service serves (PEM), from its own file system."""
+    root = f"/proc/{first_process(pod.containers[service])}/root"
+
+    def read() -> str:
+        folder = Path("/run") / Path(f"{root}/run/tls").readlink()  # an absolute target begins at that root, too
+        return Path(f"{root}{folder}/tls.crt").read_text()
+
+    return wait_until(read, 30, f"{service} to have a certificate")
+
+
 def test_a_pod_with_empty_volumes_serves_with_a_certificate_of_its_own(by_hand: Pod) -> None:
     served = Server(str(by_hand.settings.local_address), by_hand.settings.domain, None)
-    pem = podman(
-        "exec",
-        by_hand.containers["apache"],
-        "sh",
-        "-c",
-        "until test -e /run/tls/tls.crt; do :; done; cat /run/tls/tls.crt",
-    )
-    mail = podman(
-        "exec",
-        by_hand.containers["mail"],
-        "sh",
-        "-c",
-        "until test -e /run/tls/tls.crt; do :; done; cat /run/tls/tls.crt",
-    )
+    own = [own_certificate(by_hand, service) for service in ("apache", "mail")]
     context = client_context(served.domain, None)
-    context.load_verify_locations(cadata=pem.stdout + mail.stdout)
+    context.load_verify_locations(cadata="".join(own))
 
     def answering() -> None:
         wrong = [answer for answer in endpoints.attempt_all(by_hand, context, list(by_hand.ports)) if not answer.ok]
@@ -73,18 +73,21 @@ def test_a_pod_with_empty_volumes_serves_with_a_certificate_of_its_own(by_hand: 
 
 
 def test_its_containers_end_cleanly_when_they_are_told_to(by_hand: Pod) -> None:
-    for service, container in by_hand.containers.items():
+    try:
+        for service, container in by_hand.containers.items():
 
-        def serving(service: str = service, container: str = container) -> None:
-            if not podman("exec", container, "healthcheck", PROBES[service], check=False).ok:
-                raise NotYet("its probe fails")
+            def serving(service: str = service, container: str = container) -> None:
+                if not podman("exec", container, "healthcheck", PROBES[service], check=False).ok:
+                    raise NotYet("its probe fails")
 
-        wait_until(serving, 30, f"{container} to serve")
-        began = time.monotonic()
-        podman("stop", "--time", "10", container)
-        assert time.monotonic() - began < 5, service
-        code = podman("container", "inspect", "--format", "{{.State.ExitCode}}", container).stdout.strip()
-        assert code in {"0", "143"}, service
+            wait_until(serving, 30, f"{container} to serve")
+            began = time.monotonic()
+            podman("stop", "--time", "10", container)
+            assert time.monotonic() - began < 5, service
+            code = podman("container", "inspect", "--format", "{{.State.ExitCode}}", container).stdout.strip()
+            assert code in {"0", "143"}, service
+    finally:
+        podman("start", *by_hand.containers.values())
 
 
 def test_it_can_be_taken_down_and_played_again(by_hand: Pod, tmp_path: Path) -> None:

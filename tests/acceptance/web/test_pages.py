@@ -83,21 +83,37 @@ class Browser:
         self.driver.save_screenshot(str(PICTURES / f"{name}.png"))
 
 
+@pytest.fixture(scope="module")
+def stranger(test_pod: PodUnderTest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A browser that never logs in: Chromium takes seconds to start."""
+    with _browser_of(test_pod, tmp_path_factory.mktemp("browser")) as made:
+        yield made
+
+
 @pytest.fixture
-def browser(test_pod: PodUnderTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Browser]:
-    """A new browser for the pod under test."""
-    with _browser_of(test_pod, tmp_path, monkeypatch) as made:
+def browser(stranger: Browser) -> Browser:
+    """A browser for the pod under test, without a cache, a window's size or errors of earlier tests."""
+    for command in ("Network.clearBrowserCache", "Emulation.clearDeviceMetricsOverride"):
+        stranger.driver.execute_cdp_cmd(command, {})
+    stranger.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    stranger.complaints()
+    return stranger
+
+
+@pytest.fixture
+def new_browser(test_pod: PodUnderTest, tmp_path: Path) -> Iterator[Browser]:
+    """A new browser for the pod under test. A login stays in it."""
+    with _browser_of(test_pod, tmp_path) as made:
         yield made
 
 
 @contextmanager
-def _browser_of(test_pod: PodUnderTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Browser]:
+def _browser_of(test_pod: PodUnderTest, tmp_path: Path) -> Iterator[Browser]:
     """Yield a new browser with its own profile, in which the pod's authority is imported, as a user would do."""
     store = tmp_path / ".pki" / "nssdb"
     store.mkdir(parents=True)
     run(["certutil", "-N", "-d", f"sql:{store}", "--empty-password"])
     run(["certutil", "-A", "-d", f"sql:{store}", "-n", "pod", "-t", "C,,", "-i", str(test_pod.server.authority)])
-    monkeypatch.setenv("HOME", str(tmp_path))
     options = ChromeOptions()
     options.binary_location = "/usr/bin/chromium"
     # Chromium's sandbox does not work for root. Other options keep Chromium from connecting to Google's hosts.
@@ -117,7 +133,9 @@ def _browser_of(test_pod: PodUnderTest, tmp_path: Path, monkeypatch: pytest.Monk
     # The default start page is Google's: its failed requests could be reported during any test.
     options.add_experimental_option("prefs", {"session.restore_on_startup": 4, "session.startup_urls": ["about:blank"]})
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = Chrome(options=options, service=Service("/usr/bin/chromedriver"))
+    driver = Chrome(
+        options=options, service=Service("/usr/bin/chromedriver", env={**os.environ, "HOME": str(tmp_path)})
+    )
     try:
         driver.set_page_load_timeout(30)
         yield Browser(driver, test_pod.server.domain, test_pod.settings.files_host)
@@ -181,18 +199,18 @@ def test_source_is_highlighted(browser: Browser, repository: str) -> None:
 
 
 def test_login_leads_back_to_the_page_it_began_at(
-    browser: Browser, repository: str, test_pod: PodUnderTest, alice: Account
+    new_browser: Browser, repository: str, test_pod: PodUnderTest, alice: Account
 ) -> None:
     private = token()
     test_pod.invoke("repos.add", private)
-    browser.open(f"/git/{repository}.git/log")
-    way_in = browser.driver.find_element(By.LINK_TEXT, "log in").get_attribute("href") or ""
-    browser.open(way_in.partition(browser.files)[2], alice)
-    assert browser.driver.current_url.endswith(f"/git/{repository}.git/log")
-    browser.open("/git/")
-    assert private in browser.text()
-    assert not browser.complaints()
-    browser.picture("list-logged-in")
+    new_browser.open(f"/git/{repository}.git/log")
+    way_in = new_browser.driver.find_element(By.LINK_TEXT, "log in").get_attribute("href") or ""
+    new_browser.open(way_in.partition(new_browser.files)[2], alice)
+    assert new_browser.driver.current_url.endswith(f"/git/{repository}.git/log")
+    new_browser.open("/git/")
+    assert private in new_browser.text()
+    assert not new_browser.complaints()
+    new_browser.picture("list-logged-in")
 
 
 READER = """<!DOCTYPE html><body><script type="speculationrules">
@@ -250,11 +268,11 @@ def _seen_by_a_page(
 
 @pytest.mark.parametrize("apart", [True, False])
 def test_a_page_of_the_site_reads_nothing_by_its_visitors_login(
-    test_pod: PodUnderTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, apart: bool
+    test_pod: PodUnderTest, tmp_path: Path, *, apart: bool
 ) -> None:
     with ExitStack() as stack:
         pod = test_pod if apart else stack.enter_context(play_test_pod("-one", files_host=test_pod.server.domain))
-        browser, victim = stack.enter_context(_browser_of(pod, tmp_path, monkeypatch)), pod.new_account()
+        browser, victim = stack.enter_context(_browser_of(pod, tmp_path)), pod.new_account()
         secret, private = token(), token()
         pod.invoke("repos.add", private, "--description", secret)
         home = f"/webdav/home/{victim.local_part}/"
@@ -286,14 +304,14 @@ def test_the_authority_can_be_downloaded_from_the_landing_page(browser: Browser,
     assert answer.headers["Content-Type"] == "application/x-x509-ca-cert"
 
 
-def test_files_are_listed_for_a_login(browser: Browser, test_pod: PodUnderTest, alice: Account) -> None:
+def test_files_are_listed_for_a_login(new_browser: Browser, test_pod: PodUnderTest, alice: Account) -> None:
     name = f"{token()}.txt"
     with test_pod.server.http(alice) as client:
         client.put(f"/webdav/{name}", content="hello")
     # The login is opened first: a page whose own URL has a login would request its style with this URL's login, which
     # the sandbox forbids.
-    browser.open("/git/login", alice)
-    browser.open("/webdav/")
-    assert name in browser.text()
-    assert not browser.complaints()
-    browser.picture("files")
+    new_browser.open("/git/login", alice)
+    new_browser.open("/webdav/")
+    assert name in new_browser.text()
+    assert not new_browser.complaints()
+    new_browser.picture("files")
