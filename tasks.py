@@ -18,6 +18,7 @@ from podserve import (
     images,
     invocation,
     lifecycle,
+    locks,
     manifests,
     prompts,
     report,
@@ -285,6 +286,7 @@ def users_remove(c: Context, name: str) -> None:
             f"{account} gets the mail to postmaster@ and abuse@. Set postmaster to another first, then invoke up"
         )
     _accounts(pod).remove(account)
+    locks.Locks(pod).prune()
     print(f"{account} is removed. Its mailbox and folder are kept, for whoever gets that name again")
 
 
@@ -329,6 +331,19 @@ def repos_remove(c: Context, name: str, yes: bool = False) -> None:  # noqa: FBT
         prompts.confirm(f"Remove the repository {name} with all its history?", name)
     there.remove(name)
     print(f"{name} is removed")
+
+
+@task(name="list")
+def locks_list(c: Context) -> None:
+    """List the locks that WebDAV clients hold on files and folders."""
+    report.locks(locks.Locks(_pod_reexecuted(c)).all(), report.standard_output())
+
+
+@task(name="break", help={"path": "of a locked file or folder, as in locks.list; with all below it"})
+def locks_break(c: Context, path: str) -> None:
+    """Remove the locks at a path and below it, so that others can change the files."""
+    for lock in locks.Locks(_pod_reexecuted(c)).remove(path):
+        print(f"{errors.printable(lock.path)} is no longer locked by {errors.printable(lock.account)}")
 
 
 def _swap(c: Context, change: Callable[[Pod], renewal.Renewal]) -> None:
@@ -381,6 +396,7 @@ def certs_ca(c: Context) -> None:
 users = Collection("users", users_add, users_list, users_passwd, users_remove)
 repos = Collection("repos", repos_add, repos_list, repos_publish, repos_hide, repos_remove)
 certs = Collection("certs", certs_show, certs_issue, certs_renew, certs_import, certs_ca)
+dav_locks = Collection("locks", locks_list, locks_break)
 namespace = Collection(
     show_doctor,
     build,
@@ -396,6 +412,7 @@ namespace = Collection(
     logs,
     users,
     repos,
+    dav_locks,
     certs,
 )
 namespace.configure(configuration.shown_defaults(manifests.defaults()))

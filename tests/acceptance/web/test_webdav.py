@@ -298,6 +298,48 @@ def test_a_property_is_kept_and_goes_with_the_file(server: Server, alice: Accoun
         assert _property(client, "moved", "colour")[0] == "HTTP/1.1 404 Not Found"
 
 
+@pytest.mark.parametrize("length", [250, 251, 255])
+def test_a_file_with_a_long_name_keeps_its_properties_or_refuses_them(
+    server: Server, alice: Account, length: int
+) -> None:
+    long, fits = "n" * length, length == 250
+    with folder(server, alice) as client:
+        assert client.put(long, content=b"x").status_code == 201
+        paint = '<prop><colour xmlns="urn:test">red</colour></prop>'
+        update = f'<propertyupdate xmlns="DAV:"><set>{paint}</set></propertyupdate>'
+        answer = client.request("PROPPATCH", long, content=update)
+        assert (answer.status_code, "HTTP/1.1 200 OK" in answer.text) == ((207, True) if fits else (507, False))
+        for method in ("COPY", "MOVE"):
+            client.put("file", content=b"y")
+            assert _set_property(client, "file", "set", "red") == "HTTP/1.1 200 OK"
+            for end in ("", "/"):
+                there = {"Destination": address(server, client, f"{method}{long[4:]}{end}")}
+                assert client.request(method, "file", headers=there).status_code == (201 if fits else 507)
+                if fits:
+                    assert _property(client, f"{method}{long[4:]}", "colour")[1] == "red"
+                    break
+                assert _property(client, "file", "colour")[1] == "red"
+        client.put("bare", content=b"z")
+        there = {"Destination": address(server, client, f"bare{long[4:]}")}
+        assert client.request("MOVE", "bare", headers=there).status_code == 201, "without properties none are lost"
+        client.request("MKCOL", f"{'f' * length}/")
+        assert _set_property(client, f"{'f' * length}/", "set", "red") == "HTTP/1.1 200 OK"
+
+
+@pytest.mark.parametrize("host", ["domain", "files_host"])
+@pytest.mark.parametrize("method", ["COPY", "MOVE"])
+def test_a_destination_may_be_a_path(test_pod: PodUnderTest, alice: Account, method: str, host: str) -> None:
+    with folder(test_pod.server, alice) as client:
+        client.headers["Host"] = getattr(test_pod.settings, host)
+        client.put("file", content=b"x")
+        there = {"Destination": f"{client.base_url.path}a%20b"}
+        assert client.request(method, "file", headers=there).status_code == 201
+        assert client.get("a%20b").content == b"x"
+        elsewhere = {"Destination": f"//other.example{client.base_url.path}c"}
+        assert client.request(method, "a%20b", headers=elsewhere).status_code >= 400
+        assert client.request(method, "a%20b", headers={"Destination": "c"}).status_code == 400
+
+
 def test_what_the_server_knows_of_a_file_cannot_be_set(server: Server, alice: Account) -> None:
     update = (
         '<propertyupdate xmlns="DAV:"><set><prop><getcontentlength>7</getcontentlength></prop></set></propertyupdate>'
