@@ -19,6 +19,20 @@ function conditions(r)
     return apache2.DECLINED
 end
 
+-- The ETags in a PROPFIND, without the mark of a weak one (webdav.conf). Each is on a line of its own. (For 5,000 files mod_substitute
+-- adds 0.25 s, this function 0.1 s.)
+function etags(r)
+    if r.status ~= 207 then return end
+    coroutine.yield()
+    local rest = ""
+    while bucket do
+        local lines, line = (rest .. bucket):match("^(.*\n)(.*)$")
+        rest = line or rest .. bucket
+        coroutine.yield(((lines or ""):gsub("<lp1:getetag>W/", "<lp1:getetag>")))
+    end
+    coroutine.yield(rest)
+end
+
 -- mod_dav_fs keeps the properties of a file in a database of the same name. Berkeley DB first makes it as __db.NAME, which must fit
 -- into the 255 bytes of a name. Requests that would lose properties are refused with 507 (RFC 4918, section 9.8.5). A folder's
 -- properties are in the folder itself.
