@@ -19,6 +19,7 @@ from podserve import (
     invocation,
     lifecycle,
     listing,
+    locks,
     manifests,
     prompts,
     report,
@@ -297,6 +298,7 @@ def users_remove(c: Context, name: str) -> None:
             "(invoke.yaml), then: invoke up"
         )
     _accounts(pod).remove(account)
+    locks.Locks(pod).prune()
     print(f"{account} is removed. Its mailbox and folder stay; a new account of that name will own them")
 
 
@@ -345,6 +347,19 @@ def repos_remove(c: Context, name: str, yes: bool = False) -> None:  # noqa: FBT
         prompts.confirm(f"Remove the repository {name} with all its history?", name)
     there.remove(name)
     print(f"{name} is removed")
+
+
+@task(name="list")
+def locks_list(c: Context) -> None:
+    """List the locks that WebDAV clients hold on files and folders."""
+    report.locks(locks.Locks(_pod_reexecuted(c)).all(), report.standard_output())
+
+
+@task(name="break", help={"path": "of a locked file or folder, as in locks.list; with all below it"})
+def locks_break(c: Context, path: str) -> None:
+    """Remove the locks at a path and below it, so that others can change the files."""
+    for lock in locks.Locks(_pod_reexecuted(c)).remove(path):
+        print(f"{errors.printable(lock.path)} is no longer locked by {errors.printable(lock.account)}")
 
 
 def _swap(c: Context, change: Callable[[Pod], renewal.Renewal]) -> None:
@@ -402,6 +417,7 @@ def certs_ca(c: Context) -> None:
 users = Collection("users", users_add, users_list, users_passwd, users_remove)
 repos = Collection("repos", repos_add, repos_list, repos_publish, repos_hide, repos_remove)
 certs = Collection("certs", certs_show, certs_issue, certs_renew, certs_import, certs_ca)
+dav_locks = Collection("locks", locks_list, locks_break)
 namespace = Collection(
     show_doctor,
     build,
@@ -417,6 +433,7 @@ namespace = Collection(
     logs,
     users,
     repos,
+    dav_locks,
     certs,
 )
 namespace.configure(configuration.shown_defaults(manifests.defaults()))

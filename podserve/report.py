@@ -4,6 +4,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import partial
 
 from rich.console import Console
@@ -30,6 +31,7 @@ from podserve.errors import Problem, printable
 from podserve.host import NO_HEALTH_CHECKS
 from podserve.images import UP_TO_DATE, Show
 from podserve.lifecycle import Started
+from podserve.locks import Lock
 from podserve.pod import Pod
 from podserve.repositories import Repository
 from podserve.status import Status
@@ -229,3 +231,13 @@ def repositories(there: list[Repository], console: Console) -> None:
         name, description = (escape(printable(text)) for text in (repository.name, repository.description))
         table.add_row(name, seen_by, description)
     console.print(table)
+
+
+def locks(there: list[Lock], console: Console) -> None:
+    """Show each lock in a line: its end (local time), its account, and its path, which may have spaces."""
+    if not there:
+        console.print("no locks")
+    for lock in there:
+        end = f"until {datetime.fromtimestamp(lock.end, UTC).astimezone():%F %T}" if lock.end else "without an end"
+        shared = " (shared)" if lock.shared else ""
+        console.print(escape(printable(f"{end}  {lock.account}{shared}  {lock.path}")), soft_wrap=True, highlight=False)

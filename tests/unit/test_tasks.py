@@ -32,9 +32,10 @@ TASKS = dict(every_task())
 def test_the_tasks_are_these() -> None:
     users = {"users.add", "users.list", "users.passwd", "users.remove"}
     repos = {"repos.add", "repos.list", "repos.publish", "repos.hide", "repos.remove"}
+    locks = {"locks.list", "locks.break"}
     host = {"doctor", "install", "uninstall", "upgrade", "backup", "restore"}
     certs = {"certs.show", "certs.issue", "certs.renew", "certs.import", "certs.ca"}
-    assert {"build", "up", "down", "restart", "status", "logs", *host, *users, *repos, *certs} <= set(TASKS)
+    assert {"build", "up", "down", "restart", "status", "logs", *host, *users, *repos, *locks, *certs} <= set(TASKS)
 
 
 @pytest.mark.parametrize("name", TASKS)

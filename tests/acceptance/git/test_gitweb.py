@@ -414,7 +414,10 @@ def test_the_way_in_asks_for_a_login(server: Server) -> None:
     with server.http() as client:
         for path in ("/git/login", "/git/login?x.git/log"):
             answer = client.get(path)
-            assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, 'Basic realm="PodServe"')
+            assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (
+                401,
+                'Basic realm="PodServe", charset="UTF-8"',
+            )
 
 
 def log_in_link(page: httpx.Response) -> str:

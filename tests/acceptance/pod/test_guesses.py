@@ -6,7 +6,7 @@ import imaplib
 import json
 import smtplib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from ipaddress import IPv6Address
 import httpx
 import pytest
 
-from podserve.accounts import ROUNDS
+from podserve.accounts import ROUNDS, random_password
 from tests.testbed.pod import PodUnderTest
-from tests.testbed.server import Account, Server
+from tests.testbed.server import Account, Server, token
 from tests.testbed.vantage import Vantage
 
 LIMIT = 20
@@ -32,10 +32,10 @@ ASK = """
 import collections, json, sys
 import httpx
 from podserve.certificates import client_context
-source, host, domain, authority, path, login, times, http2 = json.loads(sys.argv[1])
+source, host, domain, authority, path, logins, http2 = json.loads(sys.argv[1])
 transport = httpx.HTTPTransport(verify=client_context(domain, authority), local_address=source, http2=http2)
 with httpx.Client(transport=transport, base_url=f"https://{host}", headers={"Host": domain}, timeout=30) as client:
-    answers = [client.get(path, auth=login and tuple(login)) for _ in range(times)]
+    answers = [client.get(path, auth=login and tuple(login)) for login in logins]
 print(json.dumps([[a.status_code, a.headers.get("Retry-After"), a.http_version] for a in answers]))
 """
 
@@ -44,21 +44,21 @@ ASK_AT_ONCE = """
 import asyncio, json, sys
 import httpx
 from podserve.certificates import client_context
-source, host, domain, authority, times, path, login = json.loads(sys.argv[1])
+source, host, domain, authority, path, logins = json.loads(sys.argv[1])
 async def ask():
     context = client_context(domain, authority)
     transport = httpx.AsyncHTTPTransport(verify=context, local_address=source, http1=False, http2=True)
     async with httpx.AsyncClient(transport=transport, headers={"Host": domain}, timeout=30) as client:
-        client.auth = login and tuple(login)
-        ask = lambda: client.get(f"https://{host}{path}", extensions={"sni_hostname": domain})
-        await client.get(f"https://{host}/", auth=None, extensions={"sni_hostname": domain})
-        answers = await asyncio.gather(*(ask() for _ in range(times)))
+        ask = lambda path, login: client.get(
+            f"https://{host}{path}", auth=login and tuple(login), extensions={"sni_hostname": domain})
+        await ask("/", None)
+        answers = await asyncio.gather(*(ask(path, login) for login in logins))
     return [answer.status_code for answer in answers]
 print(json.dumps(asyncio.run(ask())))
 """
 LOG_IN = """
 import json, sys, time
-from tests.testbed.server import Account, Server
+from tests.testbed.server import Account, Server, token
 source, kind, host, domain, authority, name, password = json.loads(sys.argv[1])
 import socket
 connect = socket.create_connection
@@ -82,16 +82,22 @@ class Client:
     test_pod: PodUnderTest
 
     def ask(
-        self, path: str, login: tuple[str, str] | None = None, times: int = 1, *, http2: bool = False
+        self, path: str, logins: Sequence[tuple[str, str] | None], *, http2: bool = False
     ) -> list[tuple[int, str | None, str]]:
-        """Send GET requests over one connection, and return status, Retry-After and protocol of each response."""
+        """Send a GET request for each login over one connection; return status, Retry-After and protocol of each."""
         server = self.test_pod.server
-        what = (self.address, self.test_pod.address, server.domain, server.authority, path, login, times, http2)
+        what = (self.address, self.test_pod.address, server.domain, server.authority, path, logins, http2)
         return [tuple(answer) for answer in json.loads(self.place.python(ASK, json.dumps(what)))]
 
-    def statuses(self, path: str, login: tuple[str, str] | None = None, times: int = 1) -> list[int]:
-        """Send GET requests over one connection, and return the status of each response."""
-        return [status for status, _, _ in self.ask(path, login, times)]
+    def statuses(self, path: str, *logins: tuple[str, str] | None) -> list[int]:
+        """Send a GET request for each login over one connection, and return the status of each response."""
+        return [status for status, _, _ in self.ask(path, logins or [None])]
+
+    def statuses_at_once(self, path: str, *logins: tuple[str, str] | None) -> list[int]:
+        """Send a GET request for each login over one connection, all at once, and return the statuses."""
+        server = self.test_pod.server
+        what = (self.address, self.test_pod.address, server.domain, server.authority, path, logins)
+        return [int(status) for status in json.loads(self.place.python(ASK_AT_ONCE, json.dumps(what)))]
 
     def log_in(self, kind: str, account: Account, host: str = "") -> tuple[bool, float]:
         """Log in over `imap`, `pop3` or `submission`. Return whether the login was accepted, and its seconds."""
@@ -131,12 +137,18 @@ def login(account: Account) -> tuple[str, str]:
     return account.address, account.password
 
 
+def guesses(address: str, count: int) -> list[tuple[str, str]]:
+    """Return logins of one account with as many different wrong passwords."""
+    return [(address, f"guess {token()}") for _ in range(count)]
+
+
 @pytest.mark.parametrize("http2", [False, True])
 def test_a_guesser_on_the_web_is_shut_off_and_nobody_else(
-    server: Server, alice: Account, clients: list[Client], *, http2: bool
+    server: Server, new_account: Account, clients: list[Client], *, http2: bool
 ) -> None:
+    alice = new_account
     guesser, other = clients
-    answers = guesser.ask("/webdav/", (alice.address, "guess"), LIMIT + 5, http2=http2)
+    answers = guesser.ask("/webdav/", guesses(alice.address, LIMIT + 5), http2=http2)
     statuses = [status for status, _, _ in answers]
     # A wrong login is counted after its response. Over HTTP/2 the server may have the next request before that.
     assert statuses in ([401] * looked_at + [429] * (LIMIT + 5 - looked_at) for looked_at in (LIMIT, LIMIT + 1))
@@ -167,59 +179,109 @@ def ipv6_addresses(test_pod: PodUnderTest, *addresses: str) -> Iterator[Vantage]
 
 @pytest.mark.parametrize("network", ["2001:db8:{}:2::", "2001:db8:{}::", "2001:db8:{}:10::"])
 def test_a_guesser_with_ipv6_is_shut_off_by_the_network_that_its_addresses_are_of(
-    test_pod: PodUnderTest, alice: Account, network: str
+    test_pod: PodUnderTest, new_account: Account, network: str
 ) -> None:
+    alice = new_account
     server, begin = test_pod.server, IPv6Address(network.format(f"{next(NUMBERS):x}"))
     # In text, these addresses omit zeros in different places.
     mine = [str(begin + end) for end in (0x1, 0x1_0000_0000_0000, 0x1_0000_0000_0001, 0x1_0002_0003_0004)]
     another = str(begin + 2**64)
 
-    def statuses(source: str, login: tuple[str, str], times: int) -> list[int]:
-        what = (source, f"[{another}]", server.domain, server.authority, "/webdav/", login, times, False)
+    def statuses(source: str, *logins: tuple[str, str]) -> list[int]:
+        what = (source, f"[{another}]", server.domain, server.authority, "/webdav/", logins, False)
         return [status for status, _, _ in json.loads(place.python(ASK, json.dumps(what)))]
 
     with ipv6_addresses(test_pod, *mine, another) as place:
-        wrong = [status for address in mine for status in statuses(address, (alice.address, "guess"), LIMIT // 4 + 1)]
+        wrong = [status for address in mine for status in statuses(address, *guesses(alice.address, LIMIT // 4 + 1))]
         assert wrong == [401] * LIMIT + [429] * 4
-        assert statuses(mine[0], login(alice), 1) == [429]
-        assert statuses(another, login(alice), 1) == [200]
+        assert statuses(mine[0], login(alice)) == [429]
+        assert statuses(another, login(alice)) == [200]
 
 
-def test_many_requests_on_one_connection_are_not_many_connections(
-    test_pod: PodUnderTest, clients: list[Client]
-) -> None:
-    server = test_pod.server
-    what = json.dumps([clients[0].address, test_pod.address, server.domain, server.authority, 120, "/", None])
-    assert set(json.loads(clients[0].place.python(ASK_AT_ONCE, what))) == {200}
+def test_many_requests_on_one_connection_are_not_many_connections(clients: list[Client]) -> None:
+    assert set(clients[0].statuses_at_once("/", *[None] * 120)) == {200}
 
 
-def test_guesses_at_once_are_as_few_as_those_one_after_another(
-    test_pod: PodUnderTest, costly: Account, clients: list[Client]
-) -> None:
-    server, guess = test_pod.server, (costly.address, "guess")
-    what = json.dumps([clients[0].address, test_pod.address, server.domain, server.authority, 100, "/webdav/", guess])
-    answers = json.loads(clients[0].place.python(ASK_AT_ONCE, what))
+def test_guesses_at_once_are_as_few_as_those_one_after_another(costly: Account, clients: list[Client]) -> None:
+    answers = clients[0].statuses_at_once("/webdav/", *guesses(costly.address, 100))
     assert set(answers) == {401, 429}
     assert answers.count(401) <= LIMIT + AT_ONCE
 
 
-def test_who_mistypes_a_password_is_not_shut_off(alice: Account, clients: list[Client]) -> None:
-    assert clients[0].statuses("/webdav/", (alice.address, "mistyped"), LIMIT - 1) == [401] * (LIMIT - 1)
-    assert clients[0].statuses("/webdav/", login(alice), 2 * LIMIT) == [200] * 2 * LIMIT
+def test_who_mistypes_a_password_is_not_shut_off(new_account: Account, clients: list[Client]) -> None:
+    assert clients[0].statuses("/webdav/", *guesses(new_account.address, LIMIT - 1)) == [401] * (LIMIT - 1)
+    assert clients[0].statuses("/webdav/", *[login(new_account)] * 2 * LIMIT) == [200] * 2 * LIMIT
+
+
+def test_one_stale_password_shuts_off_nobody_at_its_address(
+    new_account: Account, bob: Account, clients: list[Client]
+) -> None:
+    phone, wrong = clients[0], (new_account.address, f"stale {token()}")
+    assert phone.statuses("/webdav/", *[wrong] * 2 * LIMIT) == [401] * 2 * LIMIT
+    assert phone.statuses("/git/", wrong) == [401]
+    assert phone.statuses("/webdav/", login(bob), login(new_account)) == [200, 200]
+
+
+def test_a_stale_password_that_is_sent_many_times_at_once_counts_once(
+    costly: Account, bob: Account, clients: list[Client]
+) -> None:
+    answers = clients[0].statuses_at_once("/webdav/", *[(costly.address, f"stale {token()}")] * (LIMIT + AT_ONCE))
+    assert 401 in answers
+    assert set(answers) <= {401, 429}, "more than 20 requests in progress are answered 429"
+    assert clients[0].statuses("/webdav/", login(bob)) == [200]
+
+
+def test_a_password_that_was_wrong_is_accepted_once_it_is_set(
+    test_pod: PodUnderTest, new_account: Account, clients: list[Client]
+) -> None:
+    changed = Account(new_account.address, random_password())
+    assert clients[0].statuses("/webdav/", *[login(changed)] * 3) == [401] * 3
+    test_pod.invoke("users.passwd", changed.address, "--password-stdin", stdin=f"{changed.password}\n")
+    assert clients[0].statuses("/webdav/", login(changed), login(new_account)) == [200, 401]
+
+
+def test_a_guesser_who_tries_many_accounts_is_shut_off(
+    test_pod: PodUnderTest, new_account: Account, clients: list[Client]
+) -> None:
+    names = [f"{token()}@{test_pod.server.domain}" for _ in range(LIMIT)]
+    guesser, other = clients
+    assert guesser.statuses("/webdav/", *((name, "Passw0rd") for name in names)) == [401] * LIMIT
+    assert guesser.statuses("/webdav/", login(new_account)) == [429]
+    assert other.statuses("/webdav/", login(new_account)) == [200]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_the_guesses_of_many_addresses_at_one_account_are_as_few_and_its_owner_is_not_shut_off(
+    test_pod: PodUnderTest, bob: Account, outsider: Vantage, *, there: bool
+) -> None:
+    victim = test_pod.new_account() if there else Account(f"{token()}@{test_pod.server.domain}", "does not matter")
+    with new_clients(test_pod, outsider, 4) as (owner, last, *guessers):
+        known = 200 if there else 401
+        assert owner.statuses("/webdav/", login(victim)) == [known]
+        wrong = guesses(victim.address, LIMIT - (not there))
+        share = LIMIT // len(guessers)
+        for number, guesser in enumerate(guessers):
+            mine = wrong[number * share :][:share]
+            assert guesser.statuses("/webdav/", *mine) == [401] * len(mine)
+        [(status, after, _)] = last.ask("/webdav/", [guesses(victim.address, 1)[0]])
+        assert (status, 0 < int(after or 0) <= WINDOW) == (429, True), "an account that is not there is no exception"
+        assert last.statuses("/webdav/", login(bob)) == [200], "other accounts are served at every address"
+        if there:
+            assert owner.statuses("/webdav/", login(victim)) == [200], "the address has logged in before"
 
 
 def test_a_client_that_asks_first_without_a_login_is_not_counted_as_guessing(
     alice: Account, clients: list[Client]
 ) -> None:
-    assert clients[0].statuses("/webdav/", None, 2 * LIMIT) == [401] * 2 * LIMIT
+    assert clients[0].statuses("/webdav/", *[None] * 2 * LIMIT) == [401] * 2 * LIMIT
     assert clients[0].statuses("/webdav/", login(alice)) == [200]
 
 
 @pytest.mark.usefixtures("test_pod")  # the server at --target does not exempt this address
 def test_guesses_from_the_gateways_address_shut_off_nobody(server: Server, alice: Account) -> None:
     with server.http() as here:
-        guesses = [here.get("/webdav/", auth=(alice.address, "guess")).status_code for _ in range(2 * LIMIT)]
-        assert guesses == [401] * 2 * LIMIT
+        answers = [here.get("/webdav/", auth=guess).status_code for guess in guesses(alice.address, 2 * LIMIT)]
+        assert answers == [401] * 2 * LIMIT
         assert here.get("/webdav/", auth=httpx.BasicAuth(*login(alice))).status_code == 200
 
 
@@ -287,9 +349,9 @@ def waits(test_pod: PodUnderTest, outsider: Vantage, costly: Account) -> Waits:
 
         def network() -> tuple[list[Login], Login]:
             guesser, neighbour, other = (Client(outsider, address, test_pod) for address in places)
-            guesses = [Account(costly.address, f"guess {number}") for number in range(3)]
             clients = guesser, guesser, neighbour
-            tried = [client.log_in("imap", each, server) for client, each in zip(clients, guesses, strict=True)]
+            wrong = [Account(*guess) for guess in guesses(costly.address, 3)]
+            tried = [client.log_in("imap", each, server) for client, each in zip(clients, wrong, strict=True)]
             return tried, other.log_in("imap", costly, server)
 
         with ThreadPoolExecutor(3) as pool:

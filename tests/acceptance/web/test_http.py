@@ -1,5 +1,6 @@
 """HTTP and HTTPS: redirection, TLS, the paths that are served, and the rules for browsers."""
 
+import contextlib
 import http.client
 import os
 import socket
@@ -418,3 +419,81 @@ def test_no_page_leaves_a_script_that_answers_for_the_server(server: Server) -> 
         for path in ("/", "/podserve/list.css"):
             assert client.get(path, headers={"Service-Worker": "script"}).status_code == 403
             assert client.get(path).status_code == 200
+
+
+def _raw(server: Server, request: str, port: int = 443) -> bytes:
+    """Send a request as it is written, with the server's own Host unless it has one, and return the response."""
+    if "Host:" not in request:
+        request += f"\r\nHost: {server.domain}"
+    with contextlib.ExitStack() as stack:
+        connection: socket.socket
+        if port == 443:
+            connection = stack.enter_context(tls(server, server.context()))
+        else:
+            connection = stack.enter_context(socket.create_connection((server.host, port), PATIENCE))
+        connection.sendall(f"{request}\r\nConnection: close\r\n\r\n".encode())
+        received = b""
+        while part := connection.recv(65536):
+            received += part
+    return received
+
+
+@pytest.mark.parametrize("port", [80, 443])
+@pytest.mark.parametrize("host", ["127.0.0.1:143", "localhost", "198.51.100.1", "evil.example"])
+def test_a_request_for_another_host_is_passed_on_to_nobody(test_pod: PodUnderTest, port: int, host: str) -> None:
+    path = f"/{token()}"
+    for scheme in ("http", "https", "ftp"):
+        answer = _raw(test_pod.server, f"GET {scheme}://{host}{path} HTTP/1.1", port).decode()
+        status = answer.split()[1]
+        # The host localhost on port 80 is the health check's, which is refused to clients outside.
+        assert status in ({"301", "403", "400"} if port == 80 else {"404", "400"}), answer
+        assert "Dovecot" not in answer
+        assert host not in answer.partition("\r\n\r\n")[0], "no redirection leads there, either"
+    for target in (host, f"{host}:25"):
+        answer = _raw(test_pod.server, f"CONNECT {target} HTTP/1.1", port).decode()
+        assert answer.split()[1] in {"400", "405"}, answer
+
+
+@pytest.mark.parametrize("first", ["GET / HTTP/1.1\r\nHost: a\r\nHost: b", "GET / HTTP/1.1\r\nHost: a b",
+                                   "GET / HTTP/1.1\r\nHost: a/b"])  # fmt: skip
+def test_a_request_for_two_hosts_or_for_none_is_refused(server: Server, first: str) -> None:
+    assert _raw(server, first).split()[1] == b"400"
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "https://{}"])
+def test_no_page_of_another_origin_may_read_an_answer(test_pod: PodUnderTest, alice: Account, origin: str) -> None:
+    settings = test_pod.settings
+    wish = {"Origin": origin.format(settings.domain), "Access-Control-Request-Method": "PUT",
+            "Access-Control-Request-Headers": "authorization"}  # fmt: skip
+    paths = ("/", "/ca.crt", "/webdav/", f"/webdav/home/{alice.local_part}/", "/git/", "/git/static/gitweb.js",
+             "/podserve/list.css", "/not-there")  # fmt: skip
+    for account in (None, alice):
+        with test_pod.server.http(account) as client:
+            for host in (settings.domain, settings.files_host):
+                for method in ("GET", "HEAD", "OPTIONS"):
+                    for path in paths:
+                        headers = client.request(method, path, headers={**wish, "Host": host}).headers
+                        assert not [name for name in headers if name.lower().startswith("access-control-")], path
+
+
+@pytest.mark.parametrize("path", [
+    "/server-status", "/server-status?auto", "/server-info", "/balancer-manager", "/qos", "/qos-viewer", "/status",
+    "/ldap-status", "/md-status", "/.httpd/certificate-status", "/cgi-bin/", "/icons/", "/icons/apache_pb.png",
+    "/icons/README", "/manual/", "/gitweb.cgi", "/cgi-bin/gitweb.cgi", "/~www-data/", "/~root/", "/perl-status",
+    "/dav-status",
+])  # fmt: skip
+def test_no_page_tells_of_the_server_itself(test_pod: PodUnderTest, alice: Account, path: str) -> None:
+    for account in (None, alice):
+        with test_pod.server.http(account) as client:
+            assert client.get(path).status_code == 404
+        with test_pod.server.http(account, port=80) as client:
+            assert client.get(path).status_code == 301
+
+
+def test_no_page_tells_of_the_server_itself_to_its_own_host(test_pod: PodUnderTest) -> None:
+    for path in ("/server-status", "/server-info", "/qos"):
+        for host in ("localhost", test_pod.server.domain):
+            asked = test_pod.exec("apache", "curl", "--silent", "--insecure", "--include", "--header", f"Host: {host}",
+                                  f"http://127.0.0.1{path}", f"https://127.0.0.1{path}")  # fmt: skip
+            statuses = [line.split()[1] for line in asked.stdout.splitlines() if line.startswith("HTTP/")]
+            assert statuses == ["204" if host == "localhost" else "301", "404"], asked

@@ -1,5 +1,6 @@
 """Published files are served as they were uploaded: Apache parses and executes nothing that an account can write."""
 
+import itertools
 import os
 import time
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ import pytest
 
 from podserve.commands import podman
 from podserve.waiting import wait_until
+from tests.acceptance.web.test_http import ask_as_written
 from tests.testbed.pod import PodUnderTest
 from tests.testbed.server import Account, token
 from tests.testbed.webdav import WWW_DATA, folder
@@ -46,6 +48,39 @@ def test_what_is_published_is_served_as_it_was_uploaded(test_pod: PodUnderTest, 
     assert site.request("PROPPATCH", name, content=EXECUTABLE).status_code == 207
     for content in (published(test_pod, site, name).content, site.get(name).content):
         assert content == PROGRAM
+
+
+HIDDEN = [
+    ".git/config", ".env", ".htaccess", ".htpasswd", ".DS_Store", "._page.html", "sub/.git/HEAD", "sub/.env",
+    "%2egit/config", "sub/%2eenv", ".well-known-not/x", ".well-known/.env", ".user.ini",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", HIDDEN)
+def test_a_hidden_file_of_the_site_is_stored_and_shown_to_no_visitor(
+    test_pod: PodUnderTest, site: httpx.Client, alice: Account, path: str
+) -> None:
+    for place in itertools.accumulate(path.split("/")[:-1], "{}/{}".format):
+        site.request("MKCOL", f"{place}/")
+    assert site.put(path, content=(secret := token())).status_code == 201
+    assert site.get(path).text == secret, "its owner reads it by WebDAV"
+    for visitor in (None, alice):
+        answer = published(test_pod, site, path, visitor)
+        assert (answer.status_code, secret in answer.text) == (404, False)
+
+
+def test_hidden_files_at_the_top_of_the_site_are_not_shown_and_well_known_ones_are(
+    test_pod: PodUnderTest, alice: Account
+) -> None:
+    name, mark = token(), token()
+    with test_pod.server.http(alice) as client, test_pod.server.http() as visitor:
+        client.request("MKCOL", "/webdav/site/.well-known/")
+        for path, status in ((f".{name}", 404), (f".well-known/{name}", 200), (f"{name}.txt", 200)):
+            assert client.put(f"/webdav/site/{path}", content=mark).status_code == 201
+            answer = visitor.get(f"/{path}")
+            assert (answer.status_code, answer.text == mark) == (status, status == 200), path
+            assert ask_as_written(test_pod.server, f"//{path}").status == status
+            assert client.delete(f"/webdav/site/{path}").status_code == 204
 
 
 ENVIRONMENT = {

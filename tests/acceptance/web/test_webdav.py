@@ -3,6 +3,7 @@
 import os
 import secrets
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from urllib.parse import quote, unquote
 
@@ -177,15 +178,13 @@ def test_a_part_of_a_file_is_not_written(server: Server, alice: Account) -> None
 
 
 def _tag(client: httpx.Client, path: str) -> str:
-    """Wait for a file's strong ETag and return it. In the second after a change it is weak and matches no condition."""
-
-    def check() -> str:
-        tag = client.head(path).headers["ETag"]
-        if tag.startswith("W/"):
-            raise NotYet(tag)
-        return str(tag)
-
-    return wait_until(check, 3, f"the strong ETag of {path}")
+    """Return a file's ETag, which must be strong at once: a weak one matches no If-Match (RFC 9110, section 13.1.1)."""
+    tag = str(client.head(path).headers["ETag"])
+    assert tag.startswith('"')
+    query = '<propfind xmlns="DAV:"><prop><getetag/></prop></propfind>'
+    told = tree(client.request("PROPFIND", path, content=query, headers={"Depth": "0"}))
+    assert told.findtext(".//{DAV:}getetag") == tag
+    return tag
 
 
 def test_a_download_is_resumed_only_if_the_file_is_still_the_same(server: Server, alice: Account) -> None:
@@ -206,6 +205,45 @@ def test_a_file_is_not_replaced_when_it_has_changed_meanwhile(server: Server, al
         assert client.put("file", content=b"third", headers=known).status_code == 412
         assert client.delete("file", headers=known).status_code == 412
         assert client.get("file").content == b"second one"
+
+
+def test_a_file_is_saved_again_and_again_at_once_each_time_by_its_tag(server: Server, alice: Account) -> None:
+    with folder(server, alice) as client:
+        client.put("file", content=b"0")
+        tags = [_tag(client, "file")]
+        for content in (b"1", b"2", b"3"):
+            assert client.put("file", content=content, headers={"If-Match": tags[-1]}).status_code == 204
+            tags.append(_tag(client, "file"))
+            assert client.put("file", content=b"stale", headers={"If-Match": tags[-2]}).status_code == 412
+        assert len(set(tags)) == len(tags)
+        assert client.get("file").content == b"3"
+        known = {"If-Match": f'"another", {tags[-1]}'}
+        assert client.get("file", headers=known).content == b"3"
+        assert client.get("file", headers={"Range": "bytes=0-0", "If-Range": tags[-1]}).status_code == 206
+        assert client.put("file", content=b"5", headers={"If-None-Match": tags[-1]}).status_code == 412
+        assert client.put("file", content=b"5", headers={"If-Match": f"W/{tags[-1]}"}).status_code == 412
+        assert client.put("file", content=b"5", headers={"If": f"([{tags[-2]}])"}).status_code == 412
+        assert client.put("file", content=b"4", headers={"If": f"([{tags[-1]}])"}).status_code == 204
+        moved = {"Destination": address(server, client, "moved"), "If-Match": _tag(client, "file")}
+        assert client.request("MOVE", "file", headers={**moved, "If-Match": tags[-1]}).status_code == 412
+        assert client.request("MOVE", "file", headers=moved).status_code == 201
+        assert client.delete("moved", headers={"If-Match": tags[-1]}).status_code == 412
+        assert client.delete("moved", headers={"If-Match": _tag(client, "moved")}).status_code == 204
+        assert client.put("moved", content=b"", headers={"If-Match": tags[-1]}).status_code == 412
+
+
+def test_two_files_of_one_size_and_time_have_two_tags(test_pod: PodUnderTest, alice: Account) -> None:
+    with folder(test_pod.server, alice) as client:
+        there, tags = test_pod.folder("web") / "dav" / client.base_url.path.split("/")[2], []
+        now = time.time_ns()
+        for content in (b"first", b"other"):
+            client.put("new", content=content)
+            os.utime(there / "new", ns=(now, now))  # as if both were written in one tick of the kernel's clock
+            client.request("MOVE", "new", headers={"Destination": address(test_pod.server, client, "file")})
+            tags.append(_tag(client, "file"))
+        assert tags[0] != tags[1]
+        assert client.put("file", content=b"third", headers={"If-Match": tags[0]}).status_code == 412
+        assert client.put("file", content=b"third", headers={"If-Match": tags[1]}).status_code == 204
 
 
 def test_a_file_is_made_only_if_there_is_none(server: Server, alice: Account) -> None:
@@ -258,6 +296,48 @@ def test_a_property_is_kept_and_goes_with_the_file(server: Server, alice: Accoun
         assert _property(client, "file", "colour")[0] == "HTTP/1.1 404 Not Found"
         _set_property(client, "moved", "remove", "")
         assert _property(client, "moved", "colour")[0] == "HTTP/1.1 404 Not Found"
+
+
+@pytest.mark.parametrize("length", [250, 251, 255])
+def test_a_file_with_a_long_name_keeps_its_properties_or_refuses_them(
+    server: Server, alice: Account, length: int
+) -> None:
+    long, fits = "n" * length, length == 250
+    with folder(server, alice) as client:
+        assert client.put(long, content=b"x").status_code == 201
+        paint = '<prop><colour xmlns="urn:test">red</colour></prop>'
+        update = f'<propertyupdate xmlns="DAV:"><set>{paint}</set></propertyupdate>'
+        answer = client.request("PROPPATCH", long, content=update)
+        assert (answer.status_code, "HTTP/1.1 200 OK" in answer.text) == ((207, True) if fits else (507, False))
+        for method in ("COPY", "MOVE"):
+            client.put("file", content=b"y")
+            assert _set_property(client, "file", "set", "red") == "HTTP/1.1 200 OK"
+            for end in ("", "/"):
+                there = {"Destination": address(server, client, f"{method}{long[4:]}{end}")}
+                assert client.request(method, "file", headers=there).status_code == (201 if fits else 507)
+                if fits:
+                    assert _property(client, f"{method}{long[4:]}", "colour")[1] == "red"
+                    break
+                assert _property(client, "file", "colour")[1] == "red"
+        client.put("bare", content=b"z")
+        there = {"Destination": address(server, client, f"bare{long[4:]}")}
+        assert client.request("MOVE", "bare", headers=there).status_code == 201, "without properties none are lost"
+        client.request("MKCOL", f"{'f' * length}/")
+        assert _set_property(client, f"{'f' * length}/", "set", "red") == "HTTP/1.1 200 OK"
+
+
+@pytest.mark.parametrize("host", ["domain", "files_host"])
+@pytest.mark.parametrize("method", ["COPY", "MOVE"])
+def test_a_destination_may_be_a_path(test_pod: PodUnderTest, alice: Account, method: str, host: str) -> None:
+    with folder(test_pod.server, alice) as client:
+        client.headers["Host"] = getattr(test_pod.settings, host)
+        client.put("file", content=b"x")
+        there = {"Destination": f"{client.base_url.path}a%20b"}
+        assert client.request(method, "file", headers=there).status_code == 201
+        assert client.get("a%20b").content == b"x"
+        elsewhere = {"Destination": f"//other.example{client.base_url.path}c"}
+        assert client.request(method, "a%20b", headers=elsewhere).status_code >= 400
+        assert client.request(method, "a%20b", headers={"Destination": "c"}).status_code == 400
 
 
 def test_what_the_server_knows_of_a_file_cannot_be_set(server: Server, alice: Account) -> None:
@@ -380,7 +460,36 @@ def test_nothing_is_done_without_a_login(server: Server, method: str) -> None:
     with server.http() as client:
         answer = client.request(method, f"/webdav/{token()}")
     assert answer.status_code == 401
-    assert answer.headers["WWW-Authenticate"] == 'Basic realm="PodServe"'
+    assert answer.headers["WWW-Authenticate"] == 'Basic realm="PodServe", charset="UTF-8"'
+
+
+def test_a_login_is_the_same_in_capitals(server: Server, alice: Account) -> None:
+    for name in (alice.address.upper(), alice.address.capitalize(), alice.address.swapcase()):
+        with server.http(Account(name, alice.password)) as client:
+            assert client.request("PROPFIND", "/webdav/", headers={"Depth": "0"}).status_code == 207
+            home = f"/webdav/home/{alice.local_part}/"
+            assert client.request("PROPFIND", home, headers={"Depth": "0"}).status_code == 207
+            assert client.get("/git/").status_code == 200
+        with server.http(Account(name, alice.password.swapcase())) as client:
+            assert client.get("/webdav/").status_code == 401, "a password is not"
+
+
+@pytest.mark.parametrize(
+    "password", ["Gr\u00fc\u00dfe: K\u00f6ln", "\u5bc6\u7801 \U0001f511 \u043f\u0430\u0440\u043e\u043b\u044c"]
+)
+def test_a_password_outside_ascii_is_accepted(test_pod: PodUnderTest, password: str) -> None:
+    account = Account(f"{token()}@{test_pod.server.domain}", password)
+    test_pod.invoke("users.add", account.address, "--password-stdin", stdin=f"{password}\n")
+    for given, accepted in ((account, True), (Account(account.address, f"{password}x"), False)):
+        assert _web(test_pod.server, given) is accepted
+        assert _submits(test_pod.server, given) is accepted
+
+
+def _submits(server: Server, account: Account) -> bool:
+    """Log in on port 587 by SASL PLAIN in UTF-8 (RFC 4616). smtplib and imaplib send a password in ASCII only."""
+    with server.smtp(port=587) as client:
+        words = b64encode(f"\0{account.address}\0{account.password}".encode()).decode()
+        return client.docmd("AUTH", f"PLAIN {words}")[0] == 235
 
 
 def test_a_wrong_password_is_refused(server: Server, alice: Account) -> None:

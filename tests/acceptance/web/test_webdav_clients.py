@@ -52,6 +52,31 @@ def test_cadaver_works_with_a_folder(desk: Desk, alice: Account) -> None:
         assert listed(client, "sub/") == {f"{client.base_url.path}sub/", f"{client.base_url.path}sub/first"}
 
 
+def test_davfs2_saves_a_file_several_times_in_a_second(desk: Desk, alice: Account) -> None:
+    conf, secret = desk.home / "davfs2.conf", desk.home / "secrets"
+    with folder(desk.server, alice) as client:
+        here, mounted = address(desk.server, client, ""), desk.home / "mounted"
+        mounted.mkdir()
+        secret.write_text(f'"{here}" {alice.address} {alice.password}\n')
+        # Without a delay, davfs2 uploads a file when it is closed. It sends the ETag of that with the next upload.
+        conf.write_text(f"secrets {secret}\ndelay_upload 0\nask_auth 0\n")
+        for file in (conf, secret):
+            file.chmod(0o600)
+        script = (
+            'mount -t davfs -o "conf=$1" "$2" mounted',
+            'trap "umount mounted" EXIT',
+            "for word in one two three; do echo $word > mounted/file; done",
+            "cat mounted/file",
+            "echo four > mounted/.swap && mv mounted/.swap mounted/file && cat mounted/file",
+            "echo five > mounted/gone && rm mounted/gone",
+        )
+        saved = desk.run("sh", "-ec", "\n".join(script), "sh", str(conf), here)
+        assert saved.ok, saved
+        assert saved.stdout.split()[:2] == ["three", "four"], saved
+        assert client.get("file").text == "four\n"
+        assert listed(client) == {client.base_url.path, f"{client.base_url.path}file"}
+
+
 def test_cadaver_is_asked_for_the_right_password(desk: Desk, alice: Account) -> None:
     _netrc(desk, Account(alice.address, "wrong-password"))
     refused = desk.run("cadaver", f"https://{desk.server.domain}/webdav/", stdin="ls\nquit\n")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from podserve.commands import podman
+from podserve.commands import podman, run
 from podserve.waiting import NotYet, wait_until
 from tests.testbed.pod import PodUnderTest
 from tests.testbed.server import Account, Server
@@ -113,15 +113,114 @@ def test_a_locked_folder_takes_in_nothing_of_others(test_pod: PodUnderTest, alic
     with folder(test_pod.server, alice) as client, visitor(test_pod.server, bob, client) as other:
         client.request("MKCOL", "sub/")
         key = lock(client, "sub/", depth="infinity")
-        # If the folder above is locked, mod_dav may answer 207, with the 423 in the body.
-        for method, path in (("PUT", "sub/file"), ("MKCOL", "sub/deeper/"), ("DELETE", "sub/")):
-            answer = other.request(method, path)
-            assert answer.status_code == 423 or (answer.status_code == 207 and "HTTP/1.1 423 Locked" in answer.text)
+        for method, path in (("PUT", "sub/file"), ("MKCOL", "sub/deeper/"), ("LOCK", "sub/name"), ("DELETE", "sub/")):
+            assert other.request(method, path, content=EXCLUSIVE if method == "LOCK" else "").status_code == 423, method
         assert listed(client, "sub/") == {f"{client.base_url.path}sub/"}
         held = {"If": f"<{address(test_pod.server, client, 'sub/')}> ({key})"}
         assert client.put("sub/file", content=b"hers", headers=held).status_code == 201
         assert other.put("beside", content=b"his").status_code == 201
         assert unlock(client, "sub/", key) == 204
+
+
+@pytest.mark.parametrize("depth", ["0", "infinity"])
+def test_a_program_is_told_that_a_locked_folder_did_not_take_its_file(
+    test_pod: PodUnderTest, alice: Account, bob: Account, depth: str
+) -> None:
+    with folder(test_pod.server, alice) as client, visitor(test_pod.server, bob, client) as other:
+        client.request("MKCOL", "s\u00fcb dir/")
+        key = lock(client, "s\u00fcb dir/", depth=depth)
+        login, there = f"{bob.address}:{bob.password}", str(client.base_url.join("s%C3%BCb%20dir/file"))
+        host = f"Host: {test_pod.server.domain}"
+        options = ["--silent", "--fail", "--insecure", "--user", login, "--header", host]
+        uploaded = run(["curl", *options, "--upload-file", "/etc/hostname", there], check=False)
+        assert uploaded.code == 22, "curl's exit code for a status of 400 and more"
+        client.put("file", content=b"x")
+        into = {"Destination": address(test_pod.server, client, "s%C3%BCb%20dir/file")}
+        for method in ("COPY", "MOVE"):
+            assert other.request(method, "file", headers=into).status_code in {423, 424}, method
+        assert listed(client, "s\u00fcb dir/") == {f"{client.base_url.path}s%c3%bcb%20dir/"}
+        assert unlock(client, "s\u00fcb dir/", key) == 204
+
+
+def test_what_is_locked_in_a_folder_is_told_of_each(test_pod: PodUnderTest, alice: Account, bob: Account) -> None:
+    with folder(test_pod.server, alice) as client, visitor(test_pod.server, bob, client) as other:
+        client.request("MKCOL", "sub/")
+        client.put("sub/file", content=b"hers")
+        key = lock(client, "sub/file")
+        answer = other.request("LOCK", "sub/", content=EXCLUSIVE)
+        assert (answer.status_code, "HTTP/1.1 423 Locked" in answer.text) == (207, True)
+        assert unlock(client, "sub/file", key) == 204
+
+
+LONGEST = 3600
+"""Seconds that a lock lasts at most (podserve/webdav.conf)."""
+
+
+@pytest.mark.parametrize("asked", [
+    None, "Infinite", "Second-4100000000", "Infinite, Second-4100000000", "Second-3601", "Second-99999", "soon", "",
+    "Second--1", "second-60", "Second-00000000000000000000",
+])  # fmt: skip
+def test_a_lock_lasts_an_hour_at_most_however_it_is_asked_for(
+    server: Server, alice: Account, asked: str | None
+) -> None:
+    with folder(server, alice) as client:
+        headers = {"Timeout": asked} if asked is not None else {}
+        made = client.request("LOCK", "file", content=EXCLUSIVE, headers=headers)
+        renewed = client.request("LOCK", "file", headers={"If": f"({made.headers['Lock-Token']})", **headers})
+        for answer in (made, renewed):
+            _, _, seconds = tree(answer).findtext(".//{DAV:}timeout", "").partition("Second-")
+            assert LONGEST - 10 < int(seconds) <= LONGEST
+        assert unlock(client, "file", made.headers["Lock-Token"]) == 204
+
+
+def _rows(test_pod: PodUnderTest, path: str) -> list[str]:
+    """Return the lines of locks.list for a path; with a slash at its end, for all below it."""
+    below = path.endswith("/")
+    lines = test_pod.invoke("locks.list").stdout.splitlines()
+    return [line for line in lines if (path in line if below else line.endswith(f"  {path}"))]
+
+
+def test_locks_are_listed_and_broken_by_a_task(test_pod: PodUnderTest, alice: Account, bob: Account) -> None:
+    with folder(test_pod.server, alice) as client, visitor(test_pod.server, bob, client) as other:
+        here = client.base_url.path
+        client.request("MKCOL", "sub/")
+        client.put("sub/below", content=b"hers")
+        client.put("file", content=b"hers")
+        kept = [lock(client, path) for path in (*(f"beside-{number}" for number in range(40)), "sub-not")]
+        lock(client, "file", SHARED)
+        lock(other, "file", SHARED)
+        lock(client, "sub/", depth="infinity")
+        (row,) = _rows(test_pod, f"{here}sub")
+        assert alice.address in row
+        assert [account.address in "".join(_rows(test_pod, f"{here}file")) for account in (alice, bob)] == [True, True]
+
+        broken = test_pod.invoke("locks.break", f"{here}sub/").stdout
+        assert broken == f"{here}sub is no longer locked by {alice.address}\n"
+        assert other.put("sub/below", content=b"his").status_code == 204
+        assert not _rows(test_pod, f"{here}sub")
+        assert _rows(test_pod, f"{here}sub-not"), "its name only begins like the other"
+        assert other.put("file", content=b"his").status_code == 423, "another lock stays"
+        test_pod.invoke("locks.break", f"{here}file")
+        assert other.put("file", content=b"his").status_code == 204
+        assert len([row for row in _rows(test_pod, here) if "beside-" in row]) == 40
+        assert [unlock(client, f"beside-{number}", kept[number]) for number in range(40)] == [204] * 40
+        test_pod.invoke("locks.break", here)
+        assert not _rows(test_pod, here)
+        refused = test_pod.invoke("locks.break", f"{here}file", check=False)
+        assert (refused.code, refused.stderr) == (
+            1, f"podserve: there is no lock at {here}file. Those there are: invoke locks.list\n")  # fmt: skip
+        assert unlock(other, "file", lock(other, "file")) == 204
+
+
+def test_a_removed_account_leaves_no_lock(test_pod: PodUnderTest, alice: Account, new_account: Account) -> None:
+    with folder(test_pod.server, alice) as client, visitor(test_pod.server, new_account, client) as other:
+        client.put("file", content=b"hers")
+        lock(other, "file")
+        mine = lock(client, "mine")
+        assert client.put("file", content=b"hers").status_code == 423
+        test_pod.invoke("users.remove", new_account.address)
+        assert client.put("file", content=b"hers").status_code == 204
+        assert unlock(client, "mine", mine) == 204
 
 
 @pytest.mark.parametrize("patience", ["5", "0"], ids=["asked to end", "killed"])

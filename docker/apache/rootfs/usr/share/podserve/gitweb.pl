@@ -103,7 +103,7 @@ my $die_error = \&die_error;
         print $cgi->header(
             -status           => "401 Unauthorized",
             -type             => "text/plain",
-            -www_authenticate => 'Basic realm="PodServe"'
+            -www_authenticate => 'Basic realm="PodServe", charset="UTF-8"'
         ), "Log in to see this, if it exists.\n";
     } elsif (($error // "") eq "No projects found" && !defined $project_filter) {
         git_header_html();

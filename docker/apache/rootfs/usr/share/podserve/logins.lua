@@ -1,0 +1,106 @@
+-- Logins on the web, called by logins.conf: the name is taken in lower case, a repeated wrong password counts once, and guesses at one
+-- account are limited. The counts are in the memory of the Apache process. There is one process as a rule (conf-available/podserve.conf),
+-- and a second one counts for itself. Only digests are kept, with a key that the entrypoint makes at each start.
+
+local KEY = os.getenv("GUESSES_KEY")
+local SECONDS, MOST = 600, 20 -- as in conf-available/clients.conf
+local ACCOUNTS = "/data/state/accounts/passwd"
+
+-- mod_auth_basic itself names no charset. With this one a browser sends a password in UTF-8: RFC 7617, section 2.1.
+local function challenge(r)
+    r.err_headers_out["WWW-Authenticate"] = 'Basic realm="PodServe", charset="UTF-8"'
+    return 401
+end
+
+local function digest(r, ...)
+    return r:sha1(KEY .. table.concat({...}, "\0"))
+end
+
+-- Each table has 4,096 places, which bounds the memory. A new digest replaces the one in its place.
+local function get(r, kind, key)
+    local kept = r:ivm_get(kind .. key:sub(1, 3))
+    return kept and kept:sub(1, #key) == key and kept:sub(#key + 1)
+end
+
+local function set(r, kind, key, value)
+    r:ivm_set(kind .. key:sub(1, 3), key .. value)
+end
+
+-- Return the wrong passwords of an account in the last SECONDS, the oldest first.
+local function guesses(r, account, now)
+    local found = {}
+    for password, network, time in (get(r, "account", account) or ""):gmatch("(%x+) (%x+) (%d+)\n") do
+        if now < time + SECONDS then table.insert(found, {password = password, network = network, time = time}) end
+    end
+    return found
+end
+
+-- Return the seconds until an account accepts logins again from addresses that are new to it; nil if it accepts them now. Guesses from
+-- one address alone do not count, because that address is blocked.
+local function blocked(counted, now)
+    for _, guess in ipairs(counted) do
+        if #counted >= MOST and guess.network ~= counted[1].network then return counted[1].time + SECONDS - now end
+    end
+end
+
+-- For a request that has no login and needs one.
+function ask(r)
+    return challenge(r)
+end
+
+-- Before a password is checked.
+function before(r)
+    local encoded = (r.headers_in["Authorization"] or ""):match("^[Bb][Aa][Ss][Ii][Cc] [ \t]*(.+)$")
+    if not encoded then return apache2.DECLINED end
+    local name, password = ((r:base64_decode(encoded) or "") .. ":"):match("^([^:]*):(.*):$")
+    name, password = (name or r:base64_decode(encoded) or ""):lower(), password or ""
+    r.headers_in["Authorization"] = "Basic " .. r:base64_encode(name .. ":" .. password)
+    if r.subprocess_env["shared"] then return apache2.DECLINED end
+
+    local now, network, checked = os.time(), r.headers_in["Client-Network"], tostring(r:stat(ACCOUNTS).mtime)
+    local account, known, tried = digest(r, name), digest(r, network, name), digest(r, network, name, password)
+    r.notes["account"], r.notes["known"], r.notes["tried"] = account, known, tried
+    r.notes["password"], r.notes["network"], r.notes["checked"] = digest(r, name, password), digest(r, network), checked
+
+    -- An address from which the account has logged in before is not new to it.
+    local seconds = blocked(guesses(r, account, now), now)
+    if seconds and not get(r, "known", known) then
+        r.subprocess_env["guess_Remaining"] = tostring(seconds) -- the header Retry-After
+        return 429
+    end
+
+    -- A wrong password is not computed again while the accounts are the same.
+    local time, wrong = (get(r, "tried", tried) or ""):match("^ (%d+) (.*)$")
+    if time and now < time + SECONDS then
+        r.subprocess_env["repeated"] = "yes"
+        if wrong == checked then return challenge(r) end
+    else
+        time = now
+        set(r, "tried", tried, " " .. now .. " ")
+    end
+    r.notes["time"] = tostring(time)
+    return apache2.DECLINED
+end
+
+-- After the response.
+function after(r)
+    local account, known, time = r.notes["account"], r.notes["known"], r.notes["time"]
+    if not time then return apache2.OK end
+    if r.status == 401 then
+        set(r, "tried", r.notes["tried"], " " .. time .. " " .. r.notes["checked"])
+        local counted, password = guesses(r, account, os.time()), r.notes["password"]
+        for _, guess in ipairs(counted) do
+            if guess.password == password then return apache2.OK end
+        end
+        table.insert(counted, {password = password, network = r.notes["network"], time = os.time()})
+        local lines = {}
+        for place = math.max(1, #counted - MOST + 1), #counted do
+            local guess = counted[place]
+            table.insert(lines, guess.password .. " " .. guess.network .. " " .. guess.time .. "\n")
+        end
+        set(r, "account", account, table.concat(lines))
+    elseif r.user and not get(r, "known", known) then
+        set(r, "known", known, "")
+    end
+    return apache2.OK
+end
