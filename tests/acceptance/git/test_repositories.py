@@ -30,6 +30,59 @@ def test_a_repository_that_is_added_is_private_empty_and_ready_for_the_first_pus
     assert f"{commit}\trefs/heads/main" in git.run("ls-remote", git.url(f"{name}.git")).stdout
 
 
+def checked_out(git: Git, name: str, folder: Path) -> str:
+    """Clone a repository into a new folder, and return the branch that the clone checks out."""
+    git.run("clone", "--quiet", git.url(f"{name}.git"), str(folder))
+    return git.run("-C", str(folder), "symbolic-ref", "--short", "HEAD").stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("pushed", "expected"),
+    [(["master"], "master"), (["trunk"], "trunk"), (["develop", "master", "v2"], "master"), (["dev", "main"], "main")],
+)
+def test_a_clone_and_gitweb_show_the_first_branch_that_was_pushed(
+    test_pod: PodUnderTest, alice: Account, tmp_path: Path, pushed: list[str], expected: str
+) -> None:
+    name, git, work = token(), Git(test_pod.server, alice), tmp_path / "work"
+    test_pod.add_repository(name)
+    git.commit(work, "First", {"first.txt": b"First\n"})
+    git.run("-C", str(work), "push", "--quiet", git.url(f"{name}.git"), "main:refs/tags/v1")
+    git.run("-C", str(work), "push", "--quiet", git.url(f"{name}.git"), *(f"main:refs/heads/{each}" for each in pushed))
+    assert checked_out(git, name, tmp_path / "first") == expected
+    assert (tmp_path / "first" / "first.txt").read_text() == "First\n"
+    with test_pod.server.http(alice) as client:
+        pages = {page: client.get(f"/git/{name}.git{page}") for page in ("", "/tree", "/log", "/snapshot/HEAD.tar.gz")}
+        assert {page: answer.status_code for page, answer in pages.items()} == dict.fromkeys(pages, 200)
+        assert "first.txt" in pages["/tree"].text
+    # A later branch of any name changes nothing.
+    git.run("-C", str(work), "push", "--quiet", git.url(f"{name}.git"), "main:refs/heads/a", "main:refs/heads/main")
+    assert checked_out(git, name, tmp_path / "second") == expected
+
+
+def test_a_task_sets_the_branch_that_a_clone_checks_out(test_pod: PodUnderTest, alice: Account, tmp_path: Path) -> None:
+    name, git, work = token(), Git(test_pod.server, alice), tmp_path / "work"
+    test_pod.add_repository(name)
+    git.commit(work, "First", {"first.txt": b"First\n"})
+    git.run("-C", str(work), "push", "--quiet", git.url(f"{name}.git"), "main:master", "main:refs/heads/a/b")
+    assert test_pod.invoke("repos.head", name, "a/b").stdout == f"{name}: a clone checks out a/b\n"
+    assert checked_out(git, name, tmp_path / "clone") == "a/b"
+    # Now the old branch is no longer the one that git protects from removal.
+    git.run("-C", str(work), "push", "--quiet", "--delete", git.url(f"{name}.git"), "master")
+    for branch in ("master", "--delete"):
+        refused = test_pod.invoke("repos.head", name, f"--branch={branch}", check=False)
+        assert refused.code == 1, branch
+        assert f"there is no branch {branch!r} in {name}: expected one of a/b" in refused.stderr
+    assert checked_out(git, name, tmp_path / "again") == "a/b"
+
+
+def test_a_repository_without_a_branch_has_none_to_set(test_pod: PodUnderTest) -> None:
+    name = token()
+    test_pod.add_repository(name)
+    refused = test_pod.invoke("repos.head", name, "main", check=False)
+    assert refused.code == 1
+    assert f"there is no branch in {name} yet: push one" in refused.stderr
+
+
 def test_a_repository_is_hidden_and_published_at_once_and_the_list_tells(
     test_pod: PodUnderTest, alice: Account
 ) -> None:
@@ -90,10 +143,10 @@ def test_a_repository_is_removed_when_one_says_so_and_only_then(test_pod: PodUnd
     assert not (test_pod.folder("web") / "git" / f"{name}.git").exists()
 
 
-@pytest.mark.parametrize("task", ["publish", "hide", "remove"])
+@pytest.mark.parametrize("task", ["publish", "hide", "remove", "head"])
 def test_what_is_not_there_is_neither_changed_nor_removed(test_pod: PodUnderTest, task: str) -> None:
     name = token()
-    refused = test_pod.invoke(f"repos.{task}", name, check=False)
+    refused = test_pod.invoke(f"repos.{task}", name, *(["main"] if task == "head" else []), check=False)
     assert refused.code == 1
     assert f"there is no repository {name}" in refused.stderr
     assert "invoke repos.list" in refused.stderr
