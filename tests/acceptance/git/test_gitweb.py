@@ -184,8 +184,12 @@ def test_what_lies_in_the_folder_and_is_no_repository_of_it_is_not_served(
     names = [f"{word}link.git", f"{word}bare", f"{word}work", f"{word}work/.git", f"{word}empty.git"]
     forms = ("/git/{}", "/git/{}/log", "/git/?p={};a=log", "/git/{}/info/refs?service=git-upload-pack")
     paths = [form.format(name) for form in forms for name in names]
+    # A page's address without .git is redirected to the address with it, whatever is there.
+    bare = [f"/git/{word}bare", f"/git/{word}work"]
+    paths = [*(path for path in paths if path not in bare), *(f"{path}.git" for path in bare)]
     with test_pod.server.http(alice) as client:
         assert {path: client.get(path).status_code for path in paths} == dict.fromkeys(paths, 404)
+        assert {path: client.get(path).status_code for path in bare} == dict.fromkeys(bare, 301)
         assert word not in client.get("/git/").text
 
 

@@ -1,12 +1,15 @@
 """The tasks repos.*, and that these and users.add are safe if an attacker controls the files on the web volume."""
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
 
 from podserve.commands import Result, podman
-from tests.testbed.git import Git
+from tests.acceptance.git.test_git import PUSH
+from tests.testbed.git import Git, Repository, make
 from tests.testbed.pod import PodUnderTest
 from tests.testbed.server import Account, token
 
@@ -81,6 +84,55 @@ def test_a_repository_without_a_branch_has_none_to_set(test_pod: PodUnderTest) -
     refused = test_pod.invoke("repos.head", name, "main", check=False)
     assert refused.code == 1
     assert f"there is no branch in {name} yet: push one" in refused.stderr
+
+
+@pytest.mark.parametrize("public", [True, False], ids=["public", "private"])
+@pytest.mark.parametrize("name", ["", "static", "login", "a.b"])
+def test_a_repository_is_cloned_and_pushed_to_with_and_without_its_suffix(
+    test_pod: PodUnderTest, alice: Account, tmp_path: Path, name: str, *, public: bool
+) -> None:
+    made, login = make(test_pod, tmp_path / "work", public=public), Git(test_pod.server, alice)
+    if name:
+        made.folder.rename(made.folder.with_name(f"{name}.git"))
+    bare, reader = name or made.name.removesuffix(".git"), Git(test_pod.server, None if public else alice)
+    try:
+        for number, form in enumerate((f"{bare}.git", bare, f"{bare}/")):
+            work = tmp_path / f"clone{number}"
+            cloned = reader.run("clone", reader.url(form), str(work))
+            assert "redirecting" not in cloned.stderr
+            commit = login.commit(work, f"Commit {number}", {"file.txt": f"{number}\n".encode()})
+            login.run("-C", str(work), "push", "--quiet", login.url(form), "main")
+            assert f"{commit}\trefs/heads/main" in reader.run("ls-remote", reader.url(form)).stdout
+    finally:
+        shutil.rmtree(made.folder.with_name(f"{bare}.git"))
+
+
+def test_a_stranger_learns_by_no_address_without_suffix_whether_a_private_repository_exists(
+    test_pod: PodUnderTest, alice: Account, private: Repository, public: Repository
+) -> None:
+    there, missing, open_ = private.name.removesuffix(".git"), token(), public.name.removesuffix(".git")
+    requests = [("GET", ""), ("GET", "/"), ("GET", "/info/refs"), ("GET", "/info/refs?service=git-upload-pack"),
+                ("GET", "/info/refs?service=git-receive-pack"), ("POST", "/git-upload-pack"),
+                ("POST", "/git-receive-pack"), ("HEAD", ""), ("POST", "")]  # fmt: skip
+
+    def asked(client: httpx.Client, name: str) -> list[tuple[int, str, str]]:
+        answers = [client.request(method, f"/git/{name}{path}") for method, path in requests]
+        known = ("Date", "Content-Length", "Keep-Alive", "Connection")
+        heads = [str(sorted(item for item in answer.headers.items() if item[0].title() not in known))
+                 for answer in answers]  # fmt: skip
+        return [(answer.status_code, answer.text.replace(name, "NAME"), head.replace(name, "NAME"))
+                for answer, head in zip(answers, heads, strict=True)]  # fmt: skip
+
+    with test_pod.server.http() as stranger, test_pod.server.http(alice) as login:
+        assert asked(stranger, there) == asked(stranger, missing)
+        assert [answer[0] for answer in asked(stranger, there)] == [301, 301, *[401] * 5, 301, 405]
+        assert [answer[0] for answer in asked(login, missing)] == [301, 301, *[404] * 5, 301, 405]
+        for client, name, status in ((login, there, 200), (stranger, open_, 200), (stranger, there, 401)):
+            address = client.get(f"/git/{name}").headers["Location"]
+            assert address == f"https://{test_pod.server.domain}/git/{name}.git"
+            assert client.get(httpx.URL(address).path).status_code == status
+        refused = stranger.post(f"/git/{open_}/git-receive-pack", content=b"0000", headers=PUSH)
+        assert refused.status_code == 401
 
 
 def test_a_repository_is_hidden_and_published_at_once_and_the_list_tells(
