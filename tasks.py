@@ -45,7 +45,7 @@ def _pod(c: Context) -> Pod:
 
 
 def _pod_reexecuted(c: Context) -> Pod:
-    """Return the pod, for a task that touches volumes.
+    """Return the pod, for a task that reads or writes volumes.
 
     For a user who is not root, this replaces the process (exec): the task begins again as root of the user namespace.
     """
@@ -65,7 +65,7 @@ def _locked(c: Context) -> Iterator[Pod]:
 def _prepare(pod: Pod, *, keep: bool = False) -> None:
     """Check the host and build what is out of date; then re-execute this process where volumes can be reached.
 
-    After that the task begins again, and this does nothing. With `keep`, the images before stay as `:previous`.
+    After that the task begins again, and this does nothing. With `keep`, the old images stay as `:previous`.
     """
     if not host.entered():
         doctor.require(pod)
@@ -77,7 +77,7 @@ def _prepare(pod: Pod, *, keep: bool = False) -> None:
         host.enter()
 
 
-@task(name="doctor", help={"json": "as a JSON object"})
+@task(name="doctor", help={"json": "print a JSON object"})
 def show_doctor(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
     """Check this host, and show the command that solves each problem; exit 1 on a problem."""
     found = doctor.diagnose(_pod(c))
@@ -92,8 +92,8 @@ def show_doctor(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
 @task(
     help={
         "image": "only this one: base, apache, mail, dns or certificates (may be repeated)",
-        "base": "where the Debian root comes from: registry or mmdebstrap (otherwise: the first that answers)",
-        "no-cache": "anew, whatever has changed; without --image the Debian root too",
+        "base": "source of the Debian root: registry or mmdebstrap (default: the first that answers)",
+        "no-cache": "build even what has not changed; without --image, the Debian root too",
     },
     iterable=["image"],
 )
@@ -130,9 +130,9 @@ def down(c: Context, volumes: bool = False, yes: bool = False) -> None:  # noqa:
     print("removed: " + ", ".join(removed) if removed else f"there is no pod {pod.name}: nothing to remove")
 
 
-@task(help={"back": "to the pod before the last upgrade; the next `up` builds and plays this checkout's again"})
+@task(help={"back": "return to the pod before the last upgrade; the next `up` builds and plays this checkout's again"})
 def upgrade(c: Context, back: bool = False) -> None:  # noqa: FBT001,FBT002
-    """Build, keep the documents and images before, and replace the containers; the volumes stay."""
+    """Build, keep the old documents and images, and replace the containers; the volumes stay."""
     pod = _pod(c)
     with state.locked(pod):
         if back:
@@ -146,8 +146,8 @@ def upgrade(c: Context, back: bool = False) -> None:  # noqa: FBT001,FBT002
 
 @task(
     help={
-        "to": "the file, or - for standard output (otherwise podserve-DOMAIN-TIME.tar.zst in this folder)",
-        "verify": "do not make one, but check this one, all of it",
+        "to": "the file, or - for standard output (default: podserve-DOMAIN-TIME.tar.zst in this folder)",
+        "verify": "check all of this archive instead of making one",
     }
 )
 def backup(c: Context, to: str = "", verify: str = "") -> None:
@@ -163,7 +163,9 @@ def backup(c: Context, to: str = "", verify: str = "") -> None:
         left_out = keeping.backup(pod, name, progress, total)
     report.warn([f"left out: {line}" for line in left_out], report.standard_error())
     if name != keeping.STANDARD_OUTPUT:
-        print(f"{name}: {report.readable(keeping.length(Path(name)))}. It holds private keys and all mail: keep it so")
+        print(
+            f"{name}: {report.readable(keeping.length(Path(name)))}. It holds private keys and all mail: keep it secret"
+        )
 
 
 @task(help={"file": "an archive that invoke backup made", "yes": "replace all that the pod keeps now"})
@@ -204,7 +206,7 @@ def uninstall(c: Context) -> None:
         removed = lifecycle.uninstall(pod)
     print("removed: " + ", ".join(map(str, removed)))
     if host.rootless() and systemd.lingers():
-        print("Your services still run without a login; loginctl disable-linger ends that")
+        print("Your user services still run without a login. To end this: loginctl disable-linger")
 
 
 @task
@@ -215,7 +217,7 @@ def restart(c: Context) -> None:
     print(f"{pod.name} answers on every port")
 
 
-@task(name="status", help={"json": "as a JSON object"})
+@task(name="status", help={"json": "print a JSON object"})
 def show_status(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
     """Show containers, endpoints, certificate, queue and volumes; exit 1 on a problem."""
     pod = _pod_reexecuted(c)
@@ -228,7 +230,7 @@ def show_status(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
         raise Exit(code=1)
 
 
-@task(help={"service": "apache, mail or dns (otherwise: all of them)", "follow": "go on showing new lines"})
+@task(help={"service": "apache, mail or dns (default: all)", "follow": "keep showing new lines"})
 def logs(c: Context, service: str = "", follow: bool = False) -> None:  # noqa: FBT001,FBT002
     """Show what the services have logged."""
     pod = _pod_reexecuted(c)
@@ -252,7 +254,7 @@ NEW_PASSWORD = {"name": "alice, or alice@DOMAIN", "password-stdin": "read the pa
 
 @task(name="add", help=NEW_PASSWORD)
 def users_add(c: Context, name: str, password_stdin: bool = False) -> None:  # noqa: FBT001,FBT002
-    """Add an account, for mail, files and git; the password is asked for."""
+    """Add an account for mail, files and git; ask for its password."""
     pod = _pod_reexecuted(c)
     account = accounts.address(name, pod.settings.domain)
     _accounts(pod).add(account, prompts.new_password(account, from_stdin=password_stdin))
@@ -268,7 +270,7 @@ def users_list(c: Context) -> None:
 
 @task(name="passwd", help=NEW_PASSWORD)
 def users_passwd(c: Context, name: str, password_stdin: bool = False) -> None:  # noqa: FBT001,FBT002
-    """Give an account another password."""
+    """Change the password of an account."""
     pod = _pod_reexecuted(c)
     account = accounts.address(name, pod.settings.domain)
     _accounts(pod).set_password(account, prompts.new_password(account, from_stdin=password_stdin))
@@ -282,13 +284,14 @@ def users_remove(c: Context, name: str) -> None:
     account = accounts.address(name, pod.settings.domain)
     if account == pod.settings.postmaster_address:
         raise errors.Problem(
-            f"{account} gets the mail to postmaster@ and abuse@. Set postmaster to another first, then invoke up"
+            f"{account} gets the mail to postmaster@ and abuse@. Set postmaster to another account "
+            "(invoke.yaml), then: invoke up"
         )
     _accounts(pod).remove(account)
-    print(f"{account} is removed. Its mailbox and folder are kept, for whoever gets that name again")
+    print(f"{account} is removed. Its mailbox and folder stay; a new account of that name will own them")
 
 
-@task(name="add", help={"name": "of the repository, without .git", "public": "let strangers see and clone it",
+@task(name="add", help={"name": "name of the repository, without .git", "public": "let strangers see and clone it",
                         "description": "one line, shown in GitWeb"})  # fmt: skip
 def repos_add(c: Context, name: str, public: bool = False, description: str = "") -> None:  # noqa: FBT001,FBT002
     """Add an empty repository, at https://DOMAIN/git/NAME.git."""
@@ -299,11 +302,11 @@ def repos_add(c: Context, name: str, public: bool = False, description: str = ""
 
 @task(name="list")
 def repos_list(c: Context) -> None:
-    """List the repositories: which are public, and what they are."""
+    """List the repositories, with who sees each, and their descriptions."""
     report.repositories(repositories.Repositories(_pod_reexecuted(c)).all(), report.standard_output())
 
 
-REPOSITORY = {"name": "of the repository, without .git"}
+REPOSITORY = {"name": "name of the repository, without .git"}
 
 
 @task(name="publish", help=REPOSITORY)
@@ -315,7 +318,7 @@ def repos_publish(c: Context, name: str) -> None:
 
 @task(name="hide", help=REPOSITORY)
 def repos_hide(c: Context, name: str) -> None:
-    """Let nobody see a repository without a login."""
+    """Show a repository to accounts only."""
     repositories.Repositories(_pod_reexecuted(c)).hide(name)
     print(f"{name} is private")
 
@@ -349,7 +352,7 @@ def _swap(c: Context, change: Callable[[Pod], renewal.Renewal]) -> None:
 
 @task(name="show")
 def certs_show(c: Context) -> None:
-    """Show the certificate: where it is from, what it is for, its end, and which ports serve it."""
+    """Show the certificate: its source, its names, its expiry, and the ports that serve it."""
     pod = _pod_reexecuted(c)
     there = store.current(store.certificates_folder(pod))
     if not there:
@@ -363,7 +366,7 @@ def certs_issue(c: Context) -> None:
     _swap(c, renewal.issue)
 
 
-@task(name="renew", help={"force": "now, however much of its lifetime is left"})
+@task(name="renew", help={"force": "renew it now, whatever is left of its lifetime"})
 def certs_renew(c: Context, force: bool = False) -> None:  # noqa: FBT001,FBT002
     """Renew the certificate if at most a third of its lifetime is left; `up` does the same."""
     _swap(c, lambda pod: renewal.renew(pod, force=force))
@@ -381,7 +384,9 @@ def certs_ca(c: Context) -> None:
     """Print the certificate that clients import to trust the pod."""
     root = store.root(store.certificates_folder(_pod_reexecuted(c)))
     if not root:
-        raise errors.Problem("there is nothing to import: the certificate comes from a root that clients know, or none")
+        raise errors.Problem(
+            "there is no CA certificate to import: clients know the root of this certificate, or it is unknown"
+        )
     print(root, end="")
 
 

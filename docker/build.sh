@@ -29,7 +29,7 @@ conf=$(./engine.sh)
 [ -z "$conf" ] || export CONTAINERS_CONF="$conf"
 mkdir -p ../.podserve
 exec 9> ../.podserve/build.lock
-flock --nonblock 9 || { echo 'images: another build is at work: waiting for it to end'; flock 9; }
+flock --nonblock 9 || { echo 'images: another build holds the lock: waiting for it to end'; flock 9; }
 
 root=localhost/podserve-debian:trixie
 work=$(mktemp -d)
@@ -100,7 +100,7 @@ there=$(podman image inspect --format '{{join .RepoTags ","}},|{{index .Config.L
     localhost/podserve-dns:latest localhost/podserve-certificates:latest 2>/dev/null) || :
 id=$(known "$root" 3)
 if [ -n "$kind$anew" ] || [ -z "$id" ]; then
-    debian || { echo 'debian: no Debian 13 root: neither a registry nor the archive answered' >&2; exit 1; }
+    debian || { echo 'debian: no Debian 13 root: neither a registry nor the archive answered. Check the network, then build again' >&2; exit 1; }
     id=$(podman image inspect --format '{{.Id}}' "$root")
 fi
 

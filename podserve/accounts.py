@@ -35,8 +35,8 @@ def address(name: str, domain: str) -> str:
     local, _, given = name.lower().partition("@")
     if given not in {"", domain} or not LOCAL_PART.match(local):
         raise Problem(
-            f"{name!r} is no account of {domain}: expected a name such as alice or alice@{domain}, of letters, digits, "
-            "dots, hyphens and underscores (a + begins a tag, which every account has for free)"
+            f"{name!r} cannot be an account of {domain}: expected a name such as alice or alice@{domain}, of letters, "
+            "digits, dots, hyphens and underscores (no +: alice receives mail to every alice+TAG)"
         )
     return f"{local}@{domain}"
 
@@ -70,12 +70,13 @@ def parse(content: bytes, where: str) -> dict[str, str]:
         local, _, domain = name.partition("@")
         if not LOCAL_PART.match(local) or not is_domain(domain):
             raise Problem(
-                f"line {number} of {where} begins with {name[:100]!r}, which is no account: expected NAME@DOMAIN:HASH, "
-                "the name of lower-case letters, digits, dots, hyphens and underscores. Remove that line, and try again"
+                f"line {number} of {where} begins with {name[:100]!r}, which is not an account: expected "
+                "NAME@DOMAIN:HASH, with a NAME of lower-case letters, digits, dots, hyphens and underscores. "
+                "Remove that line, then run the same command again"
             )
         if not _HASH.match(hashed):
-            raise Problem(f"line {number} of {where} has no hash after {name}: expected $2y$… alone. Give the account "
-                          f"another password: remove that line, then invoke users.add {name}")  # fmt: skip
+            raise Problem(f"line {number} of {where} has no hash after {name}: expected $2y$… and no further field. "
+                          f"Remove that line, then set a new password: invoke users.add {name}")  # fmt: skip
         found[name] = hashed
     return found
 
@@ -112,11 +113,11 @@ class Accounts:
         hashed = _hash(password)
         with self._changing() as hashes:
             if account in hashes:
-                raise Problem(f"{account} exists already. A new password: invoke users.passwd {account}")
+                raise Problem(f"{account} exists already. To change its password: invoke users.passwd {account}")
             hashes[account] = hashed
 
     def ensure(self, account: str) -> str:
-        """Add an account with a new password, which is returned; return an empty text where the account exists."""
+        """Add an account with a random password, and return it; return an empty text if the account exists already."""
         if account in self.hashes():
             return ""
         password = random_password()
@@ -139,4 +140,4 @@ class Accounts:
     @staticmethod
     def _expect(account: str, hashes: dict[str, str]) -> None:
         if account not in hashes:
-            raise Problem(f"there is no account {account}. Those there are: invoke users.list")
+            raise Problem(f"there is no account {account}. To list the accounts: invoke users.list")

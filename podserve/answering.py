@@ -1,4 +1,4 @@
-"""Waiting for the pod's endpoints: until each answers, and shows the certificate of the volume."""
+"""Waits until each endpoint of the pod answers, and shows the certificate of the volume."""
 
 from collections.abc import Iterable
 
@@ -13,11 +13,11 @@ from podserve.waiting import NotYet, wait_until
 START_TIMEOUT = 60
 """Seconds that the last endpoint may take to answer."""
 SWAP_TIMEOUT = 10
-"""Seconds that a new certificate may take to be on every port: twice what it takes at most."""
+"""Seconds until every port must serve a new certificate: twice the longest time that this takes."""
 
 
 def others_certificate(answers: Iterable[endpoints.Answer], certificate: Certificate | None) -> list[str]:
-    """Return the ports that show another certificate than this one, which is the volume's."""
+    """Return the ports that show a certificate other than this one, which is the volume's."""
     return [
         answer.port
         for answer in answers
@@ -52,7 +52,7 @@ def wait_until_answering(pod: Pod) -> None:
         other = others_certificate(answers, certificate)
         waiting[:] = [answer.port for answer in answers if not answer.ok or answer.port in other]
         if waiting:
-            wrong = {answer.port: answer.error or "another certificate than the volume's" for answer in answers}
+            wrong = {answer.port: answer.error or "a certificate other than the volume's" for answer in answers}
             raise NotYet("; ".join(f"{port}: {wrong[port]}" for port in waiting))
 
     def stopped() -> str | None:
@@ -64,7 +64,7 @@ def wait_until_answering(pod: Pod) -> None:
 
 
 def wait_until_served(pod: Pod) -> None:
-    """Return when each port that speaks TLS shows the certificate of the volume; at once where there is no pod.
+    """Return when each port that speaks TLS shows the certificate of the volume; at once if there is no pod.
 
     Raises Problem after SWAP_TIMEOUT s.
     """
@@ -76,11 +76,11 @@ def wait_until_served(pod: Pod) -> None:
         if wrong:
             raise NotYet(f"not served on {', '.join(wrong)}")
 
-    wait_until(check, SWAP_TIMEOUT, "the new certificate on every port (invoke restart serves it in any case)")
+    wait_until(check, SWAP_TIMEOUT, "every port to serve the new certificate (to force this: invoke restart)")
 
 
 def tls_answers(pod: Pod) -> list[endpoints.Answer]:
-    """Return how each port that speaks TLS answers; nothing where there is no pod."""
+    """Return how each port that speaks TLS answers; an empty list if there is no pod."""
     if not running.exists(pod):
         return []
     return endpoints.attempt_all(pod, unverified_context(pod.settings.domain), endpoints.TLS)

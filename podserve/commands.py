@@ -88,7 +88,7 @@ def run(
                 _end(process)
                 raise
             except BaseException:
-                # Podman that is killed while it plays a pod can leave firewall rules behind that lead ports nowhere.
+                # Podman, killed while it plays a pod, can leave firewall rules that forward ports to nothing.
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(GRACE)
                 _end(process)
@@ -97,7 +97,7 @@ def run(
         raise Problem(f"{argv[0]} is not installed: run ./bootstrap {argv[0]} --version, which installs it") from error
     except subprocess.TimeoutExpired as error:
         _logger.debug("%s: no answer within %.0f s", shlex.join(argv), timeout)
-        hint = ". What else uses Podman? ps -C podman -o pid,etime,args" if argv[0] == "podman" else ""
+        hint = ". To see what else uses Podman: ps -C podman -o pid,etime,args" if argv[0] == "podman" else ""
         raise Problem(f"no answer within {timeout:.0f} s from: {' '.join(argv)}{hint}") from error
     result = Result(tuple(argv), process.returncode, stdout, stderr)
     _log(argv, result.code, begun, stderr)

@@ -1,4 +1,4 @@
-"""Invoke's configuration, made into settings: all wrong and unknown ones are refused at once."""
+"""Turns Invoke's configuration into settings, and refuses all wrong and unknown ones at once."""
 
 import os
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from podserve.settings import SETTINGS, Settings
 from podserve.values import CertificateSource, WrongWordError
 
 INVOKES_OWN = ("run", "runners", "sudo", "tasks", "timeouts")
-"""What else stands at the top level of Invoke's configuration (docs.pyinvoke.org, "Default configuration values")."""
+"""The other names at the top level of Invoke's configuration (docs.pyinvoke.org, "Default configuration values")."""
 INVOKES_VARIABLES = {"INVOKE_DEBUG", "INVOKE_RUNTIME_CONFIG"}
 """What Invoke reads from the environment besides its configuration."""
 
@@ -26,13 +26,13 @@ def _unknown(given: Mapping[str, object], environment: Mapping[str, str]) -> lis
         name for name in environment if name.startswith("INVOKE_") and name not in right and not name.startswith(groups)
     ]
     names = [name for name in given if name not in SETTINGS and name not in INVOKES_OWN]
-    return [f"{name} is no setting: expected one of {', '.join(SETTINGS)}" for name in [*names, *variables]]
+    return [f"{name} is not a setting: expected one of {', '.join(SETTINGS)}" for name in [*names, *variables]]
 
 
 def load(
     given: Mapping[str, object], defaults: Mapping[str, str], environment: Mapping[str, str] = os.environ
 ) -> Settings:
-    """Return the settings that Invoke's configuration `given` makes, with `defaults` (texts) for what it leaves out.
+    """Return the settings of Invoke's configuration `given`; `defaults` (texts) apply where it has none.
 
     Raises Problem with a line for each wrong or unknown one. `environment` is searched for INVOKE_ variables that
     name no setting: Invoke itself would ignore them.
@@ -54,7 +54,7 @@ def load(
         except KeyError:  # it follows from a setting that is wrong
             continue
         except ValueError as error:
-            word = f", which {str(error)!r} is not" if isinstance(error, WrongWordError) else ""
+            word = f" (wrong: {str(error)!r})" if isinstance(error, WrongWordError) else ""
             complaints.append(f"{name} is {text!r}: expected {declared.expected}{word}")
     if values.get("certificate_source") is CertificateSource.ACME and values.get("acme_email") == "":
         complaints.append(f"acme_email is '': expected {SETTINGS['acme_email'].expected}")

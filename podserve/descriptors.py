@@ -39,10 +39,10 @@ def open_file(name: str, folder: int) -> int:
     except OSError as error:
         if isinstance(error, FileNotFoundError):
             raise
-        raise Problem(f"{name} is not read, since it is no regular file ({error.strerror})") from error
+        raise Problem(f"{name} is not a regular file ({error.strerror}), and is not read") from error
     if not stat.S_ISREG(os.fstat(opened).st_mode):
         os.close(opened)
-        raise Problem(f"{name} is not read, since it is no regular file")
+        raise Problem(f"{name} is not a regular file, and is not read")
     return opened
 
 
@@ -55,8 +55,8 @@ def new_file(name: str, folder: int) -> int:
 def written_whole(name: str, folder: int, *, unfinished: str, mode: int) -> Iterator[BinaryIO]:
     """Yield a file to write into, which gets its name once all of its content is on the disk.
 
-    Until then its name is `unfinished`. It replaces a file that has its name; if writing fails, also by a power cut or
-    on a full disk, that file stays. Raises FileExistsError if `unfinished` exists.
+    Until then its name is `unfinished`. It replaces an existing file of that name. If writing fails, even by a
+    power cut or a full disk, the existing file stays. Raises FileExistsError if `unfinished` exists.
     """
     opened = new_file(unfinished, folder)
     try:

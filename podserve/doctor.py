@@ -1,4 +1,4 @@
-"""The doctor: checks the host, and knows the command that solves each problem."""
+"""Checks the host, and names the command that solves each problem."""
 
 import getpass
 import json
@@ -64,17 +64,17 @@ def _source_addresses(patient: Patient) -> Iterable[Finding]:
     if host.rootless():
         if patient.podman.version < network.PASTA:
             said = f"Podman is {patient.podman.named}, rootless: expected {host.written(network.PASTA)} or later, with "
-            said += "pasta; through slirp4netns, which it has, no DNS by UDP and no IPv6 comes"
+            said += "pasta; this version has slirp4netns, which passes no DNS over UDP and no IPv6"
             yield Finding("source addresses", "problem", said, "use Debian 13 or later, or be root")
         elif not shutil.which("pasta"):
-            said = "passt is missing: in rootless Podman's other network modes every client looks local, which "
-            said += "makes an open relay and an open resolver"
+            said = "passt is missing: in rootless Podman's other network modes every client seems to be on this host, "
+            said += "and the resolver would answer everybody"
             yield Finding("source addresses", "problem", said, "sudo apt-get install passt")
         else:
             yield Finding("source addresses", "ok", f"kept: {network.mode(patient.pod)}, rootless")
     elif patient.podman.backend != "netavark":
         said = f"Podman's network backend is {patient.podman.backend}: expected netavark, which keeps client addresses"
-        save = "save what Podman's volumes hold (invoke backup: this pod's): the last of these deletes every one"
+        save = "save the data of all Podman volumes (invoke backup: this pod's): the reset deletes every one"
         fix = f"{save}: apt-get install netavark && podman system reset"
         yield Finding("source addresses", "problem", said, fix)
     else:
@@ -144,14 +144,14 @@ def _runtime(_: Patient) -> Iterable[Finding]:
 
 def _cgroups(patient: Patient) -> Iterable[Finding]:
     if not patient.podman.bounds_memory:
-        said = "no controller of memory: what takes the memory of a container may take the host's"
-        fix = "boot with cgroup_enable=memory" if not host.rootless() else (
-            "sudo systemctl edit user@.service, with the lines [Service] and Delegate=memory pids; log in anew"
+        said = "no cgroup controller of memory: a container may use up the memory of the host"
+        fix = "boot with the kernel parameter cgroup_enable=memory" if not host.rootless() else (
+            "sudo systemctl edit user@.service, with the lines [Service] and Delegate=memory pids; log in again"
         )  # fmt: skip
         yield Finding("cgroups", "warning", said, fix)
     elif host.hybrid_cgroups():
-        fix = "boot with systemd.unified_cgroup_hierarchy=1, where this host is yours"
-        yield Finding("cgroups", "warning", "v1 and v2 side by side, which crun refuses (runc takes them)", fix)
+        fix = "boot with the kernel parameter systemd.unified_cgroup_hierarchy=1, if you can set it"
+        yield Finding("cgroups", "warning", "v1 and v2 are both mounted, which crun refuses and runc accepts", fix)
     else:
         yield Finding("cgroups", "ok", patient.podman.cgroups)
 
@@ -161,7 +161,7 @@ def _memory(_: Patient) -> Iterable[Finding]:
     said = f"{free / 2**20:.0f} MiB free"
     if free < MEMORY_FOR_BUILDING:
         state: State = "problem" if free < MEMORY else "warning"
-        expected = f"{said}: expected {MEMORY_FOR_BUILDING / 2**20:.0f} to build the images in"
+        expected = f"{said}: expected {MEMORY_FOR_BUILDING / 2**20:.0f} to build the images"
         yield Finding("memory", state, expected, "ps --sort=-rss -eo rss,comm | head")
     else:
         yield Finding("memory", "ok", said)
@@ -174,9 +174,11 @@ def _clock(patient: Patient) -> Iterable[Finding]:
     now = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
     fix = "timedatectl set-ntp true" if host.has_systemd() else "date -s '…'; apt-get install chrony"
     if time.time() < newest or (made and time.time() < made.starts.timestamp()):
-        yield Finding("clock", "problem", f"it is {now} here, earlier than what was made before", fix)
+        yield Finding(
+            "clock", "problem", f"it is {now} here, before the date of this checkout or of the certificate", fix
+        )
     elif not host.clock_is_kept():
-        yield Finding("clock", "warning", f"it is {now} here, and nothing keeps the clock right", fix)
+        yield Finding("clock", "warning", f"it is {now} here, and nothing synchronises the clock", fix)
     else:
         yield Finding("clock", "ok", now)
 
@@ -197,14 +199,14 @@ def _name(patient: Patient) -> Iterable[Finding]:
             said = f"{name} does not resolve here"
             yield Finding("name", "warning", said, f"give {name} an A record with this host's address")
         elif not (outward := {address for address in there if not ip_address(address).is_loopback}):
-            said = f"{name} leads to {', '.join(sorted(there))}, which only this host takes for itself"
-            yield Finding("name", "warning", said, f"take {name} out of /etc/hosts, which hides what others look up")
+            said = f"{name} resolves to {', '.join(sorted(there))}, a loopback address"
+            yield Finding("name", "warning", said, f"remove {name} from /etc/hosts, which hides its DNS record here")
         elif not outward & mine:
-            said = f"{name} leads to {', '.join(sorted(outward))}, no address of this host (right behind a router that "
+            said = f"{name} resolves to {', '.join(sorted(outward))}, not to this host (correct behind a router that "
             said += "forwards the ports)"
             yield Finding("name", "warning", said, f"give {name} an A record with this host's address")
         else:
-            yield Finding("name", "ok", f"{name} leads here: {', '.join(sorted(outward & mine))}")
+            yield Finding("name", "ok", f"{name} resolves to this host: {', '.join(sorted(outward & mine))}")
 
 
 BEFORE_UP: tuple[Check, ...] = (_version, _source_addresses, _user_ids, _first_port, _space, _ports)
@@ -213,7 +215,7 @@ CHECKS: tuple[Check, ...] = (*BEFORE_UP, _runtime, _cgroups, _memory, _clock, _h
 
 
 def examine(pod: Pod, checks: Iterable[Check] = CHECKS) -> list[Finding]:
-    """Return the findings; after a problem with Podman itself only that. Raises Problem if Podman hangs."""
+    """Return the findings; after a problem with Podman itself, only that one. Raises Problem if Podman hangs."""
     info = host.podman_info()
     patient = Patient(pod, info, running.inspected(pod) if info.version >= host.OLDEST else running.Inspected())
     found: list[Finding] = []
@@ -225,7 +227,7 @@ def examine(pod: Pod, checks: Iterable[Check] = CHECKS) -> list[Finding]:
 
 
 def diagnose(pod: Pod) -> list[Finding]:
-    """Return the findings of all checks; if Podman is missing, fails or hangs, that as the only one."""
+    """Return the findings of all checks; if Podman is missing, fails or hangs, this is the only finding."""
     try:
         return examine(pod)
     except Problem as error:

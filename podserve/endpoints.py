@@ -44,7 +44,7 @@ class Login:
 class Target:
     """Where an endpoint is, the domain that it serves, and how long (s) an answer may take.
 
-    `context` judges its certificate.
+    `context` verifies its certificate.
     """
 
     host: str
@@ -55,7 +55,7 @@ class Target:
 
 
 Exchange = Callable[[Target, Login | None], bytes | None]
-"""Returns the certificate that was shown (DER), or None where there is no TLS."""
+"""Returns the certificate that was shown (DER), or None without TLS."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def _dns(ask: Callable[..., dns.message.Message]) -> Exchange:
 ENDPOINTS = {
     endpoint.name: endpoint
     for endpoint in (
-        Endpoint("http", "the way to HTTPS, certificate challenges", tls=False, exchange=_http),
+        Endpoint("http", "redirection to HTTPS, certificate challenges", tls=False, exchange=_http),
         Endpoint("https", "site, WebDAV, GitWeb", tls=True, exchange=_https),
         Endpoint("smtp", "mail from other servers", tls=True, exchange=_smtp),
         Endpoint("submission", "mail from your clients (STARTTLS)", tls=True, exchange=_submission),
@@ -199,7 +199,7 @@ FAILURES = (NotYet, OSError, smtplib.SMTPException, imaplib.IMAP4.error, poplib.
 class Answer:
     """How an endpoint answered: its error, empty when all was well, and the seconds it took.
 
-    `fingerprint` is the SHA-256 (hexadecimal) of the certificate that it showed; empty where there was none.
+    `fingerprint` is the SHA-256 (hexadecimal) of the certificate that it showed; empty if it showed none.
     """
 
     port: str
@@ -233,7 +233,7 @@ def attempt_all(pod: Pod, context: ssl.SSLContext, ports: Collection[str]) -> li
 
 def forwarding_problem(pod: Pod) -> str:
     """Return why the pod cannot resolve names of the internet at the moment, or an empty text when it can."""
-    # A name that was never asked for, and need not exist: a known one would be answered from the cache.
+    # A random name, which need not exist: a known one could be answered from the cache.
     query = dns.message.make_query(f"{secrets.token_hex(8)}.{QUESTION}", "A")
     host, port = as_text(pod.settings.local_address), pod.ports["dns-udp"].number
     try:

@@ -1,4 +1,4 @@
-"""Errors that a person can put right, and interruptions: each ends a task with its text, without a traceback."""
+"""Errors that a user can fix, and interruptions: each ends a task with its text, without a traceback."""
 
 import signal
 from collections.abc import Iterator
@@ -7,15 +7,15 @@ from types import FrameType
 
 
 def printable(text: str) -> str:
-    """Return a text with unprintable characters as escapes, so that no terminal obeys them and any can show them.
+    """Return a text with unprintable characters as escapes, because they could control a terminal.
 
-    A volume, an archive or another program may have written the text. Ends of lines and tabulators stay.
+    A volume, an archive or another program may have written the text. Line ends and tabs stay.
     """
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
-class Problem(Exception):  # noqa: N818  # a task meets it, and a person solves it
-    """Something that a person can put right. `text` says what failed, what was expected, what to type next."""
+class Problem(Exception):  # noqa: N818  # not a fault of the program
+    """An error that a user can fix. `text` says what failed, what was expected, what to type next."""
 
     def __init__(self, text: str) -> None:
         """Keep the text, printable."""
@@ -24,11 +24,11 @@ class Problem(Exception):  # noqa: N818  # a task meets it, and a person solves 
 
 
 class Interrupted(Exception):  # noqa: N818  # as KeyboardInterrupt
-    """A signal told the task to end. Not a Problem: handlers that recover from one must not swallow this."""
+    """A signal interrupted the task. Not a Problem: handlers that recover from one must not swallow this."""
 
     def __init__(self) -> None:
         """Say that the task can be run again."""
-        super().__init__("interrupted. Run the same command again: it goes on from what is there")
+        super().__init__("interrupted. Run the same command again to continue")
 
 
 INTERRUPTIONS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
@@ -36,7 +36,7 @@ INTERRUPTIONS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 
 
 def explain_interruptions() -> None:
-    """Raise Interrupted for INTERRUPTIONS from now on: by default Python would end without a word, and undo nothing.
+    """Raise Interrupted for INTERRUPTIONS from now on: by default SIGTERM and SIGHUP end Python without cleaning up.
 
     A signal that was blocked when this process began is delivered now.
     """

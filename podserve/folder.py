@@ -40,7 +40,7 @@ class Folder:
 
     def _require_name(self, name: str) -> str:
         if not is_name(name):
-            raise Problem(f"{name!r} is no name of a file in {self}")
+            raise Problem(f"{name!r} cannot be the name of a file in {self}")
         return name
 
     def names(self) -> list[str]:
@@ -69,9 +69,11 @@ class Folder:
             try:
                 here = Folder(open_folder(self._require_name(name), here.descriptor), path)
             except NotADirectoryError as error:
-                raise Problem(f"{path} is no folder, but a file or a link. Remove it, then try again") from error
+                raise Problem(
+                    f"{path} is not a folder, but a file or a link. Remove it, then run the same command again"
+                ) from error
             except FileNotFoundError as error:
-                raise Problem(f"{path} is not there, or was removed meanwhile") from error
+                raise Problem(f"{path} does not exist: expected a folder") from error
         return here
 
     def target(self, name: str) -> str:
@@ -98,7 +100,9 @@ class Folder:
         with os.fdopen(opened, "rb") as file:
             content = file.read(limit + 1)
         if len(content) > limit:
-            raise Problem(f"{self}/{name} has more than {limit} bytes, which it never has by itself: it is not read")
+            raise Problem(
+                f"{self}/{name} has more than {limit} bytes, and is not read. Restore it from a backup, or remove it"
+            )
         return content
 
     @contextmanager
@@ -116,7 +120,9 @@ class Folder:
         try:
             opened = os.open(self._require_name(name), flags, 0o600, dir_fd=self.descriptor)
         except OSError as error:
-            raise Problem(f"{self}/{name} cannot be locked ({error.strerror}): remove it, then try again") from error
+            raise Problem(
+                f"{self}/{name} cannot be locked ({error.strerror}): remove it, then run the same command again"
+            ) from error
         with closing(opened) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
@@ -131,7 +137,7 @@ class Folder:
         except FileExistsError:
             return self.enter(name)
         made = self.enter(name)
-        # A service that may write here could have put a folder of its own in its place: that one is left as it is.
+        # A service that may write here could have replaced it by a folder of its own, which is left as it is.
         there = os.fstat(made.descriptor)
         if (there.st_uid, stat.S_IMODE(there.st_mode)) == (os.geteuid(), 0o700):
             os.fchown(made.descriptor, owner, owner)
@@ -145,7 +151,9 @@ class Folder:
         except FileNotFoundError:
             return
         except IsADirectoryError as error:
-            raise Problem(f"{self}/{name} is a folder, in the place of a file: remove it, then try again") from error
+            raise Problem(
+                f"{self}/{name} is a folder: expected a file. Remove it, then run the same command again"
+            ) from error
 
     def _find(self, *tests: str) -> None:
         # This path leads to the descriptor, whatever is at the folder's own path. find(1) handles trees of any depth.
@@ -157,8 +165,8 @@ class Folder:
 
     def used(self) -> int:
         """Return the bytes that the folder and all below it take on the disk."""
-        told = run(["du", "-s", "-B1", f"/proc/{os.getpid()}/fd/{self.descriptor}/."], check=False).stdout.split()
-        return int(told[0]) if told else 0
+        printed = run(["du", "-s", "-B1", f"/proc/{os.getpid()}/fd/{self.descriptor}/."], check=False).stdout.split()
+        return int(printed[0]) if printed else 0
 
     def free(self) -> int:
         """Return the free bytes of the file system that the folder is on."""

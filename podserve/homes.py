@@ -11,7 +11,7 @@ WWW_DATA = 33
 def ensure_homes(web: Folder, accounts: Iterable[str]) -> None:
     """Create the missing folders of accounts, given by their addresses. `web` is the folder of the web volume.
 
-    Raises Problem if something else is in a folder's place.
+    Raises Problem if a folder's name belongs to a file or a link.
     """
     homes = web.ensure("home", 0o755, WWW_DATA)
     for account in accounts:

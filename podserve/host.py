@@ -26,7 +26,7 @@ NO_HEALTH_CHECKS = "do not run by themselves without systemd: a service that han
 _USER_NAMESPACE = "_CONTAINERS_USERNS_CONFIGURED"
 """The variable by which Podman itself detects that it runs under `podman unshare`."""
 _WITHOUT_PACKAGES = {"DPKG_ADMINDIR": os.devnull}
-"""Lets `podman info` find no packages: it asks dpkg(1) for those of its helpers, for two thirds of its 0.3 s."""
+"""Hides dpkg's database: `podman info` asks dpkg(1) for the packages of its helpers, for two thirds of its 0.3 s."""
 _UNSYNCHRONISED = 5
 """TIME_ERROR of adjtimex(2)."""
 
@@ -40,7 +40,7 @@ def written(version: tuple[int, ...]) -> str:
 class PodmanInfo:
     """What Podman says of itself: version, network backend, cgroups (v1 or v2), the folder of its storage.
 
-    And the controllers of those cgroups that it may use.
+    `controllers` are the controllers of the cgroups that it may use.
     """
 
     version: tuple[int, ...]
@@ -72,8 +72,8 @@ def podman_info() -> PodmanInfo:
             tuple(host.get("cgroupControllers") or ()),
         )  # fmt: skip
     except (ValueError, KeyError) as error:
-        expected = "expected what Podman 4.3 or later says"
-        raise Problem(f"what 'podman info --format json' says cannot be read: {expected}") from error
+        expected = "expected the output of Podman 4.3 or later"
+        raise Problem(f"the output of 'podman info --format json' cannot be read: {expected}") from error
 
 
 def rootless() -> bool:

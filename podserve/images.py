@@ -1,4 +1,4 @@
-"""The images: built by docker/build.sh, kept as `:previous`, and exchanged for those."""
+"""The images: built by docker/build.sh, kept as `:previous`, and exchanged with the kept ones."""
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
@@ -15,8 +15,8 @@ Show = Callable[[str], object]
 def build(names: Sequence[str] = (), base: str = "", *, no_cache: bool = False, show: Show) -> bool:
     """Build the images whose files have changed, and return whether there were any.
 
-    `names` limits it to those; `base` (registry or mmdebstrap) is the source of the Debian root. Raises Problem if a
-    build failed; the lines shown before say why.
+    `names` limits the build to these images; `base` (registry or mmdebstrap) is the source of the Debian root. Raises
+    Problem if a build failed; the lines shown before say why.
     """
     argv = [str(ROOT / "docker/build.sh"), *(word for name in names for word in ("--image", name))]
     argv += ["--base", base] if base else []
@@ -36,12 +36,12 @@ def build(names: Sequence[str] = (), base: str = "", *, no_cache: bool = False, 
 def build_keeping_previous(names: Mapping[str, str], show: Show) -> None:
     """Build what is out of date; if that changes any of these images, keep the earlier ones as `:previous`.
 
-    `names` are containers' names by those of their images. The image of a running container counts as the earlier one,
-    whatever was built since it started.
+    `names` maps the name of each image to the name of its container. The image of a running container counts as the
+    earlier one, whatever was built since it started.
     """
     running = {name: podman("container", "inspect", "--format", "{{.Image}}", container, check=False)
                for name, container in names.items()}  # fmt: skip
-    before = _present(list(names)) | {name: told.stdout.strip() for name, told in running.items() if told.ok}
+    before = _present(list(names)) | {name: found.stdout.strip() for name, found in running.items() if found.ok}
     build(show=show)
     if before and before != _present(list(names)):
         for name, identifier in before.items():
@@ -51,7 +51,7 @@ def build_keeping_previous(names: Mapping[str, str], show: Show) -> None:
 def exchange(identifiers: Mapping[str, str]) -> None:
     """Give each of these names to the image with that id, and `:previous` to the image that had the name."""
     now = _present(list(identifiers))
-    with uninterrupted():  # otherwise the names could lead to a mix of two versions
+    with uninterrupted():  # otherwise the names could mean images of two versions
         for name, identifier in identifiers.items():
             podman("tag", identifier, name)
             if name in now:
@@ -70,7 +70,7 @@ def _previous(name: str) -> str:
 def _present(names: Sequence[str]) -> dict[str, str]:
     """Return the ids of those of these images that exist."""
     found = {name: podman("image", "inspect", "--format", "{{.Id}}", name, check=False) for name in names}
-    return {name: told.stdout.strip() for name, told in found.items() if told.ok}
+    return {name: shown.stdout.strip() for name, shown in found.items() if shown.ok}
 
 
 def identifiers(images: Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The life of the pod: played, replaced, restarted, removed, made a service.
+"""Plays, replaces, restarts and removes the pod, and makes it a service.
 
 The caller holds the pod's lock (`state.locked`).
 """
@@ -37,7 +37,7 @@ class Started:
 
 
 def _runs_as_set(pod: Pod, found: Inspected) -> bool:
-    """Return whether all of the pod runs, from these very documents; and as a service, if it is installed as one."""
+    """Return whether the whole pod runs, from these documents, and as a service if it is installed as one."""
     if systemd.installed(pod) and systemd.state(pod) != systemd.ACTIVE:
         return False
     return found.runs and found.digest == pod.manifests.digest
@@ -68,16 +68,16 @@ def _unparsed(web: Folder) -> list[str]:
     """Return a warning for a landing page of an earlier version, whose directives Apache no longer runs."""
     if not (web.has_folder("site") and web.enter("site").look(EARLIER_PAGE)):
         return []
-    said = f"site/{EARLIER_PAGE} is not the site's page any more, since nothing is filled in for <!--#directives-->. "
-    return [said + "Write them out, and name it index.html"]
+    said = f"site/{EARLIER_PAGE} is no longer shown, because Apache does not process <!--#directives--> any more. "
+    return [said + "Replace them by their text, and rename the file to index.html"]
 
 
 def up(pod: Pod, *, keep: Pod | None = None) -> Started:
-    """Play the pod unless it runs already as its settings and images say, and return when every endpoint answers.
+    """Play the pod unless it already runs with its settings and images, and return when every endpoint answers.
 
     Whatever is missing (network, volumes, certificate, the postmaster's account) is made. Documents that were played
     before, which have a digest, are played as they are. If the pod is replaced, the documents of `keep` are kept for
-    `back`. Raises Problem; the pod that was there before then runs again.
+    `back`. If this raises Problem, the pod from before runs again.
     """
     with ThreadPoolExecutor() as pool:  # Podman takes longer to start than to answer
         identifiers = pool.submit(images.identifiers, pod.images)
@@ -104,12 +104,12 @@ def up(pod: Pod, *, keep: Pod | None = None) -> Started:
     homes.ensure_homes(web, people.hashes())
     warnings = [*renew_if_due(pod), *_unparsed(web)]
     if problem := endpoints.forwarding_problem(pod):
-        warnings.append(f"{problem}. The pod serves without; mail for others waits in the queue until they do")
+        warnings.append(f"{problem}. Everything else works; mail to other domains stays in the queue until they do")
     return Started(pod, not runs, password, warnings)
 
 
 def upgrade(pod: Pod) -> Started:
-    """Play the pod as `up` does. If its images have changed, keep the documents before for `back`.
+    """Play the pod as `up` does. If its images have changed, keep the old documents for `back`.
 
     They are kept even if the pod does not come up, as `:previous` images are.
     """
@@ -122,13 +122,13 @@ def upgrade(pod: Pod) -> Started:
 def back(pod: Pod) -> Started:
     """Play the documents and the images that the last upgrade replaced; the next call plays those that this replaces.
 
-    This checkout's documents may not fit the images of another version. Raises Problem where nothing is kept.
+    This checkout's documents may not fit the images of another version. Raises Problem if none are kept.
     """
     before, now = state.previous(pod), state.applied(pod)
     if not before or not images.exist(before.images):
         raise Problem(
             "there is nothing to go back to: invoke upgrade keeps the documents and images that it replaces, and "
-            "those are not there. Check out the version that you want, then: invoke up"
+            "there are none. Check out the version that you want, then: invoke up"
         )
     started = up(before, keep=now)
     kept = dict(zip(before.containers, before.images, strict=True))
@@ -145,7 +145,7 @@ def _replace(pod: Pod, built: list[str], found: Inspected, keep: Pod | None = No
     if there and not before and not (begun and begun.manifests.digest and begun.manifests.digest == found.digest):
         raise Problem(
             f"{pod.name} was not played by this checkout, which could not play it again if the new one failed. "
-            "Take it down first, which keeps the volumes: invoke down"
+            "Remove it first (the volumes stay): invoke down"
         )
     try:
         _play(pod, replacing=there)
@@ -168,7 +168,7 @@ def _replace(pod: Pod, built: list[str], found: Inspected, keep: Pod | None = No
 
 
 def install(pod: Pod) -> Started:
-    """Make the pod a service of this machine, and bring it up as that."""
+    """Make the pod a service of this machine, and start it as one."""
     systemd.write_units(pod)
     started = up(pod)
     systemd.enable(pod)
@@ -178,7 +178,7 @@ def install(pod: Pod) -> Started:
 def uninstall(pod: Pod) -> list[Path]:
     """Remove the service, and return its files. A pod that ran as a service is played again without one."""
     if not systemd.installed(pod):
-        raise Problem(f"{pod.name} is no service of this machine: there is nothing to take back")
+        raise Problem(f"{pod.name} is not a service of this machine: there is nothing to uninstall")
     before = state.applied(pod) if running.exists(pod) else None
     removed = systemd.remove_units(pod)
     if before:

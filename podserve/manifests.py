@@ -28,7 +28,7 @@ An option of `podman kube play`, since Kubernetes' documents have no field for i
 """
 DIGEST_LABEL = "podserve/digest"
 """The label of a pod with the digest of its documents and images."""
-# libyaml takes a tenth of the time, which every task spends; PyYAML's wheels have it.
+# libyaml takes a tenth of the time, and every task reads YAML. PyYAML's wheels contain it.
 _Loader, _Dumper = (yaml.CSafeLoader, yaml.CSafeDumper) if yaml.__with_libyaml__ else (yaml.SafeLoader, yaml.SafeDumper)
 
 
@@ -92,7 +92,7 @@ class Volume:
 class Manifests:
     """The documents of one pod: those of kube/ with its settings set on them.
 
-    Nothing changes the documents of a value: `stamped`, `pinned` and `with_memory_bound` return another one.
+    Documents are never changed: `stamped`, `pinned` and `with_memory_bound` return a changed copy.
     """
 
     config: Document
@@ -101,7 +101,7 @@ class Manifests:
 
     @classmethod
     def of(cls, settings: Settings) -> "Manifests":
-        """Return the documents of a pod with these settings. Raises Problem for a name that is too like kube/'s pod."""
+        """Return the documents of a pod with these settings. Raises Problem if a volume would be one of kube/'s pod."""
         config, texts = copy.deepcopy(_documents(_CONFIG_FILE)[0]), settings.environment()
         config["data"] = {name: texts[name] for name in config["data"]}
         claims = tuple(copy.deepcopy(claim) for claim in _documents("volumes.yaml"))
@@ -203,7 +203,7 @@ class Manifests:
 def read_documents(folder: Path) -> Manifests:
     """Return the documents that `Manifests.write` wrote into a folder, without claims.
 
-    Raises ValueError where there are none, or none that can be read.
+    Raises ValueError if there are none, or if they cannot be read.
     """
     try:
         (config,), (pod,) = (_read(folder / name) for name in (_CONFIG_FILE, _POD_FILE))
@@ -221,7 +221,7 @@ def _own_claim(claim: str, settings: Settings) -> str:
         return claim
     own = f"{settings.pod}-{claim.rsplit('-', 1)[-1]}"
     if own in (other["metadata"]["name"] for other in _documents("volumes.yaml")):
-        raise Problem(f"pod is {settings.pod!r}: its volume {own} would be that of {kube_name()}")
+        raise Problem(f"pod is {settings.pod!r}: its volume {own} would be that of {kube_name()}. Choose another name")
     return own
 
 

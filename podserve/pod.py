@@ -10,7 +10,7 @@ from podserve.settings import Settings
 STATE = ROOT / ".podserve"
 """What this checkout remembers of the host and of the pods it played.
 
-Without it a pod that exists is not replaced, since it could not be played again: it must be taken down first."""
+Without it, a pod that exists is not replaced, because it could not be played again: invoke down removes it first."""
 
 
 @dataclass(frozen=True)

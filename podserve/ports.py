@@ -56,7 +56,7 @@ def obstacles(pod: Pod, infra: str = "") -> list[Obstacle]:
 def _obstacle(bind: Address, port: Port, error: OSError) -> Obstacle:
     name = f"port {port.number}/{port.protocol}"
     if error.errno == errno.EADDRNOTAVAIL:
-        return Obstacle(f"bind is {bind}, which is no address of this host", "ip -brief address, and set bind")
+        return Obstacle(f"bind is {bind}, which is not an address of this host", "ip -brief address, and set bind")
     return Obstacle(f"{name} on {bind} cannot be served: {error.strerror}", "ip -brief address, and set bind")
 
 
@@ -67,7 +67,7 @@ def _listening() -> list[tuple[str, str, str, str, str]]:
 
 
 def _in_use(bind: Address, port: Port, infra: str, listening: list[tuple[str, str, str, str, str]]) -> list[Obstacle]:
-    """Return the obstacle for a port in use, with its holder and how to stop that; none if the pod itself holds it."""
+    """Return the obstacle for a port in use, with its holder and the command that stops it; none if the pod has it."""
     said, protocol = f"port {port.number}/{port.protocol} is taken on {bind}", port.protocol.lower()
     holders = [
         (program, process)
@@ -76,7 +76,7 @@ def _in_use(bind: Address, port: Port, infra: str, listening: list[tuple[str, st
         and (bind == ANY_ADDRESS or address.partition("%")[0] in {str(bind), f"[{bind}]", *EVERY})
     ]
     if not holders:
-        return [Obstacle(said, f"sudo ss -l{protocol[0]}np 'sport = :{port.number}' tells by whom; or set bind")]
+        return [Obstacle(said, f"sudo ss -l{protocol[0]}np 'sport = :{port.number}' shows by whom; or set bind")]
     own = {infra, SOME_POD} if infra else set()
     others = [holder for holder in holders if _container_of(*holder) not in own]
     return [Obstacle(f"{said}{by}", fix) for by, fix in map(_described, others[:1])]

@@ -1,4 +1,4 @@
-"""What tasks ask a person on a terminal."""
+"""The questions that tasks ask a user on a terminal."""
 
 import getpass
 import sys
@@ -9,14 +9,14 @@ from podserve.errors import Problem
 def new_password(account: str, *, from_stdin: bool) -> str:
     """Return a new password: the first line of standard input, or what is typed twice at a prompt.
 
-    Raises Problem without a terminal, or where the two differ.
+    Raises Problem without a terminal, or if the two differ.
     """
     if from_stdin:
         return sys.stdin.readline().rstrip("\r\n")
     if not sys.stdin.isatty():
         raise Problem("there is no terminal to ask for a password: give one with --password-stdin")
     first = getpass.getpass(f"Password for {account}: ")
-    if getpass.getpass("The same again: ") != first:
+    if getpass.getpass("Repeat the password: ") != first:
         raise Problem("the two passwords differ: nothing was changed")
     return first
 
@@ -24,6 +24,6 @@ def new_password(account: str, *, from_stdin: bool) -> str:
 def confirm(question: str, answer: str) -> None:
     """Return only if the answer is typed. Raises Problem without a terminal, or for any other answer."""
     if not sys.stdin.isatty():
-        raise Problem("there is no terminal to ask: give --yes to go on without")
-    if input(f"{question} Type {answer} to go on: ").strip() != answer:
+        raise Problem("there is no terminal for the question: give --yes to skip it")
+    if input(f"{question} Type {answer} to continue: ").strip() != answer:
         raise Problem("nothing was removed")

@@ -38,12 +38,12 @@ _STEP = re.compile(r"STEP (\d+)/(\d+): (.*)")
 
 
 def standard_output() -> Console:
-    """Return the console of what a task is asked for."""
+    """Return the console for the results of a task."""
     return Console()
 
 
 def standard_error() -> Console:
-    """Return the console of progress and warnings, beside what is asked for."""
+    """Return the console for progress and warnings."""
     return Console(stderr=True)
 
 
@@ -111,7 +111,7 @@ def _advance(progress: Progress, bars: dict[str, TaskID], line: str) -> None:
 def started(outcome: Started, console: Console) -> None:
     """Show what `up` did, the services with their addresses, and how to log in."""
     pod, settings = outcome.pod, outcome.pod.settings
-    done = "is up" if outcome.played else "runs already as it should: nothing was changed"
+    done = "is up" if outcome.played else "is already up: nothing was changed"
     console.print(f"[green]✓[/] {pod.name} {done}\n")
     table = _table("Service", "Address", "For", "State")
     for port in pod.ports.values():
@@ -126,14 +126,14 @@ def started(outcome: Started, console: Console) -> None:
         address = settings.postmaster_address
         login = f"[bold]{address}[/] with the password [bold]{outcome.password}[/]"
         console.print(f"\nLog in as {login}", highlight=False)
-        console.print(f"It is shown this once. Another one: invoke users.passwd {address}", highlight=False)
+        console.print(f"This password is shown only once. To change it: invoke users.passwd {address}", highlight=False)
     else:
         console.print("\nLog in with your whole address. Accounts: invoke users.list, users.add NAME")
     warn(outcome.warnings, console)
 
 
 def status(pod: Pod, seen: Status, console: Console) -> None:
-    """Show containers, endpoints, certificate, queue and volumes, and what is not well."""
+    """Show containers, endpoints, certificate, queue and volumes, and the problems."""
     containers = _table("Container", "State", "Health", "Restarts")
     for c in seen.containers:
         health = "[green]healthy[/]" if c.healthy else "[red]fails[/]"
@@ -184,7 +184,7 @@ def certificate(there: Certificate, answers: list[Answer], console: Console) -> 
     console.print(f"Serial       {there.serial}", highlight=False)
     console.print(f"SHA-256      {there.fingerprint}\n", highlight=False, soft_wrap=True)
     if not answers:
-        console.print("No pod runs that serves it")
+        console.print("No pod runs")
         return
     table = _table("Port", "Serves")
     for answer in answers:

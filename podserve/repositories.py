@@ -1,4 +1,4 @@
-"""The git repositories on the web volume: NAME.git, private unless git's own mark is in them."""
+"""The git repositories on the web volume: NAME.git, private unless they hold git's marker file."""
 
 import os
 import re
@@ -35,7 +35,9 @@ def name_of(name: str) -> str:
     """Return the name of a repository without .git. Raises Problem for a name that no address or path may hold."""
     bare = name.removesuffix(".git")
     if not _NAME.match(bare):
-        raise Problem(f"{name!r} is no name for a repository: expected letters, digits, dots, hyphens and underscores")
+        raise Problem(
+            f"{name!r} cannot be the name of a repository: expected letters, digits, dots, hyphens and underscores"
+        )
     return bare
 
 
@@ -50,9 +52,7 @@ class Repositories:
     def _run(self, *argv: str, stdin: str = "") -> Result:
         done = podman("exec", "-i", "--user", "www-data", self._container, *argv, stdin=stdin, check=False)
         if not done.ok:
-            raise Problem(
-                f"{argv[0]} failed in {self._container}: {done.stderr.strip()}. Does the pod run? invoke status"
-            )
+            raise Problem(f"{argv[0]} failed in {self._container}: {done.stderr.strip()}. Check the pod: invoke status")
         return done
 
     def all(self) -> list[Repository]:
@@ -69,7 +69,7 @@ class Repositories:
 
     @staticmethod
     def _read(name: str, folder: Folder) -> Repository:
-        """Read a repository. The web server can write it, so of the description only the beginning is read."""
+        """Read a repository. Only the beginning of its description is read: the web server may write any amount."""
         try:
             with closing(open_file("description", folder.descriptor)) as file:
                 text = os.read(file, _DESCRIBED).decode(errors="replace").strip()
@@ -82,13 +82,13 @@ class Repositories:
     def expect(self, name: str) -> str:
         """Return the path of a repository in the container. Raises Problem if there is no such repository."""
         if name_of(name) not in {repository.name for repository in self.all()}:
-            raise Problem(f"there is no repository {name}. Those there are: invoke repos.list")
+            raise Problem(f"there is no repository {name}. To list the repositories: invoke repos.list")
         return f"{_FOLDER}/{name_of(name)}.git"
 
     def add(self, name: str, description: str, *, public: bool) -> None:
         """Create an empty repository. Raises Problem if there is one of that name."""
         if name_of(name) in {repository.name for repository in self.all()}:
-            raise Problem(f"there is a repository {name} already. Those there are: invoke repos.list")
+            raise Problem(f"there is a repository {name} already. To list the repositories: invoke repos.list")
         path = f"{_FOLDER}/{name_of(name)}.git"
         # The empty template has no sample hooks, and no default description for GitWeb to show.
         self._run("git", "init", "--quiet", "--bare", "--initial-branch=main", "--template=", path)

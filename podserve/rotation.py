@@ -13,11 +13,11 @@ from podserve.pod import Pod
 
 
 def swap(pod: Pod, change: Callable[[Pod], Renewal]) -> Renewal:
-    """Change the certificate, and return when every port of the pod, where there is one, serves the new one.
+    """Change the certificate, and return when every port of the pod, if there is one, serves the new one.
 
-    Raises Problem where there is no new one: the old one stays in use.
+    Raises Problem if there is no new certificate: then the old one stays in use.
     """
-    store.certificates_folder(pod)  # raises Problem where there is no volume
+    store.certificates_folder(pod)  # raises Problem if there is no volume
     renewed = change(pod)
     if renewed.changed:
         wait_until_served(pod)
@@ -29,4 +29,4 @@ def renew_if_due(pod: Pod) -> list[str]:
     try:
         return swap(pod, renewal.renew).warnings
     except Problem as error:
-        return [f"{error.text}. The certificate that was there is still served"]
+        return [f"{error.text}. The old certificate is still served"]

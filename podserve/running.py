@@ -15,7 +15,7 @@ from podserve.pod import Pod
 class Inspected:
     """What Podman says of a pod: its state, the id of the container with its ports, the digest of its documents.
 
-    The state is `Running`, `Degraded`, `Exited`, …. Texts are empty where there is no pod, or no digest.
+    The state is `Running`, `Degraded`, `Exited`, …. Texts are empty if there is no pod, or no digest.
     """
 
     state: str = ""
@@ -51,6 +51,6 @@ def exists(pod: Pod) -> bool:
 
 
 def missing(pod: Pod) -> Problem:
-    """Return the problem that there is no pod; where it is a service, with the state of that in systemd."""
+    """Return the Problem of a missing pod; for a service, with its state in systemd."""
     service = f", and its service is {systemd.state_and_command(pod)}" if systemd.installed(pod) else ""
     return Problem(f"there is no pod {pod.name}{service}. Start it: invoke up")

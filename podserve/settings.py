@@ -35,9 +35,9 @@ _HOST_NAME = 64  # the domain is the pod's host name: HOST_NAME_MAX of Linux (ge
 class Setting:
     """A declaration. `expected` completes "expected …" in an error; `help` is the text of the documentation.
 
-    `services` says whether services read it, from the ConfigMap; kube/ holds its default then, and that of `pod`.
-    `default` is the text of any other's. `derived` is the default that follows from earlier settings: a format, such as
-    "mail.{domain}".
+    `services` says whether services read it, from the ConfigMap. The defaults of these settings, and of `pod`, are in
+    kube/. `default` is the default of any other setting, as text. `derived` is a default that follows from earlier
+    settings: a format, such as "mail.{domain}".
     """
 
     parse: Callable[[str], Any]
@@ -140,7 +140,7 @@ class Settings:
 
     @classmethod
     def of_texts(cls, texts: Mapping[str, str]) -> "Settings":
-        """Return the settings with these texts, by name. Raises ValueError or LookupError where one is wrong."""
+        """Return the settings with these texts, by name. Raises ValueError or LookupError if one is wrong."""
         return cls(**{name: declared.parse(texts[name]) for name, declared in SETTINGS.items()})
 
     def texts(self) -> dict[str, str]:

@@ -36,7 +36,7 @@ def _opened(file: Path) -> TextIO:
     except PermissionError as error:
         owner = (file if file.exists() else file.parent).owner()
         raise Problem(
-            f"{file} is {owner}'s, whose pod this is: run this task as {owner}, as by sudo -u {owner}"
+            f"{file} belongs to {owner}, who runs this pod: run this task as {owner}, such as by sudo -u {owner}"
         ) from error
 
 
@@ -44,7 +44,7 @@ def _opened(file: Path) -> TextIO:
 def locked(pod: Pod) -> Iterator[None]:
     """Hold the lock of the pod, for a task that changes it. Another task of this checkout waits for its end.
 
-    A task takes the lock once: a second time, the process would wait for itself. Raises Problem where the lock is the
+    A task takes the lock once: a second time, the process would wait for itself. Raises Problem if the lock is the
     file of another user.
     """
     pod.state.mkdir(exist_ok=True)
@@ -52,7 +52,7 @@ def locked(pod: Pod) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _logger.warning("another task is at work on %s: waiting for it to end", pod.name)
+            _logger.warning("another task holds the lock of %s: waiting for it to end", pod.name)
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -85,7 +85,7 @@ def previous_folder(pod: Pod) -> Path:
 
 
 def forget_documents(pod: Pod, *, with_previous: bool) -> None:
-    """Forget what was played; only `with_previous` what `upgrade --back` plays."""
+    """Remove the documents that were played and, with `with_previous`, those that `upgrade --back` plays."""
     for folder in (played_folder(pod), applied_folder(pod)):
         shutil.rmtree(folder, ignore_errors=True)
     if with_previous:
@@ -93,7 +93,7 @@ def forget_documents(pod: Pod, *, with_previous: bool) -> None:
 
 
 def read_back(pod: Pod, folder: Path) -> Pod | None:
-    """Return the pod whose documents lie in a folder, or None where none can be read.
+    """Return the pod whose documents lie in a folder, or None if they cannot be read.
 
     The documents hold the settings that services read. The others are those of `pod`, as they are now.
     """
@@ -110,10 +110,10 @@ def read_back(pod: Pod, folder: Path) -> Pod | None:
 
 
 def applied(pod: Pod) -> Pod | None:
-    """Return the last pod that answered on every port, or None where there is none."""
+    """Return the last pod that answered on every port, or None if there is none."""
     return read_back(pod, applied_folder(pod))
 
 
 def previous(pod: Pod) -> Pod | None:
-    """Return the pod that the last upgrade replaced, or None where there is none."""
+    """Return the pod that the last upgrade replaced, or None if there is none."""
     return read_back(pod, previous_folder(pod))

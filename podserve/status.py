@@ -70,12 +70,12 @@ class Status:
             *(f"container {c.name} is {c.state}: invoke up starts it" for c in self.containers if c not in up),
             *(f"container {c.name} fails its health check" for c in up if not c.healthy),
             *(f"{answer.port} does not answer: {answer.error}" for answer in self.endpoints if not answer.ok),
-            *(f"{port} serves another certificate than the volume holds: invoke restart" for port in other),
+            *(f"{port} serves a certificate other than the volume's: invoke restart" for port in other),
             *self._ending(),
-            *(["the mail queue cannot be read"] if self.queue < 0 else []),
+            *(["the mail queue cannot be read: invoke logs --service mail"] if self.queue < 0 else []),
             *(f"volume {v.name} is full: {v.used} of {v.size} bytes" for v in self.volumes if v.used > v.size),
             *self._filling(),
-            *([f"the last backup failed, {self.backup_failed}. Then: invoke backup"] if self.backup_failed else []),
+            *([f"the last backup failed ({self.backup_failed}): invoke backup"] if self.backup_failed else []),
         ]
 
     @property

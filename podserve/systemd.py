@@ -34,7 +34,7 @@ POD = """\
 [Unit]
 Description=PodServe {pod}: web, mail and DNS for {domain}
 {network_online}
-# A network that comes late is tried for until it is there.
+# systemd retries without a limit, because the network may come up late.
 StartLimitIntervalSec=0
 
 [Kube]
@@ -74,11 +74,11 @@ ExecStart={root}/.venv/bin/invoke certs.renew
 """
 TIMER = """\
 [Unit]
-Description=Certificates of {pod}, looked at every day
+Description=Certificates of {pod}, checked every day
 
 [Timer]
 OnCalendar=daily
-# Not everybody at midnight; and after a night that was switched off, at the next start.
+# Spread over six hours. If the machine was off at that time, the timer runs at the next start.
 RandomizedDelaySec=6h
 Persistent=true
 
@@ -111,10 +111,10 @@ def require_systemd(pod: Pod) -> None:
     info = host.podman_info()
     if host.has_systemd() and info.version >= host.QUADLET:
         return
-    lacks = f"Podman is {info.named}, and Quadlet came with 4.4" if host.has_systemd() else "this host has no systemd"
+    lacks = f"Podman is {info.named}, and Quadlet needs 4.4" if host.has_systemd() else "this host has no systemd"
     here = f"cd {ROOT} && ./bootstrap invoke"
     raise Problem(
-        f"{pod.name} cannot be made a service: {lacks}. Have cron start it and renew its certificates instead "
+        f"{pod.name} cannot be made a service: {lacks}. Let cron start it and renew its certificates "
         f"(crontab -e):\n  @reboot {here} up\n  @daily {here} certs.renew"
     )
 
@@ -231,7 +231,7 @@ def state(pod: Pod) -> str:
 
 def state_and_command(pod: Pod) -> str:
     """Return the state of the service, with the command that shows why."""
-    return f"{state(pod)} ({status_command(pod)} tells more)"
+    return f"{state(pod)} ({status_command(pod)} shows why)"
 
 
 def status_command(pod: Pod) -> str:

@@ -25,7 +25,7 @@ path or in a file with colons."""
 
 
 class CertificateSource(Enum):
-    """Where the certificate is from. The values are the words of `certificate_source` and of `Certificate.origin`."""
+    """The source of the certificate. The values are the words of `certificate_source` and of `Certificate.origin`."""
 
     AUTHORITY = "authority"
     ACME = "acme"

@@ -62,11 +62,13 @@ def path_on_host(name: str) -> Path:
 def mountable(name: str, inside: str) -> str:
     """Return the path of a folder in a volume, for Podman to mount. Podman follows links in the path.
 
-    Raises Problem if others than root may replace that folder.
+    Raises Problem if users other than root may replace that folder.
     """
     volume = folder(name)
     root = volume.look()
     volume.enter(inside)
     if root is None or root.st_uid != 0 or root.st_mode & 0o022:
-        raise Problem(f"{volume} can be changed by others than root: chown root:root {volume} && chmod 0755 {volume}")
+        raise Problem(
+            f"{volume} can be changed by users other than root: chown root:root {volume} && chmod 0755 {volume}"
+        )
     return f"{volume}/{inside}"

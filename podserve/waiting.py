@@ -9,13 +9,13 @@ from podserve.errors import Problem
 T = TypeVar("T")
 
 SECOND = 1.0
-"""How often `stopped` is asked: it may cost more than the check."""
+"""Seconds between two calls of `stopped`, which may cost more than the check."""
 INTERVAL = 0.05
-"""Seconds between two tries: what a person does not notice, and a daemon does not feel."""
+"""Seconds between two tries: too short for a user to notice, and little load for a daemon."""
 
 
 class NotYet(Exception):  # noqa: N818  # it is an answer, not a failure
-    """What a check raises while that which is waited for has not happened; its text says what was seen instead."""
+    """A check raises this until its condition holds. The text says what the check found instead."""
 
 
 def wait_until(
@@ -23,8 +23,8 @@ def wait_until(
 ) -> T:
     """Return what `check` returns, as soon as it no longer raises NotYet or OSError.
 
-    `what` completes "waited for …". `stopped`, asked once a second, tells, with a reason, that waiting is of no more
-    use (its container has exited, say). Raises Problem with the seconds waited and the last error, after `timeout`
+    `what` completes "waited for …". `stopped` is called once a second, and returns a reason to stop waiting (such as a
+    container that has exited) or None. Raises Problem with the seconds waited and the last error, after `timeout`
     seconds or when stopped.
     """
     begin = asked = time.monotonic()

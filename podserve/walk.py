@@ -1,4 +1,4 @@
-"""A walk through a folder and all folders below it, however deep, through no link."""
+"""A walk through a folder and all folders below it, however deep, without following links."""
 
 import os
 from collections.abc import Iterator, Sequence

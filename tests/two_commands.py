@@ -58,7 +58,7 @@ def show(*words: str, **environment: str) -> None:
 
 
 class FirstPod:
-    """The pod that `invoke up` plays, by default settings but for its forwarder; and an account there."""
+    """The pod that `invoke up` plays, by default settings except for its forwarder; and an account of it."""
 
     def __init__(self, forwarder: str = "127.0.0.2") -> None:
         """Take the defaults, whatever this checkout's invoke.yaml says."""
@@ -83,8 +83,8 @@ class FirstPod:
     def not_ours(self) -> list[str]:
         """Return the pod and the volumes of these names that no run of this module made.
 
-        A run starts the upstream first, and starts it only where there is no pod and no volume of these names. So
-        what is younger than an upstream was left by a run that was killed.
+        A run starts the upstream first, and only if there is no pod and no volume of these names. So a killed run left
+        what is younger than an upstream.
         """
         begin = _created("container", self.upstream)
         things = [("pod", self.pod.name), *(("volume", volume.name) for volume in self.pod.volumes.values())]
@@ -92,7 +92,7 @@ class FirstPod:
         return [thing for thing, when in made if when and not (begin and begin < when)]
 
     def log_in(self) -> None:
-        """Log in over IMAPS. Raises NotYet where that fails."""
+        """Log in over IMAPS. Raises NotYet if that fails."""
         with tempfile.NamedTemporaryFile("w") as authority:
             authority.write(self.invoke("certs.ca"))
             authority.flush()
@@ -137,7 +137,7 @@ def only_run() -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise Problem(f"another run holds {LOCK}: expected one at a time. fuser {LOCK} shows it") from error
+            raise Problem(f"another run holds {LOCK}: expected one at a time. To see it: fuser {LOCK}") from error
         yield
 
 
@@ -167,14 +167,14 @@ def first_pod() -> Iterator[FirstPod]:
 
 
 def both(words: list[str]) -> None:
-    """Run both commands. Raises Problem when one fails, or the second touched the pod of the first."""
+    """Run both commands. Raises Problem if one fails, or if the second changed the pod of the first."""
     with first_pod() as first:
         first.add_account()
         before = first.containers()
         show(BOOTSTRAP, "nox", *words)
         after = first.containers()
         if after != before:
-            raise Problem(f"nox touched the pod that ran before. Its containers were\n{before}and are\n{after}")
+            raise Problem(f"nox changed the pod that ran before. Its containers were\n{before}and are\n{after}")
         first.log_in()
         print(
             f"the pod of the first command runs on: the same {len(before.splitlines())} containers; its account logs in"
@@ -196,7 +196,7 @@ def main(words: list[str]) -> int:
             return 0
         # Its acceptance does not pass yet: tests of memory and of the log read what Podman 4 and cgroups v1 have.
         show(BOOTSTRAP, "nox", "-s", "hosts", "--", "B", "--short", "--without", "acceptance")
-        podman("volume", "rm", "podserve-hosts-packages-trixie")  # kept for a next run, of which there is none
+        podman("volume", "rm", "podserve-hosts-packages-trixie")  # only a next run would use it
     except (Problem, Interrupted, NotYet) as error:
         print(error, file=sys.stderr)
         return 1

@@ -37,23 +37,27 @@ def file_name(pod: Pod) -> str:
 
 @contextmanager
 def _destination(name: str) -> Iterator[BinaryIO]:
-    """Yield the stream to write to. Only the owner can read the file. It appears when whole, and replaces no file."""
+    """Yield the stream to write to. Only the owner can read the file. It appears when complete, and overwrites none."""
     if name == STANDARD_OUTPUT:
         if sys.stdout.isatty():
-            raise Problem("an archive is nothing for a terminal: invoke backup --to - | age -p > FILE, or --to FILE")
+            raise Problem(
+                "an archive is binary and cannot go to a terminal: expected invoke backup --to FILE, or "
+                "invoke backup --to - | age -p > FILE"
+            )
         yield sys.stdout.buffer
         return
     file, part = Path(name), Path(f"{name}.part")
     folder = Folder.at(file.parent)
     if file.exists():
-        raise Problem(f"{file} exists already, and is kept: give another name, or remove it")
+        raise Problem(f"{file} exists already, and is not overwritten: give another name, or remove it")
     with ExitStack() as stack:
         try:
             unfinished = written_whole(file.name, folder.descriptor, unfinished=part.name, mode=0o600)
             out = stack.enter_context(unfinished)
         except FileExistsError as error:
             raise Problem(
-                f"{part} is there already: a backup is being written, or was killed. Give another name, or remove it"
+                f"{part} exists already: another backup is writing it, or a killed one left it. Give another name, or "
+                "remove it"
             ) from error
         yield out
 
@@ -86,11 +90,11 @@ def failed(pod: Pod) -> str:
     except FileNotFoundError:
         return ""
     except (OSError, ValueError, LookupError, TypeError):
-        return f"what {_failures(pod)} says of it cannot be read"
+        return f"the record of its failure, {_failures(pod)}, cannot be read"
 
 
 def _tell(pod: Pod, why: str) -> None:
-    """Store why the last backup failed, for `status`; an empty text if it succeeded."""
+    """Store why the last backup failed, for `status`; an empty text means that it succeeded."""
     file = _failures(pod)
     if why:
         with Folder.at(file.parent).replacing(file.name, 0o644) as opened:
@@ -108,7 +112,7 @@ def backup(pod: Pod, name: str, progress: Progress, total: Progress) -> list[str
     """Write an archive of all data of the pod to a file, or for `-` to standard output. The pod keeps serving.
 
     `total` gets the number of bytes, and `progress` those that were read. Return a line for each file that is left out.
-    Raises Problem; then no file is left. `failed` reports both until a complete backup is made.
+    Raises Problem; then no file is left. `failed` reports a Problem or left-out files until a complete backup is made.
     """
     _tell(pod, _UNFINISHED)
     try:
@@ -118,7 +122,7 @@ def backup(pod: Pod, name: str, progress: Progress, total: Progress) -> list[str
             _tell(pod, problem.text)
         raise
     more = [f"{len(left_out) - 3} more"] if len(left_out) > 3 else []  # noqa: PLR2004
-    _tell(pod, f"it is there, but without {'; '.join([*left_out[:3], *more])}" if left_out else "")
+    _tell(pod, f"it was written without {'; '.join([*left_out[:3], *more])}" if left_out else "")
     return left_out
 
 
@@ -128,7 +132,9 @@ def _shortened(path: str) -> str:
 
 def _backup(pod: Pod, name: str, progress: Progress, total: Progress) -> list[str]:
     if missing := {volume.name for volume in pod.volumes.values()} - volumes.existing():
-        raise Problem(f"there is nothing to back up: no volume {', '.join(sorted(missing))}. Make the pod: invoke up")
+        raise Problem(
+            f"there is nothing to back up: no volume {', '.join(sorted(missing))}. Create it first: invoke up"
+        )
     try:
         with _destination(name) as out, snapshot.taken(pod) as (folder, long):
             total(size(folder))
@@ -136,8 +142,8 @@ def _backup(pod: Pod, name: str, progress: Progress, total: Progress) -> list[st
                 folder, Header(FORMAT, _now().isoformat(), pod.settings.texts()), out, progress
             )
     except OSError as error:
-        raise Problem(f"the backup to {name} failed, and is not there: {error.strerror or error}") from error
-    too_long = [f"{_shortened(path)} is longer than a path can be in a backup: move it, or remove it" for path in long]
+        raise Problem(f"the backup to {name} failed, and made no archive: {error.strerror or error}") from error
+    too_long = [f"{_shortened(path)} is longer than a path may be in a backup: move it, or remove it" for path in long]
     return too_long + unwritten
 
 
@@ -147,8 +153,8 @@ def _require_empty(pod: Pod) -> None:
     full = [name for name in names if name in there and volumes.folder(name).names()]
     if full:
         raise Problem(
-            f"{pod.name} is not empty ({', '.join(full)}): restoring replaces all that it keeps. "
-            "Keep that first: invoke backup. Then say --yes"
+            f"{pod.name} is not empty ({', '.join(full)}), and a restore replaces all its data. "
+            "Save it first: invoke backup. Then: invoke restore FILE --yes"
         )
 
 
@@ -172,21 +178,24 @@ def require_room(folder: Folder, needed: Extent) -> None:
     there = os.fstatvfs(folder.descriptor)
     free = there.f_bavail * there.f_frsize
     if free < needed.on_disk:
-        raise Problem(f"the disk of {folder} is too full: {needed.on_disk} bytes are to be unpacked, {free} are free")
-    if there.f_files and there.f_favail < needed.members:  # Btrfs has no fixed number of them, and says 0
-        raise Problem(f"the disk of {folder} takes {there.f_favail} more files: {needed.members} are to be unpacked")
+        raise Problem(
+            f"the disk of {folder} is too full: the archive needs {needed.on_disk} bytes, and {free} are free. Make "
+            "room: podman system prune"
+        )
+    if there.f_files and there.f_favail < needed.members:  # Btrfs has no fixed number, and says 0
+        raise Problem(f"the disk of {folder} takes {there.f_favail} more files, and the archive has {needed.members}")
 
 
 def verify_for(pod: Pod, file: Path, progress: Progress) -> tuple[Header, Extent]:
     """Verify an archive before a restore; return its header and its extent.
 
-    Raises Problem where it is no good, or of another domain.
+    Raises Problem if it is damaged or malformed, or is a backup of another domain.
     """
     header, needed = reading.verify_archive(file, progress)
     if header.settings["domain"] != pod.settings.domain:
         raise Problem(
-            f"{file} is of {header.settings['domain']}, and this pod serves {pod.settings.domain}: set domain "
-            "(invoke.yaml) to what it was, and restore again"
+            f"{file} is a backup of {header.settings['domain']}, and this pod serves {pod.settings.domain}: set domain "
+            "(invoke.yaml) to that of the backup, then run the same command again"
         )
     return header, needed
 
@@ -202,10 +211,10 @@ def differences(pod: Pod, header: Header) -> list[str]:
 
 
 def restore(pod: Pod, file: Path, needed: Extent, progress: Progress, *, replace: bool) -> None:
-    """Restore a verified archive, and remove the pod for that. `needed` is the extent that `verify` returned.
+    """Restore a verified archive. `needed` is the extent that `verify_for` returned.
 
-    It is unpacked beside the volumes: until all of it is there, nothing is touched. Raises Problem where it would,
-    without `replace`, replace what the pod keeps.
+    The archive is unpacked into a volume beside the pod's. Only then is the pod removed, and its data replaced. Raises
+    Problem if the pod's volumes hold data and `replace` is False; then nothing has changed.
     """
     if not replace:
         _require_empty(pod)
@@ -213,7 +222,7 @@ def restore(pod: Pod, file: Path, needed: Extent, progress: Progress, *, replace
         require_room(folder, needed)
         header, extent = reading.extract_archive(file, folder, progress)
         if header.settings["domain"] != pod.settings.domain or extent != needed:
-            raise Problem(f"{file} is another than when it was verified. Nothing was changed: restore it again")
+            raise Problem(f"{file} has changed since it was verified. Nothing was changed: run the same command again")
         lifecycle.down(pod)
         network.ensure_network(pod)
         volumes.ensure_volumes(pod)

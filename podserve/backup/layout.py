@@ -20,9 +20,9 @@ FORMAT = 1
 """The format that is written, and the newest that is read."""
 FIRST, LAST, BODY = "podserve.json", "manifest.json", "volumes"
 MEMBERS = 10_000_000
-"""Members of an archive, each of which takes some 100 bytes of memory while it is read: a folder can hold as many."""
+"""Members that an archive may have: each takes some 100 bytes of memory while the archive is read."""
 LATEST = 2**34
-"""Seconds from 1970, either way, past which no file system keeps a time."""
+"""Seconds before or after 1970: no file system stores a time beyond."""
 _BLOCK = 4096
 """Bytes of a block of most file systems: a file takes whole blocks."""
 _TARGET_MAX = 4095
@@ -55,7 +55,7 @@ CONTENTS = {
 
 @dataclass(frozen=True)
 class Header:
-    """What an archive is of: its format, its time (ISO 8601, UTC), the settings of the pod."""
+    """What an archive says of itself: its format, its time (ISO 8601, UTC), the settings of the pod."""
 
     format: int
     made: str
@@ -108,7 +108,11 @@ def _target_is_inside(parts: list[str], target: str) -> bool:
 def refused_link(name: str, parts: list[str], there: tarfile.TarInfo) -> str:
     """Return why a link must not be in an archive; an empty text if it may."""
     if len(parts) < 3 or not CONTENTS[parts[1]].links:  # noqa: PLR2004  # volumes/CONTENT/NAME
-        return f"{name!r} is a link, where no link may be"
+        return f"{name!r} is a link, and no link may be there"
     if "\0" in there.linkname or len(os.fsencode(there.linkname)) > _TARGET_MAX:
-        return f"{name!r} is a link to no path"
-    return "" if _target_is_inside(parts, there.linkname) else f"{name!r} leads out of it, to {there.linkname[:100]!r}"
+        return f"{name!r} is a link to an invalid path"
+    return (
+        ""
+        if _target_is_inside(parts, there.linkname)
+        else f"{name!r} leads out of its volume, to {there.linkname[:100]!r}"
+    )

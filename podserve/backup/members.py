@@ -1,4 +1,4 @@
-"""Judges each member of an archive before it is read, and unpacks it through no link.
+"""Checks each member of an archive before it is read, and unpacks it without following links.
 
 An archive may come from anywhere, so every name, kind, owner and mode is checked here. Python's own extraction filter
 (tarfile.data_filter) is not used: Debian 12's Python lacks it, it resolves whole paths on the host, which may be longer
@@ -17,13 +17,13 @@ from podserve.folder import Folder
 from podserve.walk import LONGEST, Descent
 
 ACCOUNTS = f"{BODY}/accounts/{accounts.FILE}"
-"""The member whose content is judged, too: folders are made by the names in it."""
+"""The member whose content is checked, too: tasks create folders with the names in it."""
 _NAME_MAX = 255
 """Bytes of a name in Linux (limits.h)."""
 
 
 class MemberJudge:
-    """Judges each member before it is read: it must be in a folder of a volume, once, and of a kind allowed there."""
+    """Checks each member before it is read: it must be in a folder of a volume, once, and of a kind allowed there."""
 
     def __init__(self) -> None:
         """Begin with no member seen."""
@@ -31,19 +31,19 @@ class MemberJudge:
         self._folders, self._files, self._links = set[int](), set[int](), set[int]()
 
     def _require_place(self, name: str) -> list[str]:
-        """Return the parts of a name. The name is judged as written, never folded: exactly that name is used later."""
+        """Return the parts of a name. The name is checked, and used later, exactly as it is written."""
         parts = name.split("/")
         if parts[0] != BODY or not all(is_name(part) for part in parts):
-            raise Problem(f"it holds {name[:200]!r}, which leads out of it")
+            raise Problem(f"it holds {name[:200]!r}, which is not below volumes/")
         encoded = os.fsencode(name)
         if len(encoded) > LONGEST + len(f"{BODY}/certificates/") or max(map(len, encoded.split(b"/"))) > _NAME_MAX:
-            raise Problem(f"it holds {name[:200]!r}…, which is too long for a name")
+            raise Problem(f"it holds {name[:200]!r}…, whose path is too long")
         if len(parts) > 1 and parts[1] not in CONTENTS:
             raise Problem(f"it holds {name[:200]!r}: expected one of the volumes {', '.join(CONTENTS)}")
         if any(hash(name) in seen for seen in (self._folders, self._files, self._links)):
             raise Problem(f"it holds {name[:200]!r} twice")
         if len(parts) > 1 and hash("/".join(parts[:-1])) not in self._folders:
-            raise Problem(f"it holds {name[:200]!r}, which leads out of it: what it lies in is none of its folders")
+            raise Problem(f"it holds {name[:200]!r}: expected its folder before it")
         return parts
 
     def require(self, member: tarfile.TarInfo) -> list[str]:
@@ -53,7 +53,7 @@ class MemberJudge:
         if len(self._files) + len(self._folders) + len(self._links) >= MEMBERS:
             raise Problem(f"it holds more than {MEMBERS} files and folders")
         if not -LATEST < member.mtime < LATEST:
-            raise Problem(f"it holds {name!r}, whose time is none")
+            raise Problem(f"it holds {name!r}, whose time is out of range")
         if member.type in {tarfile.REGTYPE, tarfile.AREGTYPE} and not member.issparse() and len(parts) > 2:  # noqa: PLR2004
             allowed = 0o777
             self._files.add(hash(member.name))
@@ -63,20 +63,22 @@ class MemberJudge:
             self._folders.add(hash(member.name))
         elif member.issym():
             if why := refused_link(name, parts, member):
-                raise Problem(f"it holds what may not be there: {why}")
+                raise Problem(f"it holds what is not allowed: {why}")
             allowed = 0o7777
             self._links.add(hash(member.name))
         elif member.islnk():
             # Version 0.1.0 wrote hard links for second names of files; later versions write none.
             target, may_link = member.linkname.split("/"), CONTENTS[parts[1]].links if len(parts) > 1 else False
             if not may_link or target[:2] != parts[:2] or hash(member.linkname) not in self._files:
-                raise Problem(f"it holds {name!r}, a hard link that leads out of it, to {member.linkname[:200]!r}")
+                raise Problem(
+                    f"it holds {name!r}, a hard link to {member.linkname[:200]!r}: expected an earlier file there"
+                )
             allowed = 0o7777
             self._files.add(hash(member.name))
         else:
-            raise Problem(f"it holds {name!r}, which is no file, folder or link, and leads out of it")
+            raise Problem(f"it holds {name!r}, which is not a file, folder or link")
         if member.mode & ~allowed or member.size < 0:
-            raise Problem(f"it holds {name!r} with the mode {member.mode:o}: expected no bits but {allowed:o}")
+            raise Problem(f"it holds {name!r} with the mode {member.mode:o}: expected no bits other than {allowed:o}")
         content = CONTENTS[parts[1]] if len(parts) > 1 else None
         member.uid = member.uid if content and member.uid in content.users else 0
         member.gid = member.gid if content and member.gid in content.groups else 0

@@ -52,11 +52,11 @@ class _Whole(io.RawIOBase):
     def read(self, size: int = -1) -> bytes:
         while (size < 0 or len(self._left) - self._at < size) and (chunk := self._file.read(_PIECE)):
             if self._frame.eof:
-                raise Problem("it goes on after its end")
+                raise Problem("it has data after its end")
             self._progress(len(chunk))
             self._left, self._at = self._left[self._at :] + self._frame.decompress(chunk), 0
             if self._frame.unused_data:
-                raise Problem("it goes on after its end")
+                raise Problem("it has data after its end")
         begin = self._at
         self._at = len(self._left) if size < 0 else min(begin + size, len(self._left))
         self._allowed -= self._at - begin
@@ -70,21 +70,21 @@ class _Whole(io.RawIOBase):
         while self.read(_BUFFER):
             pass
         if not self._frame.eof:
-            raise Problem("its end is missing")
+            raise Problem("it is truncated")
 
 
 def _header(tar: tarfile.TarFile) -> Header:
     first = tar.next()
     content = tar.extractfile(first) if first and first.name == FIRST and first.size <= _HEADER else None
     if not content:
-        raise Problem("it is none of PodServe's")
-    told = json.load(content)
-    if told["format"] > FORMAT:
-        raise Problem(f"a newer PodServe made it (format {told['format']}; this one reads {FORMAT}): update this one")
-    texts = [told["made"], told["settings"]["domain"], *told["settings"].values()]
+        raise Problem("it is not a backup of PodServe")
+    stored = json.load(content)
+    if stored["format"] > FORMAT:
+        raise Problem(f"a newer PodServe made it (format {stored['format']}; this one reads {FORMAT}): update this one")
+    texts = [stored["made"], stored["settings"]["domain"], *stored["settings"].values()]
     if not all(isinstance(text, str) and text.isprintable() for text in texts):
-        raise Problem("it is none of PodServe's")
-    return Header(**told)
+        raise Problem("it is not a backup of PodServe")
+    return Header(**stored)
 
 
 @contextmanager
@@ -101,9 +101,9 @@ def _opened(file: Path, progress: Progress) -> Iterator[tuple[tarfile.TarFile, _
         raise Problem(f"{file} cannot be read: {error.strerror or error}") from error
     except (tarfile.TarError, zstandard.ZstdError, ValueError, LookupError, TypeError, ArithmeticError, AttributeError,
             RecursionError, MemoryError) as error:  # fmt: skip
-        raise Problem(f"{file} is no whole archive of PodServe's ({error}). Nothing was changed") from error
+        raise Problem(f"{file} is not a complete backup of PodServe ({error}). Nothing was changed") from error
     except Problem as problem:
-        raise Problem(f"{file} is no good archive: {problem.text}. Nothing was changed") from problem
+        raise Problem(f"{file} cannot be restored: {problem.text}. Nothing was changed") from problem
 
 
 def _chunks(content: IO[bytes], whole: _Whole, checksum: "hashlib._Hash", kept: list[bytes] | None) -> Iterator[bytes]:
@@ -120,7 +120,7 @@ def _chunks(content: IO[bytes], whole: _Whole, checksum: "hashlib._Hash", kept: 
 
 
 def _read(file: Path, progress: Progress, taker: Discarder) -> tuple[Header, Extent]:
-    """Read a whole archive, pass each judged member to `taker`, and compare all content with the checksums."""
+    """Read a whole archive, pass each checked member to `taker`, and compare all content with the checksums."""
     with _opened(file, progress) as (tar, whole):
         header, judge, extent = _header(tar), MemberJudge(), Extent()
         sums, expected, length = Checksums(), hashlib.sha256(), 0
@@ -128,7 +128,7 @@ def _read(file: Path, progress: Progress, taker: Discarder) -> tuple[Header, Ext
         while (member := tar.next()) is not None and member.name != LAST:
             tar.members = []  # type: ignore[attr-defined]  # tarfile would remember each member
             if tar.pax_headers:
-                raise Problem("it has a header for all of its members, which PodServe writes none of")
+                raise Problem("it has a global header, and PodServe writes none")
             parts = judge.require(member)
             content = tar.extractfile(member) if member.isreg() else None
             if member.isdir():
@@ -156,20 +156,20 @@ def _read(file: Path, progress: Progress, taker: Discarder) -> tuple[Header, Ext
         _require_sums(tar, whole, member, expected.digest(), length + len(sums.end))
         whole.allow(0)
         if tar.next() is not None:
-            raise Problem("it goes on after its checksums")
+            raise Problem("it has data after its checksums")
         whole.finish()
     return header, extent
 
 
 def _require_sums(tar: tarfile.TarFile, whole: _Whole, member: tarfile.TarInfo, expected: bytes, length: int) -> None:
-    """Raise Problem if manifest.json differs from the checksums of what was read; another length is not read at all."""
+    """Raise Problem if manifest.json differs from the checksums of what was read. Another length is not read."""
     content = tar.extractfile(member) if member.isreg() and not member.issparse() and member.size == length else None
     there = hashlib.sha256()
     if content:
         for _ in _chunks(content, whole, there, None):
             pass
     if not content or there.digest() != expected:
-        raise Problem("what it holds is not what was put in: its checksums are others")
+        raise Problem("its content does not match its checksums")
 
 
 def verify_archive(file: Path, progress: Progress) -> tuple[Header, Extent]:

@@ -56,10 +56,10 @@ def freeze(name: str) -> None:
         except Problem as problem:
             if _UNABLE not in problem.text:
                 raise
-            podman("pod", "unpause", name, check=False)  # what was paused would be a fault of the next try
+            podman("pod", "unpause", name, check=False)  # the next try would fail on containers that are paused already
             raise NotYet(problem.text) from problem
 
-    wait_until(attempt, FREEZING, f"{name} to stand still")
+    wait_until(attempt, FREEZING, f"{name} to be paused")
 
 
 @contextmanager
@@ -119,8 +119,8 @@ def _copy_link(name: str, place: Place, target: int) -> None:
 def hold(content: str, volume: Folder, folder: Folder) -> list[str]:
     """Copy a volume into an empty folder: hard links for files that never change, copies of the others.
 
-    Return each path that is left out since it has more than LONGEST bytes: no program in a container can make one at
-    once, but somebody may move a deep folder into another, again and again.
+    Return each path that is left out because it has more than LONGEST bytes. Such a path results from moving a deep
+    folder into another, again and again.
     """
     here, there = os.fstat(volume.descriptor), os.fstat(folder.descriptor)
     same_disk, to, left_out = here.st_dev == there.st_dev, Descent(folder), list[str]()
@@ -142,7 +142,7 @@ def hold(content: str, volume: Folder, folder: Folder) -> list[str]:
 
 @contextmanager
 def taken(pod: Pod) -> Iterator[tuple[Folder, list[str]]]:
-    """Yield a folder with one for each volume (web, mail, …), all from one moment; and the paths left out."""
+    """Yield a folder with a copy of each volume (web, mail, …), all from one moment; and the paths left out."""
     there = {content: volumes.folder(volume.name) for content, volume in pod.volumes.items()}
     with scratch(pod, "backup") as folder:
         left_out = []

@@ -24,7 +24,7 @@ _HOLES = 2**30
 
 
 class _Hashing(io.RawIOBase):
-    """A file that is read once, and hashed meanwhile."""
+    """A file that is read once, and hashed while it is read."""
 
     def __init__(self, file: IO[bytes], progress: Progress) -> None:
         self._file, self._progress, self._sum = file, progress, hashlib.sha256()
@@ -91,17 +91,17 @@ def _entries(place: Place, prefix: str, progress: Progress) -> Iterator[tuple[ta
 def _unwritten(info: tarfile.TarInfo, parts: list[str], content: "_Hashing | None") -> str:
     """Return why a member is left out, and what to do; an empty text if it is written."""
     if info.issym() and (why := refused_link(info.name, parts, info)):
-        return f"{why}: remove it, or point it into its own volume"
+        return f"{why}: remove it, or let it lead into its own volume"
     if content and content.holes > _HOLES:
-        return f"{info.name!r} has {content.holes} bytes of holes: remove it"
+        return f"{info.name!r} has {content.holes} bytes of holes, too many for a backup: remove it"
     return ""
 
 
 def write_archive(folder: Folder, header: Header, out: BinaryIO, progress: Progress) -> list[str]:
     """Write the archive of a folder that holds a folder for each volume; return a line for each entry left out.
 
-    These are links that `verify_archive` refuses, and files that are mostly holes. Sockets and pipes are left out
-    without a line, since services make them anew. Raises Problem for more than MEMBERS entries.
+    These are links that `verify_archive` refuses, and files with more than _HOLES bytes of holes. Sockets and pipes are
+    left out without a line, since services make them anew. Raises Problem for more than MEMBERS entries.
     """
     sums, left_out, compressor = Checksums(), list[str](), zstandard.ZstdCompressor(write_checksum=True)
     first, members, length = json.dumps(asdict(header)).encode(), 0, 0
@@ -124,7 +124,9 @@ def write_archive(folder: Folder, header: Header, out: BinaryIO, progress: Progr
                 tar.members = []  # type: ignore[attr-defined]  # tarfile would remember each member
                 members += 1
                 if members > MEMBERS:
-                    raise Problem(f"the volumes hold more than {MEMBERS} files and folders, too many for an archive")
+                    raise Problem(
+                        f"the volumes hold more than {MEMBERS} files and folders, too many for an archive: remove some"
+                    )
                 if content:
                     piece = sums.piece(info.name, content.hexdigest())
                     manifest.write(piece)

@@ -1,4 +1,4 @@
-"""The pod's certificate: issued, obtained or imported, checked, put on the volume, and seen as clients see it."""
+"""The pod's certificate: issued, obtained or imported, checked, written to the volume, and verified as a client."""
 
 from podserve.certificates.clients import client_context
 

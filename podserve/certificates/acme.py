@@ -21,14 +21,14 @@ def directory_origin(directory: str) -> str:
 
 
 def obtain(pod: Pod, names: tuple[str, ...]) -> KeyPair:
-    """Return a new key pair for `names` from the directory of the settings, which looks at port 80 of each of them.
+    """Return a new key pair for `names` from the ACME directory of the settings.
 
-    lego joins the pod, so the pod's BIND resolves names for it. Raises Problem if no pod runs, and with lego's reason
-    if the directory issues no certificate.
+    The directory connects to port 80 of each name. lego joins the pod, so the pod's BIND resolves names for it. Raises
+    Problem if there is no pod, and with lego's reason if the directory issues no certificate.
     """
     settings = pod.settings
     if not podman("pod", "exists", pod.name, check=False).ok:
-        raise Problem(f"there is no pod {pod.name}, which the directory would look at. Start it: invoke up")
+        raise Problem(f"there is no pod {pod.name}, and the ACME directory must connect to it. Start it: invoke up")
     roots = read_certificates(settings.acme_root.expanduser()) if settings.acme_root else ()
     authority, web = (pod.volumes[content].name for content in ("authority", "web"))
     mounts = {"/data/state/authority": authority, "/data/web/acme": volumes.mountable(web, "acme")}
@@ -55,28 +55,28 @@ def obtain(pod: Pod, names: tuple[str, ...]) -> KeyPair:
 
 
 _HINTS = {
-    "error:connection": "It must reach port 80 of each name from where it is: see DNS, bind and the firewall",
-    "error:dns": "It must find the address of each name: see the names' DNS records",
-    "error:unauthorized": "What it found at port 80 of a name is not this pod: see the names' DNS records",
-    "error:rejectedidentifier": "It does not issue for such a name: see domain, mail_host and certificate_names",
-    "error:ratelimited": "It has issued enough for a while: wait, or try its staging directory",
-    "connection refused": "It does not answer: is acme_directory right, and does it run?",
-    "no route to host": "It does not answer: is acme_directory right, and does it run?",
-    "no such host": "Its name is not resolved by the pod's BIND: are acme_directory and forwarders right?",
-    "i/o timeout": "It does not answer: can this host reach it?",
-    "context deadline exceeded": "It does not answer in time: can this host reach it?",
-    "x509:": "It is not trusted: acme_root is to name the PEM file with its root",
+    "error:connection": "The directory must reach port 80 of each name: check the DNS records, bind and the firewall",
+    "error:dns": "The directory must resolve each name: check the names' DNS records",
+    "error:unauthorized": "Another server than this pod answered at port 80 of a name: check the DNS records",
+    "error:rejectedidentifier": "Its rules exclude a name: check domain, mail_host, files_host and certificate_names",
+    "error:ratelimited": "The directory's rate limit is reached: wait, or set acme_directory to its staging directory",
+    "connection refused": "The directory cannot be reached: check acme_directory, and that the directory runs",
+    "no route to host": "The directory cannot be reached: check acme_directory, and that the directory runs",
+    "no such host": "The pod's BIND cannot resolve the directory's name: check acme_directory and forwarders",
+    "i/o timeout": "The directory does not answer: check that this host can reach it",
+    "context deadline exceeded": "The directory does not answer in time: check that this host can reach it",
+    "x509:": "The directory's certificate is not trusted: set acme_root to the PEM file of its root certificate",
 }
-"""Remedies, by an error of RFC 8555, section 6.7, or by words of lego's. The first match counts."""
+"""Remedies, by an error type of RFC 8555, section 6.7, or by words in lego's output. The first match counts."""
 
 
 def _reason(said: str) -> str:
     """Return the reason that lego gives, on one line, with a remedy."""
-    # lego's lines begin with the date. Those marked INFO are no reason.
+    # lego's lines begin with the date. Lines marked INFO give no reason.
     lines = [re.sub(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d ", "", line).strip() for line in said.splitlines()]
     reasons = [line for line in lines if line and not line.startswith("[INFO]")][-8:]
     # Lines about a new account may come first.
     first = next((number for number, line in enumerate(reasons) if line.startswith("Could not")), 0)
-    reason = " ".join(" ".join(reasons[first:]).split()) or "lego ended without a word; it may have taken too long"
+    reason = " ".join(" ".join(reasons[first:]).split()) or "lego printed no reason; its time may have run out"
     hints = [hint for word, hint in _HINTS.items() if word in reason.lower()]
     return ". ".join([reason, *hints[:1]])

@@ -98,13 +98,13 @@ def _there(folder: Folder) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey
 
 def _no_authority(folder: Folder) -> Problem:
     return Problem(
-        f"{folder}/{_FILE} is no key with its certificate. Restore it from a backup; or remove it, and the authority "
-        "is made anew (clients must import that)"
+        f"{folder}/{_FILE} does not hold a private key and its certificate. Restore it from a backup; or remove it and "
+        "run the same command again, which makes a new authority (clients must import its certificate)"
     )
 
 
 def _authority(folder: Folder, domain: str) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-    """Return the pod's authority. Create it if there is none, or if it would end before a new certificate."""
+    """Return the pod's authority. Create it if there is none, or if it would expire before a new certificate."""
     there = _there(folder)
     if there and there[0].not_valid_after_utc - dt.datetime.now(dt.UTC) > LIFETIME:
         return there

@@ -1,4 +1,4 @@
-"""Whether clients accept a server with a key pair."""
+"""Checks whether clients accept a server with a key pair."""
 
 import datetime as dt
 import ssl
@@ -41,8 +41,12 @@ def require_good(pair: KeyPair, names: tuple[str, ...]) -> list[str]:
         raise Problem(f"OpenSSL cannot serve with this key pair: {error.reason}") from error
     missing = [name for name in names if not certificate.covers(name)]
     return [
-        *([f"the certificate is not for {', '.join(missing)}: clients that use it will refuse it"] if missing else []),
-        *([f"no root that this host knows verifies the certificate: {reason}"] if reason else []),
+        *(
+            [f"the certificate is not for {', '.join(missing)}: clients that connect by these names will refuse it"]
+            if missing
+            else []
+        ),
+        *([f"no root certificate of this host verifies the certificate: {reason}"] if reason else []),
         *([f"the certificate has only {certificate.days_left} days left"] if certificate.due else []),
     ]
 
@@ -55,7 +59,9 @@ def _require_fit(pair: KeyPair) -> None:
         raise Problem(
             "the chain is not in order: expected the server's own certificate first, then those that issued it"
         )
-    raise Problem("the key is not that of the certificate: expected the one that the certificate was asked for with")
+    raise Problem(
+        "the key does not belong to the certificate: expected the key with which the certificate was requested"
+    )
 
 
 def _require_order(chain: tuple[x509.Certificate, ...]) -> None:
@@ -63,7 +69,7 @@ def _require_order(chain: tuple[x509.Certificate, ...]) -> None:
         if not issued(certificate, issuer):
             raise Problem(
                 f"the chain is not in order: certificate {number} ({certificate.subject.rfc4514_string()}) was not "
-                f"issued by the one after it ({issuer.subject.rfc4514_string()}). Expected: each by the next"
+                f"issued by the one after it ({issuer.subject.rfc4514_string()}). Each must be issued by the next"
             )
     for certificate in chain:
         digest = certificate.signature_hash_algorithm
@@ -77,13 +83,13 @@ def _require_order(chain: tuple[x509.Certificate, ...]) -> None:
 def _require_dates(chain: tuple[x509.Certificate, ...]) -> None:
     now = dt.datetime.now(dt.UTC)
     for certificate in chain:
-        who = certificate.subject.rfc4514_string() or "the server's"
+        who = certificate.subject.rfc4514_string() or "of the server"
         if now >= certificate.not_valid_after_utc:
             raise Problem(f"the certificate {who} has expired: it ended on {certificate.not_valid_after_utc:%d %B %Y}")
         if now < certificate.not_valid_before_utc:
             begins = f"{certificate.not_valid_before_utc:%d %B %Y %H:%M} UTC"
             raise Problem(
-                f"the certificate {who} does not hold yet: it begins on {begins}. Is this host's clock right?"
+                f"the certificate {who} is not valid yet: it begins on {begins}. Check this host's clock: invoke doctor"
             )
 
 
@@ -94,13 +100,11 @@ def _require_server(leaf: x509.Certificate) -> None:
         constraints = None
     if constraints and constraints.ca:
         raise Problem(
-            "the first certificate is an authority's: expected the server's own first, then those that issued it"
+            "the first certificate is a CA certificate: expected the server's own first, then those that issued it"
         )
     try:
         usage = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     except x509.ExtensionNotFound:
         return
     if not {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & set(usage):
-        raise Problem(
-            "the certificate is for another use than a server's (its extended key usage): ask for one for TLS"
-        )
+        raise Problem("the certificate is not for a server (its extended key usage): request one for TLS servers")

@@ -1,4 +1,4 @@
-"""Certificates and private keys in PEM: what is read from files, and what those files hold instead."""
+"""Reads certificates and private keys from PEM files. Errors say what a file holds instead."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -47,10 +47,10 @@ def parse_certificates(content: bytes, file: str) -> tuple[x509.Certificate, ...
             raise Problem(f"{file} holds a private key: expected a certificate. The order is CERT KEY")
         raise Problem(
             f"{file} holds no certificate in PEM (-----BEGIN CERTIFICATE-----). "
-            f"One in DER is converted by: openssl x509 -inform DER -in {file} -out cert.pem"
+            f"If it is in DER, convert it: openssl x509 -inform DER -in {file} -out cert.pem"
         )
     if content.count(b"-----BEGIN CERTIFICATE-") != content.count(b"-----END CERTIFICATE-"):
-        raise Problem(f"{file} is cut off: a certificate in it begins and does not end. Copy it again")
+        raise Problem(f"{file} is truncated: a certificate in it has no END line. Copy it again")
     try:
         return tuple(x509.load_pem_x509_certificates(content))
     except ValueError as error:
@@ -72,17 +72,17 @@ def parse_key(content: bytes, file: str) -> Secret:
             raise Problem(f"{file} holds a certificate: expected its private key. The order is CERT KEY")
         raise Problem(
             f"{file} holds no private key in PEM (-----BEGIN PRIVATE KEY-----). "
-            f"One in DER is converted by: openssl pkey -inform DER -in {file} -out key.pem"
+            f"If it is in DER, convert it: openssl pkey -inform DER -in {file} -out key.pem"
         )
     if b"ENCRYPTED" in content:
         raise Problem(
-            f"the key in {file} is encrypted, and the services have nobody to ask for its password. "
-            f"Without: (umask 077; openssl pkey -in {file} -out key.pem)"
+            f"the key in {file} is encrypted, and the services cannot ask for its password. "
+            f"Remove the password: (umask 077; openssl pkey -in {file} -out key.pem)"
         )
     try:
         key = serialization.load_pem_private_key(content, None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise Problem(f"{file} holds no private key that can be read; it may be cut off. Copy it again") from error
+        raise Problem(f"{file} holds no private key that can be read; it may be truncated. Copy it again") from error
     return Secret(_usable(key, file))
 
 
@@ -91,7 +91,9 @@ def _usable(key: object, file: str) -> Key:
         return key
     if isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, _CURVES):
         return key
-    raise Problem(f"clients do not take a key like that in {file}: expected ECDSA P-256 or P-384, or RSA of 2048 bits")
+    raise Problem(
+        f"clients do not accept such a key ({file}): expected ECDSA P-256 or P-384, or RSA of at least 2048 bits"
+    )
 
 
 def read_key_pair(certificate: Path, key: Path, origin: str, roots: Iterable[x509.Certificate] = ()) -> KeyPair:

@@ -45,7 +45,10 @@ def _take(pod: Pod, pair: KeyPair) -> Renewal:
 
 
 def issue(pod: Pod) -> Renewal:
-    """Issue a new certificate by the configured source, whatever the present one is. A Problem changes nothing."""
+    """Issue a new certificate by the configured source, whatever the present one is.
+
+    If this raises Problem, nothing has changed.
+    """
     match pod.settings.certificate_source:
         case CertificateSource.ACME:
             return _take(pod, acme.obtain(pod, pod.settings.certified_names))
@@ -53,8 +56,8 @@ def issue(pod: Pod) -> Renewal:
             return _take(pod, _from_authority(pod))
         case CertificateSource.IMPORT:
             raise Problem(
-                "certificate_source is import: the certificate is yours to bring, by invoke certs.import CERT KEY. "
-                "For one that is issued set it to authority or acme"
+                "certificate_source is import, so the pod issues no certificate: import one "
+                "(invoke certs.import CERT KEY), or set certificate_source to authority or acme"
             )
 
 
@@ -76,12 +79,12 @@ def renew(pod: Pod, *, force: bool = False) -> Renewal:
 def _imported(there: Certificate, settings: Settings, *, force: bool) -> Renewal:
     if force:
         raise Problem(
-            "the certificate was imported, and stays until you replace it: invoke certs.import CERT KEY brings a newer "
-            f"one, and invoke certs.issue makes one by certificate_source ({settings.certificate_source.value})"
+            "an imported certificate cannot be renewed: import a newer one by invoke certs.import CERT KEY, or replace "
+            f"it by one from certificate_source ({settings.certificate_source.value}): invoke certs.issue"
         )
     missing = [name for name in settings.certified_names if not there.covers(name)]
     ending = (
-        f"the imported certificate has {there.days_left} days left: invoke certs.import CERT KEY brings a newer one"
+        f"the imported certificate has {there.days_left} days left: import a newer one by invoke certs.import CERT KEY"
     )
     return Renewal(
         there,

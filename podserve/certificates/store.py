@@ -35,24 +35,29 @@ def current(folder: Folder) -> Certificate | None:
     if not pair or content is None:
         return None
     said = pair.read("origin", LARGEST)
-    # A key pair without an origin was put there by a person: it counts as imported.
+    # A person copied a key pair without an origin to the volume: it counts as imported.
     origin = IMPORTED if said is None else said.decode(errors="replace").strip()
-    with legible(f"{folder}/{_CURRENT}/tls.crt", "Another one: invoke certs.issue"):
+    with legible(f"{folder}/{_CURRENT}/tls.crt", "Replace it: invoke certs.issue"):
         return describe(x509.load_pem_x509_certificate(content), origin)
 
 
 def root(folder: Folder) -> str:
-    """Return the CA certificate that clients must import (PEM); empty if it is not known, or not needed."""
+    """Return the CA certificate that clients must import (PEM); empty if it is unknown or not needed."""
     pair = _pair(folder)
     return ((pair and pair.read("ca.crt", LARGEST)) or b"").decode("ascii", errors="replace")
 
 
 def take(pod: Pod, pair: KeyPair) -> Certificate:
-    """Put a judged key pair on the volume, in use from then on. Raises Problem if the volume cannot be written."""
+    """Write a checked key pair to the volume, from which services read it.
+
+    Raises Problem if the volume cannot be written.
+    """
     name = pod.volumes["certificates"].name
     # A tar archive of PEM files is ASCII.
     archive = pair.archive().decode("ascii")
     put = container.run_once("take-pair", MOUNT, pair.certificate.serial, mounts={MOUNT: name}, stdin=archive)
     if not put.ok:
-        raise Problem(f"the key pair could not be put on the volume {name}; what was there stays: {put.stderr.strip()}")
+        raise Problem(
+            f"the key pair could not be written to the volume {name}; the old one stays: {put.stderr.strip()}"
+        )
     return pair.certificate

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from xdist.remote import Producer
 from xdist.workermanage import WorkerController
 
 from podserve.errors import INTERRUPTIONS
+from tests.testbed import litter
 from tests.testbed.distribution import Distribution, alone, in_order
 from tests.testbed.network import leave_the_network
 from tests.testbed.parent import end_with_parent
@@ -20,10 +22,16 @@ from tests.testbed.pod import PodUnderTest, play_test_pod
 from tests.testbed.server import Account, Server
 from tests.testbed.vantage import Vantage, neighbour_of, stranger_to
 
+OUTSIDE = "server"
+"""The fixture of a test that is a client. It runs against --target unless it uses INSIDE, too."""
 INSIDE = "test_pod"
 """The fixture that gives access to the pod's containers and volumes. --target leaves out the tests that use it."""
 REMOVAL = 60.0
 """Seconds to wait at the end of a run until a worker has removed what its tests made."""
+ADDRESS = pytest.StashKey[str]()
+"""The IP address of --target."""
+_removed: list[str] = []
+"""What was removed from --target, for the end of the output."""
 _own: list[PodUnderTest] = []
 """The pod under test, for the hook that shows its logs."""
 _workers: list[WorkerController] = []
@@ -33,7 +41,7 @@ _workers: list[WorkerController] = []
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("podserve", "a server that already runs")
     group.addoption(
-        "--target", metavar="HOST", help="test the server at this name; tests that need its inside are left out"
+        "--target", metavar="HOST", help="test the server at this name or address, by the tests that are its clients"
     )
     group.addoption("--user", metavar="NAME", help="an account there, as name@domain")
     group.addoption("--password-file", type=Path, metavar="F", help="the file whose first line is its password")
@@ -43,11 +51,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--target") and not (config.getoption("--user") and config.getoption("--password-file")):
         raise pytest.UsageError("--target needs --user NAME and --password-file F: an account to log in with")
+    if config.getoption("--target"):
+        config.stash[ADDRESS] = _address_of(config.getoption("--target"))
     config.addinivalue_line("markers", "alone: changes the images, which all workers share, or times something short")
     if _is_worker(config):
         end_with_parent()
     for number in INTERRUPTIONS:  # also SIGINT: a shell script starts background jobs with SIGINT ignored
         signal.signal(number, _end)
+
+
+def _address_of(target: str) -> str:
+    """Return the first IP address of a name, or the address itself. Raises UsageError if the name has none."""
+    try:
+        found = socket.getaddrinfo(target, 443, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise pytest.UsageError(f"--target {target} has no address ({error}): expected a host name, an IPv4 or an IPv6 "
+                                "address") from error  # fmt: skip
+    return str(found[0][4][0])
 
 
 def _end(number: int, frame: FrameType | None) -> None:
@@ -104,11 +124,26 @@ def pytest_sessionfinish(exitstatus: int) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     left_out = list[pytest.Item]()
     if config.getoption("--target"):
-        left_out = [item for item in items if INSIDE in getattr(item, "fixturenames", ())]
+        left_out = [item for item in items if not _is_client(item)]
     config.hook.pytest_deselected(items=left_out)
     items[:] = in_order([item for item in items if item not in left_out])
     if _is_worker(config):
         Path(config.workerinput["alone"]).write_text(alone(items))  # type: ignore[attr-defined]  # set by pytest-xdist
+
+
+def _is_client(item: pytest.Item) -> bool:
+    fixtures = getattr(item, "fixturenames", ())
+    return OUTSIDE in fixtures and INSIDE not in fixtures
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    left_out = terminalreporter.stats.get("deselected")
+    if config.getoption("--target") and left_out:
+        terminalreporter.write_line(
+            f"left out: {len(left_out)} tests, which need a pod on this machine: its containers, tasks or accounts"
+        )
+    for line in _removed:
+        terminalreporter.write_line(line)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -137,17 +172,20 @@ def server(request: pytest.FixtureRequest) -> Server:
         made: PodUnderTest = request.getfixturevalue(INSIDE)
         return made.server
     _, _, domain = request.config.getoption("--user").partition("@")
-    return Server(target, domain, request.config.getoption("--ca"))
+    return Server(request.config.stash[ADDRESS], domain, request.config.getoption("--ca"))
 
 
 @pytest.fixture(scope="session")
-def alice(request: pytest.FixtureRequest) -> Account:
+def alice(request: pytest.FixtureRequest, server: Server) -> Iterator[Account]:
     """An account that all tests of the worker share. A test finds its own message by a unique subject."""
     if not request.config.getoption("--target"):
         made: PodUnderTest = request.getfixturevalue(INSIDE)
-        return made.new_account("alice")
+        yield made.new_account("alice")
+        return
     password = request.config.getoption("--password-file").read_text().splitlines()[0]
-    return Account(request.config.getoption("--user"), password)
+    account = Account(request.config.getoption("--user"), password)
+    yield account
+    _removed.append(str(litter.remove(server, account)))
 
 
 @pytest.fixture(scope="session")

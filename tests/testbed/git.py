@@ -46,7 +46,7 @@ class Git:
 
     def argv(self, *words: str) -> Sequence[str]:
         """Return the argv of a git command, which resolves the server's name to the address under test."""
-        found = f"http.curloptResolve={self.server.domain}:443:{self.server.host}"
+        found = f"http.curloptResolve={self.server.domain}:443:{self.server.literal}"
         client = ["git", "-c", found, *self.options]
         # The client's time for compressing a large pack does not matter here.
         return [*client, "-c", "core.compression=0", "-c", "core.bigFileThreshold=1m", *words]

@@ -68,6 +68,7 @@ def refusal_of_tls_1_1(server: Server, port: int, starttls: str = "") -> str:
     """Return OpenSSL's error when it offers only TLS 1.1; with `starttls`, after the STARTTLS of that protocol."""
     upgrade = ["-starttls", starttls] if starttls else []
     offer = ["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"]
-    tried = run(["openssl", "s_client", "-connect", f"{server.host}:{port}", *upgrade, *offer], check=False, timeout=20)
+    client = ["openssl", "s_client", "-connect", f"{server.literal}:{port}"]
+    tried = run([*client, *upgrade, *offer], check=False, timeout=20)
     assert not tried.ok, tried
     return tried.stderr

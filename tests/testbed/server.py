@@ -18,6 +18,8 @@ from podserve.endpoints import ENDPOINTS, Login, Target
 from podserve.manifests import Port
 from podserve.waiting import NotYet
 
+RUN = uuid.uuid4().hex[:6]
+"""The part of each `token` that says which run, or worker, made it."""
 PATIENCE = 30.0
 """Seconds that a client waits for one reply. Dovecot delays an address up to 15 s after failed logins."""
 
@@ -34,11 +36,16 @@ class Account(Login):
 
 @dataclass(frozen=True)
 class Server:
-    """A server: its address, its domain, and the PEM file of its authority (None: this host's trusted roots)."""
+    """A server: its IP address, its domain, and the PEM file of its authority (None: this host's trusted roots)."""
 
     host: str
     domain: str
     authority: str | None
+
+    @property
+    def literal(self) -> str:
+        """The address as in a URL (RFC 3986): an IPv6 address stands in brackets."""
+        return f"[{self.host}]" if ":" in self.host else self.host
 
     def context(self) -> ssl.SSLContext:
         """Return a TLS context for clients. It verifies the chain and the domain, whatever address is used."""
@@ -55,7 +62,7 @@ class Server:
     @contextmanager
     def http(self, account: Account | None = None, *, http2: bool = False, port: int = 443) -> Iterator[httpx.Client]:
         """Yield an HTTP client for this server: HTTPS, or plain HTTP for port 80. It does not follow redirects."""
-        base = f"{'http' if port == 80 else 'https'}://{self.host}"
+        base = f"{'http' if port == 80 else 'https'}://{self.literal}"
         auth = (account.address, account.password) if account else None
         with httpx.Client(
             base_url=base,
@@ -125,7 +132,7 @@ class Server:
 
 def token() -> str:
     """Return a unique word, for the name of a message, file or repository of one test."""
-    return f"t{uuid.uuid4().hex[:16]}"
+    return f"t{RUN}{uuid.uuid4().hex[:10]}"
 
 
 def letter(sender: str, recipient: str, subject: str, body: str = "Hello.\n") -> EmailMessage:

@@ -56,7 +56,7 @@ def test_an_account_may_be_named(local: str) -> None:
     ],
 )
 def test_an_account_may_not_be_named(name: str) -> None:
-    with pytest.raises(Problem, match=r"is no account of example\.org: expected a name such as alice or"):
+    with pytest.raises(Problem, match=r"cannot be an account of example\.org: expected a name such as alice or"):
         accounts.address(name, "example.org")
 
 
@@ -251,7 +251,7 @@ def test_nothing_is_written_or_read_through_a_link_on_the_volume(there: Accounts
     assert (tmp_path / "host").read_text() == "precious"
     (tmp_path / "passwd").unlink()
     (tmp_path / "passwd").symlink_to(tmp_path / "host")
-    with pytest.raises(Problem, match="no regular file"):
+    with pytest.raises(Problem, match="not a regular file"):
         there.add(BOB, GOOD)
     assert (tmp_path / "host").read_text() == "precious"
 

@@ -333,7 +333,7 @@ def test_a_crash_at_any_step_leaves_the_old_pair_or_the_new_one_whole(
         there = store.current(Folder.at(volumes.certificates))
         assert there in {old, pair.certificate}
         good = read_key_pair(volumes.current / "tls.crt", volumes.current / "tls.key", "authority")
-        assert require_good(good, NAMES)[0].startswith("no root that this host knows")
+        assert require_good(good, NAMES)[0].startswith("no root certificate of this host")
     assert volumes.ensure() == store.current(Folder.at(volumes.certificates)), (
         "and the next is put as if nothing had been"
     )
@@ -377,13 +377,13 @@ def test_an_imported_pair_is_never_replaced_by_a_renewal(volumes: Volumes, tmp_p
     assert brought.changed
     assert [warning.partition(":")[0] for warning in brought.warnings] == [
         "the certificate is not for mail.example.org",
-        "no root that this host knows verifies the certificate",
+        "no root certificate of this host verifies the certificate",
     ]
     assert volumes.ca.read_bytes() == to_pem(pair.roots), "what clients need is theirs to import"
     kept = renewal.renew(volumes.as_pod())
     assert (kept.changed, kept.certificate) == (False, replace(pair.certificate, origin="import"))
     assert kept.warnings == ["the imported certificate is not for mail.example.org"]
-    with pytest.raises(Problem, match="the certificate was imported, and stays until you replace it"):
+    with pytest.raises(Problem, match="an imported certificate cannot be renewed: import a newer one"):
         renewal.renew(volumes.as_pod(), force=True)
     assert renewal.issue(volumes.as_pod()).certificate.origin == "authority"
 
@@ -399,6 +399,6 @@ def test_where_one_is_to_be_imported_the_authoritys_serves_until_then(volumes: V
 def test_an_authority_that_cannot_be_read_is_told_and_not_replaced(volumes: Volumes) -> None:
     volumes.ensure()
     (volumes.authority / "ca.pem").write_text("nonsense")
-    with pytest.raises(Problem, match=r"ca\.pem is no key with its certificate. Restore it"):
+    with pytest.raises(Problem, match=r"ca\.pem does not hold a private key and its certificate. Restore it"):
         renewal.issue(volumes.as_pod())
     assert (volumes.authority / "ca.pem").read_text() == "nonsense"

@@ -170,12 +170,12 @@ def test_free_memory_is_judged(monkeypatch: pytest.MonkeyPatch, free: int, state
     ("there", "state", "said"),
     [
         (set(), "warning", "does not resolve here"),
-        ({"203.0.113.9"}, "warning", "leads to 203.0.113.9, no address of this host"),
-        ({"203.0.113.9", "127.0.0.1"}, "warning", "leads to 203.0.113.9, no address of this host"),
-        ({"127.0.0.1", "::1"}, "warning", "leads to 127.0.0.1, ::1, which only this host takes for itself"),
-        ({"127.0.1.1"}, "warning", "leads to 127.0.1.1, which only this host takes for itself"),
-        ({"203.0.113.9", "192.0.2.7"}, "ok", "leads here: 192.0.2.7"),
-        ({"127.0.0.1", "2001:db8::7"}, "ok", "leads here: 2001:db8::7"),
+        ({"203.0.113.9"}, "warning", "resolves to 203.0.113.9, not to this host"),
+        ({"203.0.113.9", "127.0.0.1"}, "warning", "resolves to 203.0.113.9, not to this host"),
+        ({"127.0.0.1", "::1"}, "warning", "resolves to 127.0.0.1, ::1, a loopback address"),
+        ({"127.0.1.1"}, "warning", "resolves to 127.0.1.1, a loopback address"),
+        ({"203.0.113.9", "192.0.2.7"}, "ok", "resolves to this host: 192.0.2.7"),
+        ({"127.0.0.1", "2001:db8::7"}, "ok", "resolves to this host: 2001:db8::7"),
     ],
 )
 def test_a_name_that_leads_elsewhere_or_nowhere_for_others_is_a_warning(
@@ -245,7 +245,7 @@ def test_a_host_that_bounds_no_memory_is_a_warning(
     monkeypatch.setattr(host, "rootless", lambda: rootless)
     (finding,) = examine(monkeypatch, replace(GOOD, controllers=("pids",)), "cgroups")
     assert finding.state == "warning"
-    assert "the memory of a container may take the host's" in finding.said
+    assert "a container may use up the memory of the host" in finding.said
     assert fix in finding.fix
 
 
@@ -362,7 +362,7 @@ def test_up_on_a_podman_that_is_too_old_makes_nothing(fake_podman: FakePodman) -
     assert fake_podman.calls == ["info --format json"]
 
 
-HANGS = "no answer within 0 s from: podman info --format json. What else uses"
+HANGS = "no answer within 0 s from: podman info --format json. To see what else uses"
 
 
 @pytest.fixture

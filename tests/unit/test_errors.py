@@ -15,15 +15,15 @@ from podserve.errors import Interrupted, Problem
 from tests.unit.helpers import FakePodman
 
 WRONG = [
-    ("open.yaml", "domain: [example.org\npod: x\n", "line 2 is no valid YAML: expected ',' or ']'"),
-    ("colons.yaml", "a: b: c\n", "line 1 is no valid YAML: mapping values are not allowed here"),
-    ("tab.yml", "domain:\n\texample.org\n", "line 2 is no valid YAML: found character '\\t'"),
-    ("list.yaml", "- domain\n", "is no list of settings like domain: example.org"),
-    ("text.yaml", "example.org\n", "is no list of settings like domain: example.org"),
-    ("nested.yaml", "domain:\n  name: example.org\n", "is no list of settings like domain: example.org"),
-    ("group.yaml", "run: yes\n", "is no list of settings like domain: example.org"),
-    ("binary.yaml", "\udcff\udcfe", "is no list of settings like domain: example.org"),
-    ("open.json", '{"domain": ', "is no list of settings like domain: example.org"),
+    ("open.yaml", "domain: [example.org\npod: x\n", "line 2 is not valid YAML: expected ',' or ']'"),
+    ("colons.yaml", "a: b: c\n", "line 1 is not valid YAML: mapping values are not allowed here"),
+    ("tab.yml", "domain:\n\texample.org\n", "line 2 is not valid YAML: found character '\\t'"),
+    ("list.yaml", "- domain\n", "is not a list of settings (domain: example.org)"),
+    ("text.yaml", "example.org\n", "is not a list of settings (domain: example.org)"),
+    ("nested.yaml", "domain:\n  name: example.org\n", "is not a list of settings (domain: example.org)"),
+    ("group.yaml", "run: yes\n", "is not a list of settings (domain: example.org)"),
+    ("binary.yaml", "\udcff\udcfe", "is not a list of settings (domain: example.org)"),
+    ("open.json", '{"domain": ', "is not a list of settings (domain: example.org)"),
     ("settings.toml", 'domain = "example.org"\n', "Config files of type 'toml'"),
 ]
 
@@ -100,7 +100,7 @@ def test_a_task_that_is_told_to_end_says_so(
     script = f"#!/bin/sh\ncat > /dev/null\nkill -{number.value} $PPID\nexec sleep 60\n"
     (fake_podman.folder / "podman").write_text(script)
     ended = fake_podman.invoke_here("doctor")
-    told = "podserve: interrupted. Run the same command again: it goes on from what is there\n"
+    told = "podserve: interrupted. Run the same command again to continue\n"
     assert (ended.code, ended.stdout, ended.stderr) == (1, "", told)
 
 
@@ -112,7 +112,7 @@ def test_an_interruption_that_was_held_while_a_task_began_is_heard(
     # host.enter starts a user's task again with these signals blocked, because Python takes time to start.
     again = f"kill -{number.value} $$; exec {sys.executable} -m invoke doctor"
     ended = fake_podman.run("env", f"--block-signal={number.value}", "bash", "-c", again)
-    told = "podserve: interrupted. Run the same command again: it goes on from what is there\n"
+    told = "podserve: interrupted. Run the same command again to continue\n"
     assert (ended.code, ended.stdout, ended.stderr) == (1, "", told)
 
 

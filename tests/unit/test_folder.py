@@ -38,7 +38,7 @@ def test_a_name_is_that_of_an_entry(volume: Path, name: str) -> None:
         lambda folder: folder.replacing(name, 0o644).__enter__(),
     ]
     for use in uses:
-        with pytest.raises(Problem, match="no name of a file"):
+        with pytest.raises(Problem, match="cannot be the name of a file"):
             use(Folder.at(volume))
 
 
@@ -51,7 +51,7 @@ def test_a_file_is_read_through_no_link_and_no_pipe_nor_to_its_end_where_that_is
     (volume / "long").write_bytes(bytes(11))
     folder = Folder.at(volume)
     for name in ("link", "nowhere", "pipe", "folder", "zero"):
-        with pytest.raises(Problem, match="no regular file"):
+        with pytest.raises(Problem, match="not a regular file"):
             folder.read(name, 10)
     with pytest.raises(Problem, match="more than 10 bytes"):
         folder.read("long", 10)
@@ -184,12 +184,12 @@ def test_a_folder_is_mounted_where_nobody_but_root_can_replace_it(
     (volume / "acme").mkdir()
     (volume / "link").symlink_to("../host")
     assert volumes.mountable("web", "acme") == str(volume / "acme")
-    with pytest.raises(Problem, match="no folder"):
+    with pytest.raises(Problem, match="not a folder"):
         volumes.mountable("web", "link")
     for owner, mode in ((33, 0o755), (0, 0o775), (0, 0o757)):
         os.chown(volume, owner, 0)
         volume.chmod(mode)
-        with pytest.raises(Problem, match="can be changed by others than root"):
+        with pytest.raises(Problem, match="can be changed by users other than root"):
             volumes.mountable("web", "acme")
 
 

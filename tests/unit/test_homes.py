@@ -58,7 +58,7 @@ def test_a_link_in_the_place_of_a_home_is_told_and_not_followed(
     (tmp_path / "host").mkdir()
     (tmp_path / "web" / "home").mkdir(parents=True)
     (tmp_path / "web" / "home" / "alice").symlink_to(target.format(tmp_path))
-    with pytest.raises(Problem, match=r"home/alice is no folder, but a file or a link"):
+    with pytest.raises(Problem, match=r"home/alice is not a folder, but a file or a link"):
         homes.ensure_homes(Folder.at(tmp_path / "web"), ["alice@example.org"])
     assert owners == {}
     assert list((tmp_path / "host").iterdir()) == []

@@ -50,7 +50,7 @@ def test_a_backup_is_its_owners_alone_and_nothing_else_is_left(pod: Pod, tmp_pat
 def test_what_lies_where_a_backup_is_written_first_is_told_and_left(pod: Pod, tmp_path: Path) -> None:
     part = tmp_path / "one.part"
     part.write_text("of another backup")
-    with pytest.raises(Problem, match=r"one\.part is there already"):
+    with pytest.raises(Problem, match=r"one\.part exists already"):
         back_up(pod, tmp_path / "one")
     assert part.read_text() == "of another backup"
 
@@ -60,7 +60,7 @@ def test_a_backup_is_not_written_through_a_link(pod: Pod, tmp_path: Path) -> Non
     for target in ("precious", "nowhere"):
         (tmp_path / "one.part").unlink(missing_ok=True)
         (tmp_path / "one.part").symlink_to(tmp_path / target)
-        with pytest.raises(Problem, match=r"one\.part is there already"):
+        with pytest.raises(Problem, match=r"one\.part exists already"):
             back_up(pod, tmp_path / "one")
         assert (tmp_path / "one.part").is_symlink()
     assert (tmp_path / "precious").read_text() == "precious"
@@ -75,7 +75,7 @@ def test_a_backup_that_failed_is_told_until_one_succeeds(
         patch.setattr(writing, "write_archive", fail)
         with pytest.raises(Problem):
             back_up(pod, tmp_path / "one")
-    assert keeping.failed(pod).endswith("failed, and is not there: the disk is on fire")
+    assert keeping.failed(pod).endswith("failed, and made no archive: the disk is on fire")
     back_up(pod, tmp_path / "one")
     assert keeping.failed(pod) == ""
 
@@ -115,7 +115,7 @@ def test_what_had_to_be_left_out_is_told_as_well(pod: Pod, tmp_path: Path, monke
     )
     told = keeping.backup(pod, str(tmp_path / "one"), ignore, ignore)
     assert [line[:90].count("web/d/d/") for line in told] == [1]
-    assert "(18005 bytes) is longer than a path can be in a backup" in told[0]
+    assert "(18005 bytes) is longer than a path may be in a backup" in told[0]
     assert told[0] in keeping.failed(pod)
     assert reading.verify_archive(tmp_path / "one", ignore)
 
@@ -143,7 +143,7 @@ def _nothing_built(monkeypatch: pytest.MonkeyPatch) -> None:
     ("spoil", "told"),
     [
         (lambda file: file.unlink(), "cannot be read: No such file"),
-        (lambda file: file.write_text("Dear sir,"), "is no whole archive of PodServe's"),
+        (lambda file: file.write_text("Dear sir,"), "is not a complete backup of PodServe"),
         (lambda file: file.write_bytes(file.read_bytes()[:-9]), "Nothing was changed"),
     ],
     ids=["missing", "foreign", "cut off"],

@@ -142,7 +142,7 @@ GOOD: dict[str, Callable[[Maker], object]] = {
 WARNED: dict[str, tuple[Callable[[Maker], object], str]] = {
     "an unknown root": (
         lambda made: made.bring(chain=lambda leaf: [leaf]),
-        "no root that this host knows verifies the certificate: unable to get local issuer certificate",
+        "no root certificate of this host verifies the certificate: unable to get local issuer certificate",
     ),
     "a name less": (lambda made: made.bring(names=NAMES[:1]), "the certificate is not for mail.example.org"),
     "an end that is near": (
@@ -170,8 +170,8 @@ BAD: dict[str, tuple[Callable[[Maker], object], str]] = {
         lambda made: made.write_key(made.root_key, form=Encoding.DER),
         "holds no private key in PEM",
     ),
-    "a certificate cut off": (lambda made: made.cut(made.cert), "is cut off: a certificate in it begins and does not"),
-    "a key cut off": (lambda made: made.cut(made.key), "holds no private key that can be read; it may be cut off"),
+    "a certificate cut off": (lambda made: made.cut(made.cert), "is truncated: a certificate in it has no END line"),
+    "a key cut off": (lambda made: made.cut(made.key), "holds no private key that can be read; it may be truncated"),
     "a certificate of nonsense": (
         lambda made: made.cert.write_text("-----BEGIN CERTIFICATE-----\nYWJj\n-----END CERTIFICATE-----\n"),
         "holds no certificate that can be read",
@@ -191,16 +191,16 @@ BAD: dict[str, tuple[Callable[[Maker], object], str]] = {
     "a subject of no type": (lambda made: made.bring(chain=made.misname), "cannot be read as a certificate"),
     "an encrypted key": (
         lambda made: made.write_key(made.root_key, serialization.BestAvailableEncryption(b"secret")),
-        "is encrypted, and the services have nobody to ask",
+        "is encrypted, and the services cannot ask",
     ),
-    "another's key": (lambda made: made.write_key(made.root_key), "the key is not that of the certificate"),
+    "another's key": (lambda made: made.write_key(made.root_key), "the key does not belong to the certificate"),
     "an expired certificate": (
         lambda made: made.bring(begins=NOW - 2 * DAY, ends=NOW - DAY),
         "the certificate CN=leaf has expired: it ended on ",
     ),
     "a certificate of tomorrow": (
         lambda made: made.bring(begins=NOW + DAY),
-        "the certificate CN=leaf does not hold yet: it begins on ",
+        "the certificate CN=leaf is not valid yet: it begins on ",
     ),
     "wrong names": (
         lambda made: made.bring(names=("example.com", "mail.example.org")),
@@ -220,18 +220,18 @@ BAD: dict[str, tuple[Callable[[Maker], object], str]] = {
         lambda made: made.bring(chain=lambda leaf: [leaf, leaf, made.middle]),
         "the chain is not in order",
     ),
-    "an authority's": (lambda made: made.bring(authority=True), "the first certificate is an authority's"),
+    "an authority's": (lambda made: made.bring(authority=True), "the first certificate is a CA certificate"),
     "a client's": (
         lambda made: made.bring(use=ExtendedKeyUsageOID.CLIENT_AUTH),
-        "the certificate is for another use than a server's",
+        "the certificate is not for a server",
     ),
     "RSA of 1024 bits": (
         lambda made: made.bring(key=rsa.generate_private_key(65537, 1024)),  # noqa: S505  # too weak on purpose
-        "clients do not take a key like that",
+        "clients do not accept such a key",
     ),
     "Ed25519": (
         lambda made: made.bring(key=ed25519.Ed25519PrivateKey.generate()),
-        "clients do not take a key like that",
+        "clients do not accept such a key",
     ),
 }
 

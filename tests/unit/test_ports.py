@@ -51,7 +51,7 @@ def test_the_same_port_of_another_address_is_free(taken: tuple[str, int]) -> Non
 
 def test_an_address_that_is_not_of_this_host_is_told_once() -> None:
     (obstacle,) = ports.obstacles(on_ports(bind="192.0.2.1"))
-    assert obstacle.said == "bind is 192.0.2.1, which is no address of this host"
+    assert obstacle.said == "bind is 192.0.2.1, which is not an address of this host"
     assert obstacle.fix.startswith("ip -brief address")
 
 

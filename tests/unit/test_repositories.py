@@ -41,7 +41,7 @@ def test_a_repository_may_be_named(name: str) -> None:
     ],
 )
 def test_a_repository_may_not_be_named(name: str) -> None:
-    with pytest.raises(Problem, match="is no name for a repository: expected letters, digits, dots, hyphens"):
+    with pytest.raises(Problem, match="cannot be the name of a repository: expected letters, digits, dots, hyphens"):
         name_of(name)
 
 
@@ -110,7 +110,7 @@ def test_a_repository_is_not_removed_without_a_terminal_to_ask(fake_podman: Fake
     make(fake_podman, "project")
     ended = fake_podman.invoke_here("repos.remove", "project", stdin="project\n")
     assert (ended.code, ended.stdout, done(fake_podman)) == (1, "", [])
-    assert ended.stderr == "podserve: there is no terminal to ask: give --yes to go on without\n"
+    assert ended.stderr == "podserve: there is no terminal for the question: give --yes to skip it\n"
 
 
 def test_what_the_web_server_wrote_is_read_through_no_link_and_shown_as_text(fake_podman: FakePodman) -> None:
@@ -124,7 +124,7 @@ def test_what_the_web_server_wrote_is_read_through_no_link_and_shown_as_text(fak
     listed = fake_podman.invoke_here("repos.list")
     assert (listed.code, listed.stderr) == (0, "")
     assert "root:" not in listed.stdout
-    assert listed.stdout.count("no regular") == 4
+    assert listed.stdout.count("not a regular") == 4
     assert "\x1b" not in listed.stdout
     assert "\\x1b[31mred" in listed.stdout
     assert len(listed.stdout) < 5000

@@ -106,7 +106,7 @@ def test_forwarders_may_stand_on_lines_of_their_own(text: str) -> None:
 
 def test_the_forwarder_that_is_no_address_is_named() -> None:
     (line,) = complaints({"forwarders": "192.0.2.1 nonsense 192.0.2.2"})
-    assert line.endswith("which 'nonsense' is not")
+    assert line.endswith("(wrong: 'nonsense')")
 
 
 def test_a_number_from_yaml_is_taken() -> None:
@@ -134,7 +134,7 @@ def test_what_yaml_does_not_read_as_text_is_refused_with_a_hint_to_quote(name: s
 def test_a_name_that_is_no_setting_is_refused(
     given: dict[str, object], environment: dict[str, str], unknown: str
 ) -> None:
-    assert complaints(given, environment) == [f"{unknown} is no setting: expected one of {', '.join(defaults())}"]
+    assert complaints(given, environment) == [f"{unknown} is not a setting: expected one of {', '.join(defaults())}"]
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def test_a_pod_that_cannot_be_frozen_at_once_is_tried_again(monkeypatch: pytest.
 def test_a_pod_that_cannot_be_frozen_runs_on_and_podman_is_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = freezer(monkeypatch, failures=1000)
     monkeypatch.setattr(snapshot, "FREEZING", 0.2)
-    with pytest.raises(Problem, match=r"for podserve to stand still; last: unable to freeze"):
+    with pytest.raises(Problem, match=r"for podserve to be paused; last: unable to freeze"):
         snapshot.freeze("podserve")
     assert asked[-1] == "unpause"
 

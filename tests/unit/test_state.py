@@ -26,7 +26,7 @@ def test_the_lock_of_another_users_pod_is_told_in_a_line(tmp_path: Path, monkeyp
         pass
     monkeypatch.setattr(Path, "open", refuse)
     with (
-        pytest.raises(Problem, match=rf"podserve-simple\.lock is {tmp_path.owner()}'s.* run this task as"),
+        pytest.raises(Problem, match=rf"podserve-simple\.lock belongs to {tmp_path.owner()}.* run this task as"),
         state.locked(pod),
     ):
         pass
@@ -55,7 +55,7 @@ def test_a_task_that_finds_the_pod_locked_says_so_and_waits(
 
         monkeypatch.setattr(fcntl, "flock", release)
         with state.locked(pod):
-            assert caplog.messages == ["another task is at work on podserve-simple: waiting for it to end"]
+            assert caplog.messages == ["another task holds the lock of podserve-simple: waiting for it to end"]
 
 
 def remembered(tmp_path: Path, **given: object) -> Pod:

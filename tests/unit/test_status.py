@@ -49,7 +49,7 @@ def test_a_pod_that_is_well_has_no_problems() -> None:
         ),
         ({"containers": [Container("mail", "running", healthy=False, restarts=0)]}, "container mail fails its health"),
         ({"endpoints": [Answer("smtp", "Connection refused", 0.01)]}, "smtp does not answer: Connection refused"),
-        ({"endpoints": [Answer("smtp", "", 0.01, "cd")]}, "smtp serves another certificate than the volume holds"),
+        ({"endpoints": [Answer("smtp", "", 0.01, "cd")]}, "smtp serves a certificate other than the volume's"),
         ({"certificate": certificate(14)}, "the certificate has 14 days left: invoke certs.renew"),
         ({"certificate": certificate(14, "import")}, "the certificate has 14 days left: invoke certs.import CERT KEY"),
         ({"certificate": certificate(-1)}, "the certificate has -1 days left"),
@@ -60,7 +60,10 @@ def test_a_pod_that_is_well_has_no_problems() -> None:
             {"volumes": [Use("mail", 1, 2**30, LITTLE - 1), Use("web", 1, 2**30, LITTLE - 2)]},
             "1023 MiB are free for mail, web: expected 1024; make room",
         ),
-        ({"backup_failed": "on Monday: full"}, "the last backup failed, on Monday: full. Then: invoke backup"),
+        (
+            {"backup_failed": "on Monday: full"},
+            "the last backup failed (on Monday: full): invoke backup",
+        ),
     ],
     ids=lambda value: value.split(":")[0] if isinstance(value, str) else "",
 )

@@ -158,7 +158,7 @@ def test_what_was_written_is_taken_back(called: list[str], tmp_path: Path) -> No
     ("told", "booted", "why"),
     [
         (GOOD, False, "this host has no systemd"),
-        (replace(GOOD, version=(4, 3, 1)), True, "Podman is 4.3.1, and Quadlet came with 4.4"),
+        (replace(GOOD, version=(4, 3, 1)), True, "Podman is 4.3.1, and Quadlet needs 4.4"),
     ],
     ids=["no systemd", "no Quadlet"],
 )
@@ -213,7 +213,7 @@ def test_the_journal_is_asked_for_what_containers_logged() -> None:
 def test_there_is_nothing_to_take_back_where_nothing_was_installed(fake_podman: FakePodman, called: list[str]) -> None:
     ended = fake_podman.invoke_here("uninstall")
     assert ended.code == 1
-    assert "is no service of this machine: there is nothing to take back" in ended.stderr
+    assert "is not a service of this machine: there is nothing to uninstall" in ended.stderr
     assert called == []
 
 
@@ -238,5 +238,5 @@ def test_a_service_without_its_pod_is_told_with_what_systemd_says(
     monkeypatch.setattr(systemd, "state", lambda _: "failed")
     with pytest.raises(Problem) as service:
         task(pod)
-    more = f"(systemctl {which}status podserve-simple tells more). Start it: invoke up"
+    more = f"(systemctl {which}status podserve-simple shows why). Start it: invoke up"
     assert service.value.text == f"there is no pod podserve-simple, and its service is failed {more}"

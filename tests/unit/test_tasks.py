@@ -69,7 +69,7 @@ def test_wrong_settings_are_told_all_at_once_and_nothing_is_made(fake_podman: Fa
 def test_volumes_are_not_removed_without_a_terminal_to_ask(fake_podman: FakePodman, volumes: str) -> None:
     ended = fake_podman.invoke_here("down", volumes, stdin="podserve-simple\n")
     assert (ended.code, ended.stdout) == (1, "")
-    assert ended.stderr == "podserve: there is no terminal to ask: give --yes to go on without\n"
+    assert ended.stderr == "podserve: there is no terminal for the question: give --yes to skip it\n"
     assert fake_podman.calls == []
 
 
@@ -112,7 +112,7 @@ def test_logs_of_a_service_that_is_none_are_refused_with_those_there_are(fake_po
 def test_a_password_is_asked_for_twice_and_not_shown(
     fake_podman: FakePodman, first: str, second: str, told: str
 ) -> None:
-    questions = ("Password for alice@lab.sethlakowske.com: ", first), ("The same again: ", second)
+    questions = ("Password for alice@lab.sethlakowske.com: ", first), ("Repeat the password: ", second)
     ended = fake_podman.invoke_on_terminal("users.add", "alice", answers=questions)
     added = "can log in" in told
     assert ended.code == int(not added), ended
@@ -132,7 +132,7 @@ def test_a_password_is_asked_for_twice_and_not_shown(
     ids=["its name", "another word", "Ctrl-D"],
 )
 def test_volumes_are_removed_when_the_pods_name_is_typed(fake_podman: FakePodman, typed: str, told: str) -> None:
-    question = "Type podserve-simple to go on: ", typed
+    question = "Type podserve-simple to continue: ", typed
     ended = fake_podman.invoke_on_terminal("down", "--volumes", answers=[question])
     removed = told == "removed: "
     assert ended.code == int(not removed), ended
@@ -154,7 +154,7 @@ def test_an_account_is_added_with_the_password_from_standard_input(fake_podman: 
     [
         (("alice",), "correct horse\n", "there is no terminal to ask for a password: give one with --password-stdin"),
         (("alice", "--password-stdin"), "", "this password cannot be used: expected at least 8 characters"),
-        (("alice@example.com", "--password-stdin"), "correct horse\n", "is no account of lab.sethlakowske.com"),
+        (("alice@example.com", "--password-stdin"), "correct horse\n", "cannot be an account of lab.sethlakowske.com"),
     ],
     ids=["no terminal", "no password", "another domain"],
 )

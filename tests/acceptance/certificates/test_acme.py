@@ -135,7 +135,7 @@ def test_no_key_is_in_a_log_or_left_where_it_was_made(test_pod: PodUnderTest, pe
 
 def test_port_80_out_of_reach_is_told(test_pod: PodUnderTest, pebble: Directory) -> None:
     pebble.lead_names_to(test_pod.upstreams[0].address)
-    refused(test_pod, pebble, "issued no certificate", "It must reach port 80 of each name", **www(test_pod))
+    refused(test_pod, pebble, "issued no certificate", "The directory must reach port 80 of each name", **www(test_pod))
 
 
 def test_an_order_that_is_refused_is_told(test_pod: PodUnderTest, pebble: Directory) -> None:
@@ -145,21 +145,27 @@ def test_an_order_that_is_refused_is_told(test_pod: PodUnderTest, pebble: Direct
     with ThreadingHTTPServer((gateway, 80), BaseHTTPRequestHandler) as other, ThreadPoolExecutor(1) as pool:
         pool.submit(other.serve_forever)
         try:
-            refused(test_pod, pebble, "issued no certificate", "port 80 of a name is not this pod", **www(test_pod))
+            refused(
+                test_pod,
+                pebble,
+                "issued no certificate",
+                "Another server than this pod answered at port 80",
+                **www(test_pod),
+            )
         finally:
             other.shutdown()
 
 
 def test_a_directory_that_is_not_trusted_is_told(test_pod: PodUnderTest, pebble: Directory) -> None:
     (pebble.folder / "roots.pem").write_text((test_pod.folder("certificates") / "current" / "tls.crt").read_text())
-    refused(test_pod, pebble, "It is not trusted: acme_root is to name the PEM file")
+    refused(test_pod, pebble, "is not trusted: set acme_root to the PEM file")
 
 
 def test_a_directory_that_is_down_is_told_and_up_serves_on(test_pod: PodUnderTest, pebble: Directory) -> None:
     pebble.stop()
     # At this address nothing listens on the directory's port, so a connection is refused instead of timing out.
     test_pod.name_addresses({NAME: test_pod.upstreams[0].address})
-    refused(test_pod, pebble, "It does not answer", NAME)
+    refused(test_pod, pebble, "The directory cannot be reached", NAME)
     before = current(test_pod)
     up = invoke(test_pod, pebble, "up", check=True, **www(test_pod))
     assert "Warning" in up.stdout
@@ -194,6 +200,6 @@ def test_a_directory_with_another_root_that_takes_its_time_issues_with_a_warning
     (pebble.folder / "roots.pem").write_text(roots)
     before = current(test_pod)
     renewed = invoke(test_pod, pebble, "certs.renew", "--force")
-    assert "no root that this host knows verifies the certificate" in " ".join(renewed.stderr.split())
+    assert "no root certificate of this host verifies the certificate" in " ".join(renewed.stderr.split())
     assert current(test_pod).serial != before.serial
     assert served(test_pod) == {current(test_pod).fingerprint}

@@ -101,14 +101,14 @@ def test_an_imported_pair_is_served_everywhere_and_up_does_not_replace_it(
     test_pod: PodUnderTest, brought: Brought
 ) -> None:
     imported = test_pod.invoke("certs.import", str(brought.cert), str(brought.key))
-    assert "no root that this host knows verifies the certificate" in " ".join(imported.stderr.split())
+    assert "no root certificate of this host verifies the certificate" in " ".join(imported.stderr.split())
     assert set(answers(test_pod).values()) == {brought.pair.certificate.fingerprint}
     assert test_pod.invoke("certs.ca").stdout == to_pem(brought.pair.roots).decode()
     assert "nothing was changed" in test_pod.invoke("up").stdout
     assert "nothing was changed" in test_pod.invoke("certs.renew").stdout
     refused = test_pod.invoke("certs.renew", "--force", check=False)
     assert refused.code == 1
-    assert "the certificate was imported" in refused.stderr
+    assert "an imported certificate cannot be renewed" in refused.stderr
     assert set(answers(test_pod).values()) == {brought.pair.certificate.fingerprint}
     secret = brought.key.read_text().splitlines()[1]
     assert secret not in imported.stdout + imported.stderr + test_pod.logs()
@@ -158,9 +158,12 @@ BAD: dict[str, tuple[Callable[[Brought], object], str]] = {
     "an empty file": (lambda b: b.key.write_text(""), "is empty"),
     "swapped": (_swap, "The order is CERT KEY"),
     "DER": (lambda b: b.cert.write_bytes(b.pair.chain[0].public_bytes(Encoding.DER)), "no certificate in PEM"),
-    "truncated": (lambda b: b.cert.write_bytes(b.cert.read_bytes()[:300]), "is cut off"),
-    "a truncated key": (lambda b: b.key.write_bytes(b.key.read_bytes()[:100]), "it may be cut off"),
-    "another's key": (lambda b: b.key.write_bytes(b.another("example.org").key.pem), "is not that of the certificate"),
+    "truncated": (lambda b: b.cert.write_bytes(b.cert.read_bytes()[:300]), "is truncated"),
+    "a truncated key": (lambda b: b.key.write_bytes(b.key.read_bytes()[:100]), "it may be truncated"),
+    "another's key": (
+        lambda b: b.key.write_bytes(b.another("example.org").key.pem),
+        "does not belong to the certificate",
+    ),
     "an encrypted key": (_encrypt, "is encrypted"),
     "an authority": (
         lambda b: b.cert.write_bytes(to_pem([*b.pair.roots, *b.pair.chain])),
@@ -205,7 +208,7 @@ def test_a_port_that_serves_another_certificate_is_told(test_pod: PodUnderTest, 
         assert seen.code == 1
         told = json.loads(seen.stdout)["problems"]
         for port in ("smtp", "submission", "imap", "imaps", "pop3s"):
-            assert f"{port} serves another certificate than the volume holds: invoke restart" in told
+            assert f"{port} serves a certificate other than the volume's: invoke restart" in told
         assert test_pod.invoke("certs.show").stdout.count("this one") <= 1
     finally:
         (folder / ".current").symlink_to(before)
@@ -230,7 +233,7 @@ def test_a_pair_that_does_not_fit_is_not_read_by_a_service(test_pod: PodUnderTes
         (folder / ".current").symlink_to("by-hand")
         (folder / ".current").rename(folder / "current")
         for service in ("apache", "mail"):
-            test_pod.wait_for_log(service, "does not fit its certificate: not served", since=0)
+            test_pod.wait_for_log(service, "does not belong to its certificate: not served", since=0)
         assert answers(test_pod) == served
     finally:
         (folder / ".current").symlink_to(before)

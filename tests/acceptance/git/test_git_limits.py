@@ -253,7 +253,7 @@ def test_a_page_that_would_take_hours_is_given_up_with_all_that_it_started(
     with watched_memory(test_pod) as seen, test_pod.server.http() as client:
         answer = client.get(f"/git/{bomb}/{page}", timeout=PAGE + 10)
         assert answer.elapsed.total_seconds() < PAGE + 5
-        assert answer.status_code == 503 or page.startswith("patch") or "This page is not whole" in answer.text
+        assert answer.status_code == 503 or page.startswith("patch") or "This page is incomplete" in answer.text
         assert seen.peak < 400 * MEGABYTE
         _none_runs(test_pod, 5)
         assert client.get(f"/git/{bomb}/log").status_code == 200

@@ -178,7 +178,7 @@ def test_a_name_that_leads_elsewhere_is_refused_and_nothing_is_made(test_pod: Po
     before = {path for folder in ("git", "dav") for path in (test_pod.folder("web") / folder).iterdir()}
     refused = test_pod.invoke("repos.add", "--name", name, check=False)
     assert refused.code == 1
-    assert "is no name for a repository" in refused.stderr
+    assert "cannot be the name of a repository" in refused.stderr
     assert {path for folder in ("git", "dav") for path in (test_pod.folder("web") / folder).iterdir()} == before
 
 
@@ -281,7 +281,7 @@ def test_a_link_in_the_place_of_a_home_is_told_and_not_followed(test_pod: PodUnd
         refused = test_pod.invoke("users.add", name, "--password-stdin", stdin=f"{token()}\n", check=False)
         assert refused.code == 1
         assert "Traceback" not in refused.stderr
-        assert f"home/{name} is no folder" in "".join(refused.stderr.splitlines())
+        assert f"home/{name} is not a folder" in "".join(refused.stderr.splitlines())
         assert list(tmp_path.iterdir()) == []
     finally:
         as_www_data(test_pod, "rm", f"/data/web/home/{name}")

@@ -80,7 +80,7 @@ def _entry(client: httpx.Client, response: ET.Element) -> Seen:
     href = response.findtext("{DAV:}href", "")
     (found,) = (status for status in response.findall("{DAV:}propstat")
                 if "200" in status.findtext("{DAV:}status", ""))  # fmt: skip
-    properties = {one.tag: "".join(one.itertext()) for one in found.find("{DAV:}prop") or ()}
+    properties = {one.tag: "".join(one.itertext()) for one in found.iterfind("{DAV:}prop/*")}
     dead = {name: text for name, text in properties.items() if not name.startswith(("{DAV:}", "{http://apache.org/"))}
     locks = [token.findtext("{DAV:}href", "") for token in found.iter("{DAV:}locktoken")]
     if href.endswith("/"):

@@ -97,7 +97,7 @@ def test_the_site_is_as_it_was_and_a_page_of_an_earlier_version_is_named(restore
     with restored.pod.server.http() as stranger:
         assert stranger.get("/").text == restored.told["seen"]["page"]
     printed = " ".join((restored.restoring.stdout + restored.restoring.stderr).split())
-    assert "site/index.shtml is not the site's page any more" in printed
+    assert "site/index.shtml is no longer shown" in printed
 
 
 def test_a_locked_file_is_changed_only_with_its_token(restored: Restored) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from podserve import host
+from podserve import doctor, host
 from podserve.commands import podman
 from podserve.manifests import LOG_OPTION, in_bytes
 from podserve.waiting import NotYet, wait_until
@@ -54,21 +54,29 @@ def declared(test_pod: PodUnderTest, service: str) -> dict[str, Any]:
     return found
 
 
-def memory_bound(test_pod: PodUnderTest, service: str) -> int:
-    """Return the memory limit (bytes) that a container must have: the document's, or half of the host's if less."""
+def memory_bound(test_pod: PodUnderTest, service: str) -> int | None:
+    """Return the memory limit (bytes) that a container must have: the document's, or half of the host's if less.
+
+    None where Podman has no memory controller: there, a container with a limit would not start.
+    """
+    if not host.podman_info().bounds_memory:
+        return None
     said = declared(test_pod, service)["resources"]["limits"]["memory"]
     return min(in_bytes(said), host.memory() // 2) // MIB * MIB
 
 
-def memory_limit(test_pod: PodUnderTest, service: str) -> int:
-    """Return the memory limit (bytes) that the kernel enforces for a container, with cgroup v1 or v2."""
+def memory_limit(test_pod: PodUnderTest, service: str) -> int | None:
+    """Return the memory limit (bytes) that the kernel enforces for a container, with cgroup v1 or v2; None for none."""
     groups = dict(
         line.split(":", 2)[1:]
         for line in Path(f"/proc/{first_process(test_pod.container(service))}/cgroup").read_text().splitlines()
     )
-    if "memory" in groups:
-        return int(Path(f"/sys/fs/cgroup/memory{groups['memory']}/memory.limit_in_bytes").read_text())
-    return int(Path(f"/sys/fs/cgroup{groups['']}/memory.max").read_text())
+    v1, v2 = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
+    if "memory" in groups and v1.exists():
+        return int((v1 / groups["memory"].strip("/") / "memory.limit_in_bytes").read_text())
+    limit = v2 / groups[""].strip("/") / "memory.max"  # the file is missing without the controller
+    said = limit.read_text().strip() if limit.exists() else "max"
+    return None if said == "max" else int(said)
 
 
 def process_limits(process: Path) -> tuple[int, int]:
@@ -82,6 +90,7 @@ def process_limits(process: Path) -> tuple[int, int]:
 def no_more_than(test_pod: PodUnderTest, service: str, most: int) -> Iterator[None]:
     """Limit a container's memory to `most` bytes during the body, so that a test uses little of the host's memory."""
     bound = memory_limit(test_pod, service)
+    assert bound
     podman("update", "--memory", str(min(bound, most)), test_pod.container(service))
     try:
         yield
@@ -119,6 +128,11 @@ def test_each_container_has_its_bounds_of_memory_and_processes(test_pod: PodUnde
 def test_what_takes_more_memory_than_its_container_may_is_ended_and_the_others_go_on(
     test_pod: PodUnderTest, service: str
 ) -> None:
+    if not host.podman_info().bounds_memory:
+        # Nothing limits the memory then, and the operator must know.
+        (found,) = [each for each in doctor.examine(test_pod.pod) if each.check == "cgroups"]
+        assert found.state == "warning"
+        return
     others = [other for other in SERVICES if other != service]
     before = started(test_pod)
     container = test_pod.container(service)
@@ -148,8 +162,8 @@ def test_who_forks_without_end_is_stopped_and_all_is_still_served(test_pod: PodU
 
 def test_the_log_of_each_container_has_a_bound(test_pod: PodUnderTest, service: str) -> None:
     found = json.loads(podman("container", "inspect", test_pod.container(service)).stdout)[0]["HostConfig"]["LogConfig"]
-    assert found["Type"] == "k8s-file"  # the size limit does not apply to the journal
-    assert found["Size"].lower() == LOG_OPTION.removeprefix("max-size=")
+    # The journal has a size limit of its own for all that it stores: journald.conf(5), SystemMaxUse.
+    assert found["Type"] == "journald" or found["Size"].lower() == LOG_OPTION.removeprefix("max-size=")
 
 
 def test_a_log_that_reaches_its_bound_begins_anew_and_is_still_read(test_pod: PodUnderTest) -> None:

@@ -10,7 +10,7 @@ import httpx
 import pytest
 import yaml
 
-from podserve import endpoints
+from podserve import endpoints, host
 from podserve.certificates import client_context
 from podserve.commands import podman
 from podserve.pod import Pod
@@ -24,6 +24,8 @@ from tests.testbed.server import Server
 def by_hand(test_pod: PodUnderTest, tmp_path: Path) -> Iterator[Pod]:
     """A second pod, played by Podman from the documents in kube/, with new and empty volumes."""
     pod = Pod.of(replace(test_pod.settings, pod=f"{test_pod.name}-hand", bind=IPv4Address("127.0.0.252")))
+    if not host.podman_info().bounds_memory:  # there, a container with a limit would not start
+        pod = pod.playing(pod.manifests.with_memory_bound(0))
     config, document = pod.manifests.write(tmp_path)
     claims = tmp_path / "volumes.yaml"
     claims.write_text(yaml.safe_dump_all(pod.manifests.claims))

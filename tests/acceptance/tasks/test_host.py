@@ -137,7 +137,7 @@ def runs(words: str) -> bool:
     return False
 
 
-INTERRUPTED = "podserve: interrupted. Run the same command again: it goes on from what is there\n"
+INTERRUPTED = "podserve: interrupted. Run the same command again to continue\n"
 
 
 @pytest.mark.parametrize("after", [0.0, 0.5, 1.0, 2.0])
@@ -173,7 +173,7 @@ def test_of_two_builds_at_the_same_moment_one_waits_and_says_so(test_pod: PodUnd
         fcntl.flock(lock, fcntl.LOCK_EX)
         with subprocess.Popen(argv, env=test_pod.environment, stdout=subprocess.PIPE, text=True) as build:
             assert build.stdout
-            assert build.stdout.readline() == "images: another build is at work: waiting for it to end\n"
+            assert build.stdout.readline() == "images: another build holds the lock: waiting for it to end\n"
             fcntl.flock(lock, fcntl.LOCK_UN)
             assert build.stdout.read() == "images: up to date\n"
     assert build.returncode == 0
@@ -185,7 +185,8 @@ def test_of_two_first_ups_at_the_same_moment_one_shows_the_services_and_the_pass
     with ThreadPoolExecutor(2) as pool:
         ups = list(pool.map(lambda _: test_pod.invoke("up", **other), range(2)))
     assert (
-        sum(f"another task is at work on {other['INVOKE_POD']}: waiting for it to end" in up.stderr for up in ups) == 1
+        sum(f"another task holds the lock of {other['INVOKE_POD']}: waiting for it to end" in up.stderr for up in ups)
+        == 1
     )
     first, second = sorted(ups, key=lambda up: "nothing was changed" in up.stdout)
     assert "nothing was changed" in second.stdout

@@ -94,7 +94,9 @@ def test_a_port_in_use_is_refused_before_anything_is_made(test_pod: PodUnderTest
     assert not podman("network", "exists", other, check=False).ok
 
 
-@pytest.mark.parametrize(("bind", "told"), [("127.0.0.251", "port 993/TCP is taken"), ("192.0.2.1", "no address of")])
+@pytest.mark.parametrize(
+    ("bind", "told"), [("127.0.0.251", "port 993/TCP is taken"), ("192.0.2.1", "not an address of")]
+)
 def test_an_address_that_cannot_be_served_on_is_refused_while_the_pod_serves_on(
     test_pod: PodUnderTest, bind: str, told: str
 ) -> None:

@@ -38,7 +38,7 @@ def tls(server: Server, context: ssl.SSLContext) -> Iterator[ssl.SSLSocket]:
 
 def ask_as_written(server: Server, path: str, account: Account | None = None) -> http.client.HTTPResponse:
     """Return the response to a path that is sent unchanged. httpx and browsers would resolve its dots first."""
-    connection = http.client.HTTPSConnection(server.host, timeout=PATIENCE, context=server.context())
+    connection = http.client.HTTPSConnection(server.literal, timeout=PATIENCE, context=server.context())
     headers = {"Host": server.domain, "Connection": "close"}
     if account:
         headers["Authorization"] = "Basic " + b64encode(f"{account.address}:{account.password}".encode()).decode()
@@ -63,7 +63,7 @@ def test_a_made_up_host_is_led_to_the_servers_own_domain(server: Server, made_up
 
 @pytest.mark.parametrize("path", ["//evil.example/", "/\\evil.example/", "/@evil.example/"])
 def test_a_made_up_path_leads_to_no_other_host(server: Server, path: str) -> None:
-    connection = http.client.HTTPConnection(server.host, timeout=PATIENCE)
+    connection = http.client.HTTPConnection(server.literal, timeout=PATIENCE)
     connection.request("GET", path, headers={"Host": server.domain, "Connection": "close"})
     answer = connection.getresponse()
     assert answer.status == 301
@@ -180,7 +180,7 @@ def test_a_client_gets_the_http_that_it_offers(server: Server, http2: bool, spok
 
 
 def test_plain_http_is_not_upgraded_to_http2(server: Server) -> None:
-    address = f"http://{server.host}/.well-known/acme-challenge/{token()}"
+    address = f"http://{server.literal}/.well-known/acme-challenge/{token()}"
     asked = run(["curl", "--silent", "--http2", "--max-time", "10", "--output", "/dev/null", "--write-out",
                  "%{http_version}", address])  # fmt: skip
     assert asked.stdout == "1.1"

@@ -151,7 +151,7 @@ def test_the_default_page_of_earlier_versions_goes_and_a_changed_one_is_named(te
             assert ("site/index.shtml is no longer shown" in _restart(test_pod)) is named
             assert page.exists() is named
             told = test_pod.invoke("up")
-            assert ("site/index.shtml is not the site's page any more" in told.stdout + told.stderr) is named
+            assert ("site/index.shtml is no longer shown" in told.stdout + told.stderr) is named
             with test_pod.server.http() as stranger:
                 assert "Mine" not in stranger.get("/").text
         finally:

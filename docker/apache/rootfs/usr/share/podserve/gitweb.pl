@@ -1,4 +1,4 @@
-# What GitWeb does otherwise than upstream: how a request begins and ends, and replaced subroutines. /etc/gitweb.conf reads this file.
+# How this GitWeb differs from upstream's: the begin and end of a request, and replaced subroutines. /etc/gitweb.conf reads this file.
 
 # (The bench compares with plain CGI, where a process has one request.)
 my $answered = 0;
@@ -22,7 +22,7 @@ my $build_environment = sub {
 };
 $build_environment->();
 
-# When its time is over, a request's programs are ended, and the page says that it is not whole. If nothing has been sent yet, or
+# When the time of a request is over, its programs are ended, and the page says that it is incomplete. If nothing has been sent yet, or
 # if the answer is saved as a file, the worker is killed too: the client sees that the answer is broken. The worker is killed in any
 # case five seconds later.
 use POSIX ();
@@ -55,7 +55,7 @@ our $post_dispatch_hook;
 my $finish = $post_dispatch_hook;
 $post_dispatch_hook = sub {
     my $short = $tell->() =~ /out of memory/i;
-    print qq{<div class="page_body">This page is not whole: it takes more than $page_time seconds, or 128 MB.</div>}
+    print qq{<div class="page_body">This page is incomplete: it takes more than $page_time seconds, or 128 MB.</div>}
         if ($late || $short) && !$saved;
     alarm 0;
     $finish->() if $finish;
@@ -66,8 +66,8 @@ our $per_request_config = sub {
     ($late, $sent, $saved) = ();
     $SIG{ALRM} = $give_up;
     alarm $page_time;
-    # GitWeb keeps the last request's values until it has read those of the next. An error before that would show, or read, another
-    # visitor's repository.
+    # GitWeb keeps the values of the last request until it has read those of the next. An error before that would show or read the
+    # repository of another visitor.
     our $git_dir = "";
     our ($project, $action, $file_name, $file_parent, $hash, $hash_parent, $hash_base, $hash_parent_base,
         $project_filter, $searchtext, $search_regexp) = ();
@@ -167,7 +167,7 @@ my $format_repo_url = \&format_repo_url;
 my $project_list = $actions{project_list};
 $actions{project_list} = sub { $path_info ? die_error(404, "No such project") : $project_list->() };
 
-# A worker remembers what git said of a repository's branches and tags until one of them moves. Git moves one by renaming a file,
+# A worker caches git's answers about the branches and tags of a repository until one of them moves. Git moves one by renaming a file,
 # which changes the modification time of its folder.
 require Time::HiRes;
 my (%known, $folders);
@@ -201,7 +201,7 @@ my $last_activity = \&git_get_last_activity;
     return defined $time ? (time - $time, age_string(time - $time)) : (undef, undef);
 };
 
-# The commit at the head of a summary is remembered, too: the page shows no age of it.
+# The commit at the head of a summary is cached, too, because the page does not show its age.
 my ($summary, $parse_commit) = ($actions{summary}, \&parse_commit);
 $actions{summary} = sub {
     local *parse_commit = sub { $remember->($git_dir, "commit", $parse_commit, @_) };

@@ -20,7 +20,7 @@ my ($short, $long, $long_of_one, $favoured) = (0.5, 24, 8, 2);
 my ($first, $tell, $ended) = $$;
 my $over = sub { $ended || getppid != $first };
 
-# libfcgi handles SIGTERM if nobody else does by the time that it is loaded. Its handler would only set a mark for accept.
+# libfcgi handles SIGTERM if nobody else does by the time that it is loaded. Its handler would only set a flag for accept.
 # Perl's own exit would not end a process that still compiles.
 $SIG{TERM} = sub { POSIX::_exit(143) };
 require FCGI;
@@ -105,8 +105,8 @@ sub _become_worker {
     setpgrp;
     srand;
 
-    # libfcgi gives a write up that a signal has interrupted, so the kernel continues it. Perl runs the handler between two
-    # operations: at once, in the middle of one, it made a process crash.
+    # SA_RESTART lets the kernel continue a write that a signal has interrupted: libfcgi would give it up. With safe(1), Perl runs the
+    # handler between two operations: a handler in the middle of one crashed the process.
     my $handler = POSIX::SigAction->new(sub { $ended = 1 }, undef, POSIX::SA_RESTART);
     $handler->safe(1);
     POSIX::sigaction(POSIX::SIGTERM, $handler);
@@ -122,7 +122,7 @@ sub _tell {
 }
 
 # libfcgi closes a connection when a signal comes between its accept and the end of the request's header, and Apache answers that
-# request with 503. So SIGTERM is blocked from the one to the other.
+# request with 503. So SIGTERM is blocked between these two.
 # https://github.com/FastCGI-Archives/fcgi2/blob/2.4.5/libfcgi/os_unix.c (is_af_unix_keeper, OS_Read)
 my $accept = \&FCGI::Accept;
 my $term   = POSIX::SigSet->new(POSIX::SIGTERM);
