@@ -178,7 +178,8 @@ def test_crawlers_are_kept_off_files_and_costly_pages_unless_the_site_says_other
             assert (answer.status_code, answer.headers["Content-Type"]) == (200, "text/plain")
             allowed = ("/", "/page.html", "/git/", "/git/a.git")
             costly = ("/webdav/", "/webdav/site/x", "/git/?p=a.git;a=blame", "/git/a.git/blame/main:/x",
-                      "/git/a.git/log", "/git/a.git/snapshot/HEAD.tar.gz", "/git/a.git/search?s=x", "/git/a.git?a=blame")  # fmt: skip
+                      "/git/a.git/log", "/git/a.git/snapshot/HEAD.tar.gz", "/git/a.git/search?s=x",
+                      "/git/a.git?a=blame")  # fmt: skip
             assert {path: crawled(answer.text, path) for path in (*allowed, *costly)} == {
                 **dict.fromkeys(allowed, True),
                 **dict.fromkeys(costly, False),
