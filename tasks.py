@@ -338,6 +338,13 @@ def repos_hide(c: Context, name: str) -> None:
     print(f"{name} is private")
 
 
+@task(name="head", help={**REPOSITORY, "branch": "a branch of it"})
+def repos_head(c: Context, name: str, branch: str) -> None:
+    """Set the branch that a clone checks out and GitWeb shows; the first push has set it, too."""
+    repositories.Repositories(_pod_reexecuted(c)).set_head(name, branch)
+    print(f"{name}: a clone checks out {branch}")
+
+
 @task(name="remove", help={**REPOSITORY, "yes": "do not ask"})
 def repos_remove(c: Context, name: str, yes: bool = False) -> None:  # noqa: FBT001,FBT002
     """Remove a repository, with all its history."""
@@ -415,7 +422,7 @@ def certs_ca(c: Context) -> None:
 
 
 users = Collection("users", users_add, users_list, users_passwd, users_remove)
-repos = Collection("repos", repos_add, repos_list, repos_publish, repos_hide, repos_remove)
+repos = Collection("repos", repos_add, repos_list, repos_publish, repos_hide, repos_head, repos_remove)
 certs = Collection("certs", certs_show, certs_issue, certs_renew, certs_import, certs_ca)
 dav_locks = Collection("locks", locks_list, locks_break)
 namespace = Collection(

@@ -16,6 +16,8 @@ PUBLIC_MARK = "git-daemon-export-ok"
 _NAME = re.compile(r"[A-Za-z0-9](?!.*\.\.)[A-Za-z0-9._-]{0,62}\Z")
 _DESCRIBED = 1000
 """Bytes of a description at most."""
+_SHOWN = 20
+"""Branches that an error names at most."""
 _FOLDER = "/data/web/git"
 """The path of the repositories in the Apache container."""
 
@@ -101,6 +103,17 @@ class Repositories:
     def hide(self, name: str) -> None:
         """Make a repository private: only accounts see it."""
         self._run("rm", "-f", f"{self.expect(name)}/{PUBLIC_MARK}")
+
+    def set_head(self, name: str, branch: str) -> None:
+        """Set the branch that a clone checks out. Raises Problem if the repository has no branch of that name."""
+        git = "git", "-C", self.expect(name)
+        branches = self._run(*git, "for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads").stdout.splitlines()
+        if not branches:
+            raise Problem(f"there is no branch in {name} yet: push one, and a clone checks it out")
+        if branch not in branches:
+            shown = ", ".join(branches[:_SHOWN] + ["…"] * (len(branches) > _SHOWN))
+            raise Problem(f"there is no branch {branch!r} in {name}: expected one of {shown}")
+        self._run(*git, "symbolic-ref", "HEAD", f"refs/heads/{branch}")
 
     def remove(self, name: str) -> None:
         """Remove a repository with its history."""

@@ -97,11 +97,11 @@ def test_a_repository_is_changed_and_no_other(
     assert done(fake_podman) == [command]
 
 
-@pytest.mark.parametrize("task", ["publish", "hide", "remove"])
+@pytest.mark.parametrize("task", ["publish", "hide", "remove", "head"])
 @pytest.mark.parametrize("name", ["other", "../git/project", "project.git/.."])
 def test_what_is_no_repository_is_not_changed(fake_podman: FakePodman, task: str, name: str) -> None:
     make(fake_podman, "project")
-    ended = fake_podman.invoke_here(f"repos.{task}", name)
+    ended = fake_podman.invoke_here(f"repos.{task}", name, *(["main"] if task == "head" else []))
     assert (ended.code, ended.stdout, done(fake_podman)) == (1, "", [])
     assert ended.stderr.startswith("podserve: ")
 

@@ -201,19 +201,110 @@ def test_a_shallow_clone_has_the_last_commit_alone(
         assert git.run("-C", str(tmp_path / name), "rev-list", "--count", "HEAD").stdout.strip() == commits
 
 
-def test_an_object_that_would_harm_a_client_is_refused(
-    test_pod: PodUnderTest, alice: Account, private: Repository
+ODD_PEOPLE = {
+    "badDate": "Ada <a@example.org> <a@example.org> 1305038239 -0700",
+    "badDateOverflow": "Ada <a@example.org> 18446744073709551617 +0000",
+    "badEmail": "Ada <a@example.org 1305038239 -0700",
+    "badName": "a@example.org> <none@none> 1274222288 -0230",
+    "badTimezone": "Ada <a@example.org> 1312735823 +051800",
+    "missingEmail": "Ada 1305038239 -0700",
+    "missingNameBeforeEmail": "<a@example.org> 1155990057 +0000",
+    "missingSpaceBeforeDate": "Ada <a@example.org>",
+    "missingSpaceBeforeEmail": "Ada<a@example.org> 1305038239 -0700",
+    "zeroPaddedDate": "Ada <a@example.org> 01305038239 -0700",
+}
+"""Authors that other programs and old versions of git wrote, by the name of git's complaint (git-fsck(1))."""
+
+
+def stored(git: Git, work: Path, kind: str, content: bytes) -> str:
+    """Store an object in a work tree's repository as it is, and return its hash."""
+    (work / "object").write_bytes(content)
+    words = ("hash-object", "-w", "--literally", "-t", kind, str(work / "object"))
+    return git.run("-C", str(work), *words).stdout.strip()
+
+
+def odd_commit(git: Git, work: Path, tree: str, parent: str, person: str) -> str:
+    """Store a commit by a person as it is, and return its hash."""
+    text = f"tree {tree}\nparent {parent}\nauthor {person}\ncommitter {person}\n\nOld\n"
+    return stored(git, work, "commit", text.encode())
+
+
+def hash_of(git: Git, work: Path, name: str) -> bytes:
+    """Return the hash of the object with this name (20 bytes)."""
+    return bytes.fromhex(git.run("-C", str(work), "rev-parse", name).stdout)
+
+
+def refused_by_fsck(git: Git, work: Path, commit: str) -> set[str]:
+    """Return the complaints of git's strict check about a commit and its tree."""
+    checked = git.run("-C", str(work), "fsck", "--strict", commit, check=False)
+    return set(re.findall(r"^(?:error|warning) in \w+ \w+: (\w+):", checked.stderr, re.MULTILINE))
+
+
+def test_history_with_the_small_faults_of_old_programs_is_pushed_cloned_and_shown(
+    test_pod: PodUnderTest, alice: Account, private: Repository, tmp_path: Path
 ) -> None:
-    git, work = Git(test_pod.server, alice), str(private.work)
-    blob = git.run("-C", work, "rev-parse", "HEAD:file.txt").stdout.strip()
-    inner = git.run("-C", work, "rev-parse", "HEAD^{tree}").stdout.strip()
-    content = b"40000 .git\0" + bytes.fromhex(inner) + b"100644 file.txt\0" + bytes.fromhex(blob)
-    (private.work / "tree").write_bytes(content)
-    tree = git.run("-C", work, "hash-object", "-t", "tree", "-w", "--literally", f"{work}/tree").stdout.strip()
-    commit = git.run("-C", work, "commit-tree", "-p", "HEAD", "-m", "Evil", tree).stdout.strip()
-    refused = git.run("-C", work, "push", git.url(private.name), f"{commit}:refs/heads/main", check=False)
+    git, work = Git(test_pod.server, alice), private.work
+    tree = git.run("-C", str(work), "rev-parse", "HEAD^{tree}").stdout.strip()
+    commits = {}
+    for fault, person in ODD_PEOPLE.items():
+        commits[fault] = odd_commit(git, work, tree, private.commit, person)
+    padded = stored(git, work, "tree", b"040000 folder\0" + bytes.fromhex(tree))
+    commits["zeroPaddedFilemode"] = git.run("-C", str(work), "commit-tree", "-m", "Old", padded).stdout.strip()
+    seen = {fault: refused_by_fsck(git, work, commit) for fault, commit in commits.items()}
+    assert all(fault in seen[fault] for fault in commits), seen
+    branches = [f"{commit}:refs/heads/{fault}" for fault, commit in commits.items()]
+    git.run("-C", str(work), "push", "--quiet", git.url(private.name), *branches)
+    tag = stored(git, work, "tag", f"object {tree}\ntype tree\ntag v0\ntagger Ada <a@example.org>\n\nOld\n".encode())
+    git.run("-C", str(work), "push", "--quiet", git.url(private.name), f"{tag}:refs/tags/v0", f"{tag}:refs/tags/v1")
+    git.run("clone", "--quiet", "--mirror", git.url(private.name), str(tmp_path / "clone"))
+    with test_pod.server.http(alice) as client:
+        for fault, commit in commits.items():
+            assert git.run("-C", str(tmp_path / "clone"), "rev-parse", fault).stdout.strip() == commit
+            for page in ("log", "shortlog", "commit", "commitdiff", "tree", "rss", "atom"):
+                answer = client.get(f"/git/{private.name}/{page}/{fault}")
+                assert answer.status_code == 200, (page, fault)
+                assert answer.text.rstrip().endswith(("</html>", "</rss>", "</feed>")), (page, fault)
+        assert {client.get(f"/git/{private.name}{page}").status_code for page in ("", "/heads", "/tags")} == {200}
+        assert client.get("/git/").status_code == 200
+
+
+SUBMODULE = '[submodule "{name}"]\n\tpath = {path}\n\turl = {url}\n'
+UPDATED = SUBMODULE.format(name="m", path="m", url="https://e.org") + "\tupdate = !./command\n"
+
+
+@pytest.mark.parametrize(
+    ("fault", "entries"),
+    [
+        ("hasDotgit", [("40000", ".git", "tree"), ("100644", "file.txt", "blob")]),
+        ("hasDotgit", [("40000", ".GIT", "tree"), ("100644", "file.txt", "blob")]),
+        ("hasDotgit", [("40000", "git~1", "tree")]),
+        ("hasDotdot", [("40000", "..", "tree")]),
+        ("hasDot", [("40000", ".", "tree")]),
+        ("fullPathname", [("100644", "a/b", "blob")]),
+        ("duplicateEntries", [("100644", "file.txt", "blob"), ("100644", "file.txt", "blob")]),
+        ("treeNotSorted", [("100644", "z", "blob"), ("100644", "a", "blob")]),
+        ("gitmodulesSymlink", [("120000", ".gitmodules", "blob")]),
+        ("gitmodulesUrl", [("100644", ".gitmodules", SUBMODULE.format(name="m", path="m", url="-u./command"))]),
+        ("gitmodulesPath", [("100644", ".gitmodules", SUBMODULE.format(name="m", path="-m", url="https://e.org"))]),
+        ("gitmodulesName", [("100644", ".gitmodules", SUBMODULE.format(name="../m", path="m", url="https://e.org"))]),
+        ("gitmodulesUpdate", [("100644", ".gitmodules", UPDATED)]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(repr(name) for _, name, _ in value),
+)
+def test_an_object_that_would_harm_a_client_is_refused(
+    test_pod: PodUnderTest, alice: Account, private: Repository, fault: str, entries: list[tuple[str, str, str]]
+) -> None:
+    git, work = Git(test_pod.server, alice), private.work
+    known = {"tree": hash_of(git, work, "HEAD^{tree}"), "blob": hash_of(git, work, "HEAD:file.txt")}
+    content = b""
+    for mode, name, target in entries:
+        to = known.get(target) or bytes.fromhex(stored(git, work, "blob", target.encode()))
+        content += f"{mode} {name}\0".encode() + to
+    tree = stored(git, work, "tree", content)
+    commit = odd_commit(git, work, tree, private.commit, ODD_PEOPLE["badTimezone"])
+    refused = git.run("-C", str(work), "push", git.url(private.name), f"{commit}:refs/heads/main", check=False)
     assert not refused.ok
-    assert "hasDotgit" in refused.stderr
+    assert f"{fault}:" in refused.stderr
     assert private.tip() == private.commit
 
 

@@ -1,13 +1,17 @@
 """The limits of git and GitWeb, the environment that they start with, and what they write to the log."""
 
 import contextlib
+import json
+import os
 import re
 import socket
 import ssl
 import struct
+import time
 import zlib
 from base64 import b64encode
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha1
 from pathlib import Path
 from urllib.parse import quote
@@ -19,6 +23,7 @@ from tests.acceptance.git.test_git import MEGABYTE, PUSH, command, watched_memor
 from tests.testbed.git import Git, Repository, make, serve
 from tests.testbed.pod import PodUnderTest
 from tests.testbed.server import PATIENCE, Account, token
+from tests.testbed.vantage import Vantage
 
 PAGE = 20
 """Seconds that a page of GitWeb may take ($page_time in gitweb.conf)."""
@@ -61,6 +66,15 @@ def long_line(test_pod: PodUnderTest, tmp_path_factory: pytest.TempPathFactory) 
     return name
 
 
+@pytest.fixture(scope="module")
+def large(test_pod: PodUnderTest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A public repository with a file of 30 MB that does not compress. No test changes it."""
+    work, name = tmp_path_factory.mktemp("large") / "work", f"{token()}.git"
+    Git(test_pod.server).commit(work, "Large", {"file.bin": os.urandom(30 * MEGABYTE)})
+    serve(work, test_pod.folder("web") / "git" / name, public=True)
+    return name
+
+
 def _running(test_pod: PodUnderTest, *names: str) -> list[Path]:
     """Return the processes of these programs in Apache's container, as folders of this host's /proc."""
     found = []
@@ -90,6 +104,45 @@ def _connected(test_pod: PodUnderTest, text: str) -> Iterator[ssl.SSLSocket]:
         yield connection
 
 
+HOLD = """
+import json, os, socket, ssl, sys, time
+from contextlib import ExitStack
+os.nice(19)  # this client would have a machine of its own
+source, host, domain, path, many, seconds, rate = json.loads(sys.argv[1])
+context = ssl.create_default_context()
+context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+end = time.monotonic() + seconds
+with ExitStack() as stack:
+    def ask():
+        plain = socket.socket()
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        plain.settimeout(30)
+        plain.bind((source, 0))
+        plain.connect((host, 443))
+        client = stack.enter_context(context.wrap_socket(plain, server_hostname=domain))
+        client.sendall(f"GET {path} HTTP/1.1\\r\\nHost: {domain}\\r\\n\\r\\n".encode())
+        client.settimeout(0.01)
+        return client
+    clients = [ask() for _ in range(many)]
+    while time.monotonic() < end:
+        for number, client in enumerate(clients):
+            try:
+                over = not client.recv(rate)
+            except (TimeoutError, ssl.SSLWantReadError):
+                continue
+            except OSError:
+                over = True
+            if over:
+                client.close()
+                clients[number] = ask()
+        time.sleep(0.05)
+print(json.dumps(len(clients)))
+"""
+"""A client with many requests at once, each of which it reads slowly, and repeats when it has been answered."""
+SOON = 2.0
+"""Seconds within which others get a page, whatever one client does."""
+SHORT, LONG, LONG_OF_ONE = 8, 24, 8
+"""GitWeb's workers, and the long requests beside them, of all clients and of one (docker/apache's Workers.pm)."""
 EMPTY = b"PACK" + struct.pack(">II", 2, 0)
 EMPTY += sha1(EMPTY, usedforsecurity=False).digest()
 """A pack without objects."""
@@ -211,6 +264,44 @@ def test_what_a_client_who_has_gone_asked_for_is_ended(test_pod: PodUnderTest, l
     with _connected(test_pod, head) as client:
         assert len(client.recv(1000)) > 0
         assert _environment_of(test_pod, "git")
+    _none_runs(test_pod, 10)
+
+
+@pytest.mark.parametrize(
+    ("kind", "page", "rate"),
+    [("large", "snapshot/HEAD.tar.gz", 2000), ("large", "blob_plain/HEAD:/file.bin", 1),
+     ("bomb", "search?st=grep;s=nothing", 10000), ("bomb", "commitdiff/main", 1),
+     ("long_line", "blame/main:/file.py", 10000)],
+    ids=["slow readers of a snapshot", "slow readers of a file", "a search", "slow readers of a page", "a blame"],
+)  # fmt: skip
+def test_slow_readers_and_costly_pages_keep_others_from_no_page(  # noqa: PLR0913,PLR0917  # a repository of each kind
+    test_pod: PodUnderTest, outsider: Vantage, public: Repository, request: pytest.FixtureRequest,
+    kind: str, page: str, rate: int,
+) -> None:  # fmt: skip
+    repository: str = request.getfixturevalue(kind)
+    attack = [outsider.address, test_pod.address, test_pod.server.domain, f"/git/{repository}/{page}", 19, 6, rate]
+
+    def four_run() -> None:
+        if (count := len(_running(test_pod, "git"))) < 4:
+            raise NotYet(f"{count} programs")
+
+    with watched_memory(test_pod) as seen, ThreadPoolExecutor(1) as pool:
+        held = pool.submit(outsider.python, HOLD, json.dumps(attack))
+        wait_until(four_run, 6, "programs for these requests")
+        took, counts = [], []
+        while not held.done():
+            counts.append(len(_running(test_pod, "perl-fcgi")))
+            for path in (f"/git/{public.name}", f"/git/{public.name}/log", "/git/"):
+                with test_pod.server.http() as client:
+                    begin = time.monotonic()
+                    assert client.get(path).status_code == 200
+                    took.append(time.monotonic() - begin)
+        assert json.loads(held.result()) == 19
+    print(f"{len(took)} pages, {max(took):.2f} s at most, {max(counts)} workers, {seen.peak / MEGABYTE:.0f} MB")
+    assert max(took) < SOON
+    assert max(counts) <= SHORT + LONG
+    assert 0 < seen.peak < 900 * MEGABYTE
+    test_pod.exec("apache", "pkill", "-x", "git", check=False)  # a page may take 20 s
     _none_runs(test_pod, 10)
 
 

@@ -1,12 +1,15 @@
 """The tasks repos.*, and that these and users.add are safe if an attacker controls the files on the web volume."""
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
 
 from podserve.commands import Result, podman
-from tests.testbed.git import Git
+from tests.acceptance.git.test_git import PUSH
+from tests.testbed.git import Git, Repository, make
 from tests.testbed.pod import PodUnderTest
 from tests.testbed.server import Account, token
 
@@ -28,6 +31,108 @@ def test_a_repository_that_is_added_is_private_empty_and_ready_for_the_first_pus
     commit = git.commit(tmp_path / "clone", "First", {"file.txt": b"First\n"})
     git.run("-C", str(tmp_path / "clone"), "push", "--quiet", "origin", "HEAD")
     assert f"{commit}\trefs/heads/main" in git.run("ls-remote", git.url(f"{name}.git")).stdout
+
+
+def checked_out(git: Git, name: str, folder: Path) -> str:
+    """Clone a repository into a new folder, and return the branch that the clone checks out."""
+    git.run("clone", "--quiet", git.url(f"{name}.git"), str(folder))
+    return git.run("-C", str(folder), "symbolic-ref", "--short", "HEAD").stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("pushed", "expected"),
+    [(["master"], "master"), (["trunk"], "trunk"), (["develop", "master", "v2"], "master"), (["dev", "main"], "main")],
+)
+def test_a_clone_and_gitweb_show_the_first_branch_that_was_pushed(
+    test_pod: PodUnderTest, alice: Account, tmp_path: Path, pushed: list[str], expected: str
+) -> None:
+    name, git, work = token(), Git(test_pod.server, alice), tmp_path / "work"
+    test_pod.add_repository(name)
+    git.commit(work, "First", {"first.txt": b"First\n"})
+    git.run("-C", str(work), "push", "--quiet", git.url(f"{name}.git"), "main:refs/tags/v1")
+    git.run("-C", str(work), "push", "--quiet", git.url(f"{name}.git"), *(f"main:refs/heads/{each}" for each in pushed))
+    assert checked_out(git, name, tmp_path / "first") == expected
+    assert (tmp_path / "first" / "first.txt").read_text() == "First\n"
+    with test_pod.server.http(alice) as client:
+        pages = {page: client.get(f"/git/{name}.git{page}") for page in ("", "/tree", "/log", "/snapshot/HEAD.tar.gz")}
+        assert {page: answer.status_code for page, answer in pages.items()} == dict.fromkeys(pages, 200)
+        assert "first.txt" in pages["/tree"].text
+    # A later branch of any name changes nothing.
+    git.run("-C", str(work), "push", "--quiet", git.url(f"{name}.git"), "main:refs/heads/a", "main:refs/heads/main")
+    assert checked_out(git, name, tmp_path / "second") == expected
+
+
+def test_a_task_sets_the_branch_that_a_clone_checks_out(test_pod: PodUnderTest, alice: Account, tmp_path: Path) -> None:
+    name, git, work = token(), Git(test_pod.server, alice), tmp_path / "work"
+    test_pod.add_repository(name)
+    git.commit(work, "First", {"first.txt": b"First\n"})
+    git.run("-C", str(work), "push", "--quiet", git.url(f"{name}.git"), "main:master", "main:refs/heads/a/b")
+    assert test_pod.invoke("repos.head", name, "a/b").stdout == f"{name}: a clone checks out a/b\n"
+    assert checked_out(git, name, tmp_path / "clone") == "a/b"
+    # Now the old branch is no longer the one that git protects from removal.
+    git.run("-C", str(work), "push", "--quiet", "--delete", git.url(f"{name}.git"), "master")
+    for branch in ("master", "--delete"):
+        refused = test_pod.invoke("repos.head", name, f"--branch={branch}", check=False)
+        assert refused.code == 1, branch
+        assert f"there is no branch {branch!r} in {name}: expected one of a/b" in refused.stderr
+    assert checked_out(git, name, tmp_path / "again") == "a/b"
+
+
+def test_a_repository_without_a_branch_has_none_to_set(test_pod: PodUnderTest) -> None:
+    name = token()
+    test_pod.add_repository(name)
+    refused = test_pod.invoke("repos.head", name, "main", check=False)
+    assert refused.code == 1
+    assert f"there is no branch in {name} yet: push one" in refused.stderr
+
+
+@pytest.mark.parametrize("public", [True, False], ids=["public", "private"])
+@pytest.mark.parametrize("name", ["", "static", "login", "a.b"])
+def test_a_repository_is_cloned_and_pushed_to_with_and_without_its_suffix(
+    test_pod: PodUnderTest, alice: Account, tmp_path: Path, name: str, *, public: bool
+) -> None:
+    made, login = make(test_pod, tmp_path / "work", public=public), Git(test_pod.server, alice)
+    if name:
+        made.folder.rename(made.folder.with_name(f"{name}.git"))
+    bare, reader = name or made.name.removesuffix(".git"), Git(test_pod.server, None if public else alice)
+    try:
+        for number, form in enumerate((f"{bare}.git", bare, f"{bare}/")):
+            work = tmp_path / f"clone{number}"
+            cloned = reader.run("clone", reader.url(form), str(work))
+            assert "redirecting" not in cloned.stderr
+            commit = login.commit(work, f"Commit {number}", {"file.txt": f"{number}\n".encode()})
+            login.run("-C", str(work), "push", "--quiet", login.url(form), "main")
+            assert f"{commit}\trefs/heads/main" in reader.run("ls-remote", reader.url(form)).stdout
+    finally:
+        shutil.rmtree(made.folder.with_name(f"{bare}.git"))
+
+
+def test_a_stranger_learns_by_no_address_without_suffix_whether_a_private_repository_exists(
+    test_pod: PodUnderTest, alice: Account, private: Repository, public: Repository
+) -> None:
+    there, missing, open_ = private.name.removesuffix(".git"), token(), public.name.removesuffix(".git")
+    requests = [("GET", ""), ("GET", "/"), ("GET", "/info/refs"), ("GET", "/info/refs?service=git-upload-pack"),
+                ("GET", "/info/refs?service=git-receive-pack"), ("POST", "/git-upload-pack"),
+                ("POST", "/git-receive-pack"), ("HEAD", ""), ("POST", "")]  # fmt: skip
+
+    def asked(client: httpx.Client, name: str) -> list[tuple[int, str, str]]:
+        answers = [client.request(method, f"/git/{name}{path}") for method, path in requests]
+        known = ("Date", "Content-Length", "Keep-Alive", "Connection")
+        heads = [str(sorted(item for item in answer.headers.items() if item[0].title() not in known))
+                 for answer in answers]  # fmt: skip
+        return [(answer.status_code, answer.text.replace(name, "NAME"), head.replace(name, "NAME"))
+                for answer, head in zip(answers, heads, strict=True)]  # fmt: skip
+
+    with test_pod.server.http() as stranger, test_pod.server.http(alice) as login:
+        assert asked(stranger, there) == asked(stranger, missing)
+        assert [answer[0] for answer in asked(stranger, there)] == [301, 301, *[401] * 5, 301, 405]
+        assert [answer[0] for answer in asked(login, missing)] == [301, 301, *[404] * 5, 301, 405]
+        for client, name, status in ((login, there, 200), (stranger, open_, 200), (stranger, there, 401)):
+            address = client.get(f"/git/{name}").headers["Location"]
+            assert address == f"https://{test_pod.server.domain}/git/{name}.git"
+            assert client.get(httpx.URL(address).path).status_code == status
+        refused = stranger.post(f"/git/{open_}/git-receive-pack", content=b"0000", headers=PUSH)
+        assert refused.status_code == 401
 
 
 def test_a_repository_is_hidden_and_published_at_once_and_the_list_tells(
@@ -90,10 +195,10 @@ def test_a_repository_is_removed_when_one_says_so_and_only_then(test_pod: PodUnd
     assert not (test_pod.folder("web") / "git" / f"{name}.git").exists()
 
 
-@pytest.mark.parametrize("task", ["publish", "hide", "remove"])
+@pytest.mark.parametrize("task", ["publish", "hide", "remove", "head"])
 def test_what_is_not_there_is_neither_changed_nor_removed(test_pod: PodUnderTest, task: str) -> None:
     name = token()
-    refused = test_pod.invoke(f"repos.{task}", name, check=False)
+    refused = test_pod.invoke(f"repos.{task}", name, *(["main"] if task == "head" else []), check=False)
     assert refused.code == 1
     assert f"there is no repository {name}" in refused.stderr
     assert "invoke repos.list" in refused.stderr

@@ -2,7 +2,9 @@
 
 import itertools
 import os
+import re
 import time
+import urllib.robotparser
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -189,3 +191,43 @@ def test_the_default_page_of_earlier_versions_goes_and_a_changed_one_is_named(te
                 assert "Mine" not in stranger.get("/").text
         finally:
             page.unlink(missing_ok=True)
+
+
+def crawled(rules: str, path: str) -> bool:
+    """Return whether rules for all crawlers allow a path: the longest match decides (RFC 9309)."""
+    matches = [(0, True)]
+    for line in rules.splitlines():
+        verb, _, pattern = line.partition(": ")
+        wanted = re.escape(pattern).replace(r"\*", ".*").replace(r"\$", "$")
+        if verb in {"Allow", "Disallow"} and re.match(wanted, path):
+            matches.append((len(pattern), verb == "Allow"))
+    return max(matches)[1]
+
+
+def test_crawlers_are_kept_off_files_and_costly_pages_unless_the_site_says_otherwise(
+    test_pod: PodUnderTest, alice: Account
+) -> None:
+    with test_pod.server.http() as stranger, test_pod.server.http(alice) as login:
+        hosts = {"Host": test_pod.server.domain}, {"Host": test_pod.settings.files_host}
+        for answer in (stranger.get("/robots.txt", headers=host) for host in hosts):
+            assert (answer.status_code, answer.headers["Content-Type"]) == (200, "text/plain")
+            allowed = ("/", "/page.html", "/git/", "/git/a.git")
+            costly = ("/webdav/", "/webdav/site/x", "/git/?p=a.git;a=blame", "/git/a.git/blame/main:/x",
+                      "/git/a.git/log", "/git/a.git/snapshot/HEAD.tar.gz", "/git/a.git/search?s=x",
+                      "/git/a.git?a=blame")  # fmt: skip
+            assert {path: crawled(answer.text, path) for path in (*allowed, *costly)} == {
+                **dict.fromkeys(allowed, True),
+                **dict.fromkeys(costly, False),
+            }
+            # Some crawlers know no patterns, and the first rule that matches decides for them.
+            simple = urllib.robotparser.RobotFileParser()
+            simple.parse(answer.text.splitlines())
+            assert simple.can_fetch("crawler", "/page.html")
+            assert not any(simple.can_fetch("crawler", path) for path in costly)
+        own = "User-agent: *\nDisallow:\n"
+        try:
+            assert login.put("/webdav/site/robots.txt", content=own).status_code == 201
+            assert stranger.get("/robots.txt").text == own
+            assert stranger.get("/robots.txt", headers=hosts[1]).text != own
+        finally:
+            login.delete("/webdav/site/robots.txt")
