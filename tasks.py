@@ -260,6 +260,7 @@ def users_add(c: Context, name: str, password_stdin: bool = False) -> None:  # n
     """Add an account for mail, files and git; ask for its password."""
     pod = _pod_reexecuted(c)
     account = accounts.address(name, pod.settings.domain)
+    accounts.expect_own_mail(account, pod.settings.postmaster_address)
     _accounts(pod).add(account, prompts.new_password(account, from_stdin=password_stdin))
     homes.ensure_homes(volumes.folder(pod.volumes["web"].name), [account])
     print(f"{account} can log in")

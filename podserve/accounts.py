@@ -26,6 +26,8 @@ SHORTEST = 8
 """Characters of a password at least: NIST SP 800-63B, section 5.1.1.1."""
 _HASH = re.compile(r"[!-9;-~]+\Z")
 """A hash without a colon. Dovecot would read a further field as an instruction, such as where to proxy a login."""
+ALIASES = "postmaster", "abuse"
+"""The names whose mail the account `postmaster` of the settings gets: virtual_alias_maps in mail-settings."""
 LARGEST = 2**24
 """Bytes of the accounts file at most: some 100,000 accounts."""
 
@@ -39,6 +41,15 @@ def address(name: str, domain: str) -> str:
             "digits, dots, hyphens and underscores (no +: alice receives mail to every alice+TAG)"
         )
     return f"{local}@{domain}"
+
+
+def expect_own_mail(account: str, postmaster: str) -> None:
+    """Raise Problem if mail to this account's address goes to the postmaster's account instead."""
+    if account.partition("@")[0] in ALIASES and account != postmaster:
+        raise Problem(
+            f"{account} cannot be an account: mail to this address goes to {postmaster}. Choose another name, or set "
+            "postmaster to this one, then invoke up"
+        )
 
 
 def random_password() -> str:

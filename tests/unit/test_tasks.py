@@ -250,6 +250,20 @@ def test_a_list_without_entries_is_valid_json(fake_podman: FakePodman) -> None:
     assert json.loads(fake_podman.invoke_here("repos.list", "--json").stdout) == {"repositories": []}
 
 
+@pytest.mark.parametrize(("name", "postmaster"), [("abuse", "postmaster"), ("Abuse", "alice"), ("postmaster", "alice")])
+def test_a_name_whose_mail_goes_to_the_postmaster_is_refused(
+    fake_podman: FakePodman, name: str, postmaster: str
+) -> None:
+    words = "users.add", name, "--password-stdin"
+    ended = fake_podman.invoke_here(*words, stdin="correct horse\n", INVOKE_POSTMASTER=postmaster)
+    assert (ended.code, ended.stdout) == (1, "")
+    domain = "lab.sethlakowske.com"
+    expected = f"podserve: {name.lower()}@{domain} cannot be an account: mail to this address goes to {postmaster}@"
+    assert ended.stderr.startswith(expected)
+    assert Accounts(Folder.at(fake_podman.folder)).hashes() == {}
+    assert fake_podman.invoke_here(*words, stdin="correct horse\n", INVOKE_POSTMASTER=name.lower()).code == 0
+
+
 def test_accounts_need_a_pod_that_was_up_before(fake_podman: FakePodman) -> None:
     ended = fake_podman.invoke_here("users.list", INVOKE_POD="podserve-unit")
     assert (ended.code, ended.stdout) == (1, "")
