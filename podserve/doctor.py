@@ -174,9 +174,7 @@ def _clock(patient: Patient) -> Iterable[Finding]:
     now = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
     fix = "timedatectl set-ntp true" if host.has_systemd() else "date -s '…'; apt-get install chrony"
     if time.time() < newest or (made and time.time() < made.starts.timestamp()):
-        yield Finding(
-            "clock", "problem", f"it is {now} here, before the date of this checkout or of the certificate", fix
-        )
+        yield Finding("clock", "problem", f"it is {now} here: before the date of this checkout or certificate", fix)
     elif not host.clock_is_kept():
         yield Finding("clock", "warning", f"it is {now} here, and nothing synchronises the clock", fix)
     else:
