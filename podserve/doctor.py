@@ -170,7 +170,7 @@ def _memory(_: Patient) -> Iterable[Finding]:
 def _clock(patient: Patient) -> Iterable[Finding]:
     newest = (commands.ROOT / "pyproject.toml").stat().st_mtime
     name = patient.pod.volumes["certificates"].name
-    made = store.current(volumes.folder(name)) if name in volumes.existing() else None
+    made = store.current(volumes.folder(name)) if volumes.existing([name]) else None
     now = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
     fix = "timedatectl set-ntp true" if host.has_systemd() else "date -s '…'; apt-get install chrony"
     if time.time() < newest or (made and time.time() < made.starts.timestamp()):

@@ -1,5 +1,6 @@
 """Podman's volumes: they are created if missing, and used through their folders on the host."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,12 +12,16 @@ from podserve.manifests import as_yaml
 from podserve.pod import Pod
 
 _found: dict[str, Path] = {}
-"""The paths of volumes, by name. Podman takes long to start, so it is asked once for all of them."""
+"""The paths of volumes, by name. Podman takes long to start, so it is asked once for all that a task needs."""
 
 
-def existing() -> set[str]:
-    """Return the names of all volumes."""
-    lines = podman("volume", "ls", "--format", "{{.Name}} {{.Mountpoint}}").stdout.splitlines()
+def existing(names: Iterable[str]) -> set[str]:
+    """Return those of these names that have a volume.
+
+    Podman is asked for these alone: it looks at each volume that it lists, and fails if somebody removes one meanwhile.
+    """
+    wanted = f"name=^({'|'.join(re.escape(name) for name in names)})$"
+    lines = podman("volume", "ls", "--filter", wanted, "--format", "{{.Name}} {{.Mountpoint}}").stdout.splitlines()
     paths = {name: Path(mountpoint) for name, _, mountpoint in (line.partition(" ") for line in lines)}
     _found.update(paths)
     return set(paths)
@@ -24,17 +29,18 @@ def existing() -> set[str]:
 
 def ensure_volumes(pod: Pod) -> None:
     """Create the volumes of the pod that do not exist yet."""
-    there = existing()
+    names = [claim["metadata"]["name"] for claim in pod.manifests.claims]
+    there = existing(names)
     missing = [claim for claim in pod.manifests.claims if claim["metadata"]["name"] not in there]
     if missing:
         # Without a network's name Podman would create one of its own, even for claims alone.
         podman("kube", "play", "--network", network.mode(pod), "-", stdin=as_yaml(missing))
+        existing(names)
 
 
 def remove_volumes(names: Iterable[str]) -> list[str]:
     """Remove these volumes with their content; return the names of those that existed."""
-    there = existing()
-    found = [name for name in names if name in there]
+    found = sorted(existing(names))
     if found:
         podman("volume", "rm", *found)
         _found.clear()
@@ -53,7 +59,7 @@ def path_on_host(name: str) -> Path:
     Problem if there is no such volume.
     """
     if name not in _found:
-        existing()
+        existing([name])
     if name not in _found:
         raise Problem(f"there is no volume {name} yet: invoke up makes it")
     return _found[name]

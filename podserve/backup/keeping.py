@@ -131,7 +131,8 @@ def _shortened(path: str) -> str:
 
 
 def _backup(pod: Pod, name: str, progress: Progress, total: Progress) -> list[str]:
-    if missing := {volume.name for volume in pod.volumes.values()} - volumes.existing():
+    names = {volume.name for volume in pod.volumes.values()}
+    if missing := names - volumes.existing(names):
         raise Problem(
             f"there is nothing to back up: no volume {', '.join(sorted(missing))}. Create it first: invoke up"
         )
@@ -148,9 +149,8 @@ def _backup(pod: Pod, name: str, progress: Progress, total: Progress) -> list[st
 
 
 def _require_empty(pod: Pod) -> None:
-    there = volumes.existing()
-    names = sorted(volume.name for volume in pod.volumes.values())
-    full = [name for name in names if name in there and volumes.folder(name).names()]
+    there = volumes.existing(volume.name for volume in pod.volumes.values())
+    full = [name for name in sorted(there) if volumes.folder(name).names()]
     if full:
         raise Problem(
             f"{pod.name} is not empty ({', '.join(full)}), and a restore replaces all its data. "

@@ -59,7 +59,7 @@ def distrust(name: str, chain: bytes, key: bytes, roots: bytes = b"") -> str:
     with _file_in_memory(key + chain) as file:
         server_context.load_cert_chain(file)
     trusting = ssl.create_default_context()
-    # Python 3.13 made this the default. Browsers and mail clients accept certificates without key identifiers.
+    # Python 3.13 verifies strictly by default. Browsers and mail clients accept certificates without key identifiers.
     trusting.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if roots:
         trusting.load_verify_locations(cadata=roots.decode("ascii"))

@@ -225,6 +225,11 @@ def _environment(chosen: Settings) -> dict[str, str]:
     return {**inherited, **{f"INVOKE_{name}": value for name, value in chosen.environment().items()}}
 
 
+def volumes_of(pod: str) -> set[str]:
+    """Return the names of the volumes that begin with this name of a pod."""
+    return set(podman("volume", "ls", "--quiet", "--filter", f"name=^{pod}").stdout.split())
+
+
 def free_address(ports: Sequence[int]) -> str:
     """Return a loopback address on which all `ports` are free (TCP)."""
     for last in range(77, 250):

@@ -30,7 +30,7 @@ PODMAN = """\
 #!/bin/sh
 echo "$*" >> "$FAKE/calls"
 case "$*" in
-'volume ls'*) echo "podserve-accounts $FAKE"; echo "podserve-simple-web $FAKE" ;;
+'volume ls --filter name='*) echo "podserve-accounts $FAKE"; echo "podserve-simple-web $FAKE" ;;
 'pod inspect'*) exit 125 ;;
 info*) cat "$FAKE/info" ;;
 esac

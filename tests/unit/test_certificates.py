@@ -84,11 +84,8 @@ def _no_podman(monkeypatch: pytest.MonkeyPatch) -> None:
         (volume,) = mounts.values()
         return run([str(SCRIPTS / program), str(folder(volume)), *argv], stdin=stdin, check=False)
 
-    def existing() -> set[str]:
-        return {f"{pod}-{content}" for pod in PODS for content in ("certificates", "authority")}
-
     monkeypatch.setattr(podman_volumes, "folder", lambda name: Folder.at(folder(name)))
-    monkeypatch.setattr(podman_volumes, "existing", existing)
+    monkeypatch.setattr(podman_volumes, "existing", set)
     monkeypatch.setattr(container, "run_once", here)
 
 

@@ -203,7 +203,7 @@ def test_a_clock_that_is_behind_or_that_nothing_keeps_is_told(
 ) -> None:
     (tmp_path / "pyproject.toml").touch()
     monkeypatch.setattr(commands, "ROOT", tmp_path)
-    monkeypatch.setattr(volumes, "existing", set)
+    monkeypatch.setattr(volumes, "existing", lambda _: set())
     monkeypatch.setattr(host, "clock_is_kept", lambda: kept)
     now = time.time() + 1
     monkeypatch.setattr(time, "time", lambda: now + moved)
@@ -217,7 +217,7 @@ def test_a_clock_that_is_behind_the_certificate_is_a_problem(
 ) -> None:
     starts = dt.datetime.now(dt.UTC) - ago
     there = Certificate("authority", (), "an authority", starts, starts + dt.timedelta(days=90), "1", "ab")
-    monkeypatch.setattr(volumes, "existing", lambda: {pod_with().volumes["certificates"].name})
+    monkeypatch.setattr(volumes, "existing", set)
     monkeypatch.setattr(volumes, "folder", lambda _: tmp_path)
     monkeypatch.setattr(store, "current", lambda _: there)
     monkeypatch.setattr(host, "clock_is_kept", lambda: True)

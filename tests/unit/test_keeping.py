@@ -22,7 +22,7 @@ def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pod:
     made = pod_with(tmp_path / "state")
     (tmp_path / "kept" / "mail").mkdir(parents=True)
     (tmp_path / "kept" / "mail" / "letter").write_text("Dear sir,")
-    monkeypatch.setattr(volumes, "existing", lambda: {volume.name for volume in made.volumes.values()})
+    monkeypatch.setattr(volumes, "existing", set)
     monkeypatch.setattr(snapshot, "taken", lambda _: contextlib.nullcontext((Folder.at(tmp_path / "kept"), [])))
     (tmp_path / "state").mkdir()
     monkeypatch.setattr("podserve.pod.STATE", made.state)

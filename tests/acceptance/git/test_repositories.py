@@ -235,7 +235,7 @@ def test_what_the_web_server_put_in_the_place_of_a_description_is_neither_follow
         assert "\x1b" not in listed.stdout
         unwrapped = "".join(listed.stdout.split())  # the table wraps long descriptions
         assert "\\x1b[31mred" in unwrapped
-        assert unwrapped.count("isnotaregularfile") >= 4
+        assert unwrapped.count("descriptionisnotaregularfile") >= 4
         assert "-out" not in listed.stdout
     finally:
         as_www_data(test_pod, "rm", out)

@@ -20,7 +20,7 @@ from tests.testbed.crafted import Member, plain
 from tests.testbed.git import Git, make
 from tests.testbed.household import Size, arriving, mailbox, settle
 from tests.testbed.mail import STRANGER, arrived
-from tests.testbed.pod import PodUnderTest, play_test_pod
+from tests.testbed.pod import PodUnderTest, play_test_pod, volumes_of
 from tests.testbed.server import Account, letter, token
 
 PROPERTY = '<note xmlns="https://example.com/">{}</note>'
@@ -62,7 +62,7 @@ def test_all_comes_back_as_clients_knew_it(home: PodUnderTest, folder: Path) -> 
     assert home.server.domain in home.invoke("backup", "--verify", str(file)).stdout
 
     home.invoke("down", "--volumes", "--yes")
-    assert not [name for name in volumes.existing() if name.startswith(home.name)]
+    assert not volumes_of(home.name)
     restored = home.invoke("restore", str(file))
     assert "is up" in restored.stdout
 
@@ -319,4 +319,4 @@ def test_a_backup_goes_into_a_pipe(home: PodUnderTest, folder: Path) -> None:
 
 
 def test_nothing_of_a_backup_is_left_beside_the_volumes(home: PodUnderTest) -> None:
-    assert not {f"{home.name}-backup", f"{home.name}-restore"} & volumes.existing()
+    assert not volumes.existing([f"{home.name}-backup", f"{home.name}-restore"])

@@ -19,7 +19,6 @@ import dns.rcode
 import pytest
 from imapclient.exceptions import LoginError
 
-from podserve import volumes
 from podserve.commands import podman
 from podserve.endpoints import TLS
 from podserve.pod import Pod
@@ -28,7 +27,7 @@ from podserve.waiting import NotYet, wait_until
 from tests.testbed.checkout import copy_of_checkout
 from tests.testbed.git import Git, make
 from tests.testbed.mail import STRANGER, arrived
-from tests.testbed.pod import PodUnderTest
+from tests.testbed.pod import PodUnderTest, volumes_of
 from tests.testbed.server import PATIENCE, Account, letter, token
 
 
@@ -115,7 +114,7 @@ def test_a_port_in_use_is_refused_before_anything_is_made(test_pod: PodUnderTest
     assert refused.code == 1
     assert "port 25/TCP is taken" in refused.stderr
     assert "port 53/UDP is taken" in refused.stderr
-    assert not {name for name in volumes.existing() if name.startswith(other)}
+    assert not volumes_of(other)
     assert not podman("network", "exists", other, check=False).ok
 
 

@@ -2,11 +2,11 @@
 
 import shutil
 
-from podserve import answering, endpoints, volumes
+from podserve import answering, endpoints
 from podserve.commands import podman, run
 from podserve.homes import WWW_DATA
 from tests.testbed.mail import arrived, queued
-from tests.testbed.pod import PodUnderTest
+from tests.testbed.pod import PodUnderTest, volumes_of
 from tests.testbed.server import Account, letter, token
 
 
@@ -79,4 +79,4 @@ def test_down_twice_says_that_there_is_nothing_to_remove(test_pod: PodUnderTest)
 
 def test_no_volume_of_the_pod_is_made_twice_or_left_over(test_pod: PodUnderTest) -> None:
     wanted = {volume.name for volume in test_pod.pod.volumes.values()} | set(test_pod.pod.manifests.scratch)
-    assert {name for name in volumes.existing() if name.startswith(test_pod.name)} <= wanted
+    assert volumes_of(test_pod.name) <= wanted
