@@ -4,7 +4,7 @@ import re
 import socket
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email import message_from_string
 
 import pytest
@@ -47,8 +47,8 @@ def receiver(test_pod: PodUnderTest, tmp_path_factory: pytest.TempPathFactory) -
     accounts = tmp_path_factory.mktemp("accounts")
     accounts.chmod(0o755)
     (accounts / "passwd").write_text(f"anna@{domain}:{HASH}\n")
-    settings = {"DOMAIN": domain, "MAIL_HOST": domain, "POSTMASTER": "anna", "MESSAGE_SIZE_LIMIT": "1000000"}
-    environment = [word for key, value in settings.items() for word in ("--env", f"{key}={value}")]
+    settings = replace(test_pod.settings, domain=domain, mail_host=domain, postmaster="anna")
+    environment = [word for key, value in settings.environment().items() for word in ("--env", f"{key}={value}")]
     mount = f"{accounts}:/data/state/accounts"
     podman("run", "--detach", "--name", name, "--network", test_pod.name, "--volume", mount, *environment,
            "localhost/podserve-mail:latest")  # fmt: skip

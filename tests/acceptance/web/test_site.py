@@ -138,7 +138,7 @@ def test_a_folders_own_rules_are_not_obeyed(test_pod: PodUnderTest, site: httpx.
     assert published(test_pod, site, "page.txt").content == PROGRAM
     assert published(test_pod, site, "").status_code == 403, "the folder is not listed"
     assert "font" not in published(test_pod, site, token()).text
-    assert published(test_pod, site, ".htaccess").status_code == 403
+    assert published(test_pod, site, ".htaccess").status_code == 404
 
 
 @pytest.mark.parametrize(
