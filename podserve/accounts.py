@@ -1,18 +1,18 @@
 """The accounts file: lines `name@domain:$2y$…`, which Dovecot and Apache read directly."""
 
+import contextlib
 import os
 import re
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from string import ascii_letters, digits
 
 import bcrypt
 
 from podserve.errors import Problem
 from podserve.folder import Folder
-from podserve.values import LOCAL_PART, is_domain
+from podserve.values import LOCAL_PART, domain_name, is_domain
 
 FILE = "passwd"
 """The name of the accounts file on its volume."""
@@ -33,8 +33,13 @@ LARGEST = 2**24
 
 
 def address(name: str, domain: str) -> str:
-    """Return the address of an account: `alice` and `Alice@DOMAIN` are alice@DOMAIN. Raises Problem for other forms."""
+    """Return the address of an account: `alice` and `Alice@DOMAIN` are alice@DOMAIN, whose domain may be a U-label.
+
+    Raises Problem for other forms.
+    """
     local, _, given = name.lower().partition("@")
+    with contextlib.suppress(ValueError):
+        given = domain_name()(given)
     if given not in {"", domain} or not LOCAL_PART.match(local):
         raise Problem(
             f"{name!r} cannot be an account of {domain}: expected a name such as alice or alice@{domain}, of letters, "
@@ -103,7 +108,7 @@ class Accounts:
         """Return the hashes, by address. Raises Problem for a line without a valid account."""
         return parse(self._folder.read(FILE, LARGEST) or b"", f"{self._folder}/{FILE}")
 
-    @contextmanager
+    @contextlib.contextmanager
     def _changing(self) -> Iterator[dict[str, str]]:
         with self._folder.locked(".lock"):
             hashes = self.hashes()

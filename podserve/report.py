@@ -35,6 +35,7 @@ from podserve.locks import Lock
 from podserve.pod import Pod
 from podserve.repositories import Repository
 from podserve.status import Status
+from podserve.values import both_forms
 
 _STEP = re.compile(r"STEP (\d+)/(\d+): (.*)")
 
@@ -120,7 +121,10 @@ def started(outcome: Started, console: Console) -> None:
         where = f"{settings.bind}:{port.number}/{port.protocol.lower()}"
         table.add_row(port.name, where, ENDPOINTS[port.name].label, "[green]answers[/]")
     console.print(table)
-    console.print(f"\nSite      https://{settings.domain}/", highlight=False)
+    console.print()
+    if (domain := both_forms(settings.domain)) != settings.domain:
+        console.print(f"Domain    {domain}: logins end in @{settings.domain}", highlight=False)
+    console.print(f"Site      https://{settings.domain}/", highlight=False)
     console.print(f"Files     https://{settings.domain}/webdav/", highlight=False)
     console.print(f"Git       https://{settings.domain}/git/", highlight=False)
     console.print(f"Mail      {settings.mail_host}: IMAP 993, submission 587", highlight=False)
@@ -155,6 +159,7 @@ def status(pod: Pod, seen: Status, console: Console) -> None:
         used.add_row(use.name, decimal(use.used), decimal(use.size), decimal(use.free))
     console.print(used, "")
 
+    console.print(f"Domain       {both_forms(seen.domain)}", highlight=False)
     console.print(f"Certificate  {seen.days_left} days left", highlight=False)
     console.print(f"Mail queue   {seen.queue} messages", highlight=False)
     if seen.service:

@@ -10,7 +10,6 @@ from typing import Annotated, Any, get_args, get_type_hints
 
 from podserve.values import (
     ANY_ADDRESS,
-    DOMAIN_NAME,
     EMAIL_ADDRESS,
     HTTPS_ADDRESS,
     LOCAL_PART,
@@ -21,6 +20,7 @@ from podserve.values import (
     KeyType,
     as_text,
     byte_count,
+    domain_name,
     host_address,
     matching,
     number,
@@ -65,18 +65,19 @@ class Settings:
         default=str(ANY_ADDRESS),
     )]  # fmt: skip
     domain: Annotated[str, Setting(
-        matching(DOMAIN_NAME, longest=_HOST_NAME),
+        domain_name(longest=_HOST_NAME),
         f"a domain name in lower case, such as example.org, of {_HOST_NAME} characters at most",
-        "The domain that the pod serves: its web site, and mail to NAME@DOMAIN.",
+        "The domain that the pod serves: its web site, and mail to NAME@DOMAIN. A name outside ASCII, such as "
+        "müller.de, is taken as its A-label, xn--mller-kva.de, which logins use, too.",
         services=True,
     )]  # fmt: skip
     mail_host: Annotated[str, Setting(
-        matching(DOMAIN_NAME), "a host name in lower case, such as mail.example.org",
+        domain_name(), "a host name in lower case, such as mail.example.org",
         "The name of the mail service, as in the MX record and in mail clients.",
         services=True, derived="mail.{domain}",
     )]  # fmt: skip
     files_host: Annotated[str, Setting(
-        matching(DOMAIN_NAME), "a host name in lower case, such as mail.example.org",
+        domain_name(), "a host name in lower case, such as mail.example.org",
         "The name at which browsers see /webdav/ and /git/. It should differ from domain: then the two have different "
         "origins, and no page of the site can act with its visitor's login. The pod redirects browsers there; "
         "programs may use either name. Its DNS record must lead here.",
@@ -121,7 +122,7 @@ class Settings:
         default=CertificateSource.AUTHORITY.value,
     )]  # fmt: skip
     certificate_names: Annotated[tuple[str, ...], Setting(
-        words(matching(DOMAIN_NAME), may_be_empty=True), "host names in lower case, separated by spaces, or none",
+        words(domain_name(), may_be_empty=True), "host names in lower case, separated by spaces, or none",
         "Names in the certificate besides domain, mail_host and files_host: host names, separated by spaces.",
     )]  # fmt: skip
     acme_directory: Annotated[str, Setting(

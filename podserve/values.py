@@ -7,6 +7,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import TypeVar
 
+import idna
+
 T = TypeVar("T")
 
 Address = IPv4Address | IPv6Address
@@ -59,6 +61,21 @@ def matching(pattern: re.Pattern[str], *, longest: int = 1000, may_be_empty: boo
         return text
 
     return parse_text
+
+
+def domain_name(*, longest: int = 253) -> Callable[[str], str]:
+    """Return a parser of domain names in lower case. A name outside ASCII becomes its A-label (RFC 5890, section 2.3.2.1)."""
+    parse_text = matching(DOMAIN_NAME, longest=longest)
+    return lambda text: parse_text(text if text.isascii() else idna.encode(text, uts46=True).decode())
+
+
+def both_forms(name: str) -> str:
+    """Return a domain name, and its U-label if it has one: `xn--mller-kva.de (müller.de)`."""
+    try:
+        unicode = ".".join(idna.decode(label) if label.startswith("xn--") else label for label in name.split("."))
+    except UnicodeError:
+        return name
+    return name if unicode == name else f"{name} ({unicode})"
 
 
 def byte_count(digits: int) -> Callable[[str], int]:

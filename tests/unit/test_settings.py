@@ -38,7 +38,7 @@ GOOD = [
     *(("key_type", text) for text in ("ec256", "ec384", "rsa2048", "rsa4096")),
 ]
 MAY_BE_EMPTY = {"mail_host", "files_host", "certificate_names", "acme_email", "acme_root"}
-WITH_NO_MEANING = ["a\nb.example", "exämple.org", "a b", "a;b", "'", "${HOME}", "\x00", "-", "."]
+WITH_NO_MEANING = ["a\nb.example", "a b", "a;b", "'", "${HOME}", "\x00", "-", "."]
 BAD = [
     *((name, text) for name in defaults() if name not in MAY_BE_EMPTY for text in ("", " ", "\n")),
     *((name, text) for name in defaults() if name != "acme_root" for text in WITH_NO_MEANING),
@@ -163,6 +163,32 @@ def test_the_certificate_is_for_each_name_once() -> None:
         domain="example.org", certificate_names="www.example.org example.org www.example.org"
     ).certified_names
     assert names == ("example.org", "mail.example.org", "www.example.org")
+
+
+@pytest.mark.parametrize("text", ["müller.de", "Müller.DE", "mu\u0308ller.de", "müller。de", "xn--mller-kva.de"])
+def test_a_domain_outside_ascii_is_taken_as_its_a_label(text: str) -> None:
+    settings = chosen(domain=text, certificate_names=f"www.{text}")
+    assert settings.certified_names == ("xn--mller-kva.de", "mail.xn--mller-kva.de", "www.xn--mller-kva.de")
+    assert chosen(**settings.texts()) == settings
+
+
+@pytest.mark.parametrize("text", ["☃.example", "a\u200db.example", "-ä.example", "ä-.example", f"{'ä' * 60}.example"])
+def test_a_domain_that_no_registry_takes_is_refused(text: str) -> None:
+    with pytest.raises(Problem, match="domain is"):
+        chosen(domain=text)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("xn--mller-kva.de", "xn--mller-kva.de (müller.de)"),
+        ("example.org", "example.org"),
+        ("a--b.example.org", "a--b.example.org"),
+        ("xn--zzzzzzzz99.de", "xn--zzzzzzzz99.de"),
+    ],
+)
+def test_a_domain_outside_ascii_is_shown_in_both_forms(name: str, shown: str) -> None:
+    assert both_forms(name) == shown
 
 
 def test_all_complaints_come_at_once() -> None:

@@ -209,18 +209,18 @@ def test_accounts_of_another_domain_cannot_log_in_but_are_named_and_work_again_w
     test_pod: PodUnderTest,
 ) -> None:
     account, gone = test_pod.new_account(), test_pod.new_account()
-    other = partial(test_pod.invoke, INVOKE_DOMAIN="other.example.com")
+    other = partial(test_pod.invoke, INVOKE_DOMAIN="{OTHER}")
     try:
         warned = " ".join(other("up").stdout.split())
-        assert "cannot log in, because this pod serves other.example.com" in warned
-        elsewhere = replace(test_pod, pod=Pod.of(replace(test_pod.settings, domain="other.example.com")))
+        assert "cannot log in, because this pod serves {OTHER}" in warned
+        elsewhere = replace(test_pod, pod=Pod.of(replace(test_pod.settings, domain="{OTHER}")))
         refuse_logins(elsewhere, account)
         seen = json.loads(other("status", "--json").stdout)
         assert seen["ok"]
         assert {account.address, gone.address} <= set(seen["other_accounts"])
         listed = other("users.list").stdout.splitlines()
-        assert f"{account.address} cannot log in: this pod serves other.example.com" in listed
-        assert "postmaster@other.example.com" in listed
+        assert f"{account.address} cannot log in: this pod serves {OTHER}" in listed
+        assert "postmaster@{OTHER}" in listed
 
         changed = replace(account, password=token())
         other("users.passwd", account.address, "--password-stdin", stdin=f"{changed.password}\n")
@@ -229,7 +229,7 @@ def test_accounts_of_another_domain_cannot_log_in_but_are_named_and_work_again_w
         other("users.remove", gone.address)
     finally:
         test_pod.invoke("up")
-        test_pod.invoke("users.remove", "postmaster@other.example.com")
+        test_pod.invoke("users.remove", "postmaster@{OTHER}")
     test_pod.wait_until_known(changed)
     with test_pod.server.imap(changed), test_pod.server.pop3(changed), test_pod.server.submission(changed):
         pass
