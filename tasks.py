@@ -357,10 +357,14 @@ def repos_remove(c: Context, name: str, yes: bool = False) -> None:  # noqa: FBT
     print(f"{name} is removed")
 
 
-@task(name="list")
-def locks_list(c: Context) -> None:
+@task(name="list", help={"json": "as a JSON object"})
+def locks_list(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
     """List the locks that WebDAV clients hold on files and folders."""
-    report.locks(locks.Locks(_pod_reexecuted(c)).all(), report.standard_output())
+    there = locks.Locks(_pod_reexecuted(c)).all()
+    if json:
+        print(listing.locks_as_json(there))
+    else:
+        report.locks(there, report.standard_output())
 
 
 @task(name="break", help={"path": "of a locked file or folder, as in locks.list; with all below it"})

@@ -32,14 +32,20 @@ LARGEST = 2**24
 """Bytes of the accounts file at most: some 100,000 accounts."""
 
 
+def _in_ascii(name: str) -> str:
+    """Return a name in lower case, with the A-label of its domain if it has one."""
+    local, _, domain = name.lower().partition("@")
+    with contextlib.suppress(ValueError):
+        return f"{local}@{domain_name()(domain)}"
+    return name.lower()
+
+
 def address(name: str, domain: str) -> str:
     """Return the address of an account: `alice` and `Alice@DOMAIN` are alice@DOMAIN, whose domain may be a U-label.
 
     Raises Problem for other forms.
     """
-    local, _, given = name.lower().partition("@")
-    with contextlib.suppress(ValueError):
-        given = domain_name()(given)
+    local, _, given = _in_ascii(name).partition("@")
     if given not in {"", domain} or not LOCAL_PART.match(local):
         raise Problem(
             f"{name!r} cannot be an account of {domain}: expected a name such as alice or alice@{domain}, of letters, "
@@ -141,7 +147,8 @@ class Accounts:
 
         Raises Problem as `address` does.
         """
-        return name.lower() if name.lower() in self.hashes() else address(name, domain)
+        written = _in_ascii(name)
+        return written if written in self.hashes() else address(name, domain)
 
     def ensure(self, account: str) -> str:
         """Add an account with a random password, and return it; return an empty text if the account exists already."""

@@ -1,4 +1,4 @@
-"""What `users.list`, `repos.list` and `certs.show` print with --json: one JSON object each."""
+"""What `users.list`, `repos.list`, `locks.list` and `certs.show` print with --json: one JSON object each."""
 
 import json
 from collections.abc import Iterable
@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 from podserve.certificates.keypair import Certificate
 from podserve.endpoints import Answer
+from podserve.locks import Lock
 from podserve.repositories import Repository
 
 
@@ -18,6 +19,11 @@ def accounts_as_json(there: Iterable[str], domain: str) -> str:
 def repositories_as_json(there: Iterable[Repository]) -> str:
     """Return the repositories, each with the fields of Repository."""
     return json.dumps({"repositories": [asdict(repository) for repository in there]}, indent=2)
+
+
+def locks_as_json(there: Iterable[Lock]) -> str:
+    """Return the locks, each with the fields of Lock."""
+    return json.dumps({"locks": [asdict(lock) for lock in there]}, indent=2)
 
 
 def certificate_as_json(there: Certificate, answers: Iterable[Answer]) -> str:

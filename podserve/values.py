@@ -64,7 +64,7 @@ def matching(pattern: re.Pattern[str], *, longest: int = 1000, may_be_empty: boo
 
 
 def domain_name(*, longest: int = 253) -> Callable[[str], str]:
-    """Return a parser of domain names in lower case. A name outside ASCII becomes its A-label (RFC 5890, section 2.3.2.1)."""
+    """Return a parser of domain names in lower case. A name outside ASCII becomes its A-label (RFC 5890)."""
     parse_text = matching(DOMAIN_NAME, longest=longest)
     return lambda text: parse_text(text if text.isascii() else idna.encode(text, uts46=True).decode())
 

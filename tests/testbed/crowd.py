@@ -1,4 +1,4 @@
-"""Many connections of one client: count how many the server serves at once, or hold them silently.
+"""Many connections of one client: count how many the server serves at once, or hold them and say nothing or little.
 
 This module is also a script that uses only the standard library: Vantage.python runs its text in another network
 namespace.
@@ -40,18 +40,29 @@ def served(host: str, port: int, many: int, *sources: str) -> list[int]:
     return counts
 
 
-FIRST = {80: b"G", 443: b"\x16"}
-"""The first byte to send, by port. Without a byte Linux does not pass the connection to Apache (TCP_DEFER_ACCEPT)."""
+HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(64)
+"""The beginning of a ClientHello of TLS."""
+WORDS = {80: b"GET / HTTP/1.1\r\nX: " + b"x" * 64, 443: HELLO, 993: HELLO, 995: HELLO}
+"""The beginning of what a client says, by port, if it is no line of text."""
 
 
-async def _hold(host: str, port: int, source: str, end: asyncio.Event) -> bool:
-    """Hold a silent connection; open a new one when the server closes it. Return whether one is open at the end."""
+async def _hold(host: str, port: int, source: str, end: asyncio.Event, *, trickles: bool) -> bool:
+    """Hold a connection; open a new one when the server closes it. Return whether one is open at the end.
+
+    The client is silent, or it trickles: it sends a byte each second. On ports 80 and 443 a silent one sends one byte,
+    because Linux passes no connection without a byte to Apache (TCP_DEFER_ACCEPT).
+    """
     while not end.is_set():
         with contextlib.suppress(OSError):
             reader, writer = await asyncio.open_connection(host, port, local_addr=(source, 0))
-            writer.write(FIRST.get(port, b""))
-            left = asyncio.ensure_future(reader.read())
-            await asyncio.wait((left, over := asyncio.ensure_future(end.wait())), return_when=asyncio.FIRST_COMPLETED)
+            words = iter(WORDS.get(port, b"x" * 64))
+            left, over = asyncio.ensure_future(reader.read()), asyncio.ensure_future(end.wait())
+            silent = port not in {80, 443}
+            while not (left.done() or over.done()):
+                if not silent:
+                    writer.write(bytes([next(words)]))
+                silent = not trickles
+                await asyncio.wait((left, over), timeout=1 if trickles else None, return_when=asyncio.FIRST_COMPLETED)
             for task in (left, over):
                 task.cancel()
             writer.transport.abort()
@@ -62,12 +73,16 @@ async def _hold(host: str, port: int, source: str, end: asyncio.Event) -> bool:
 
 
 async def held(host: str, crowds: list[tuple[int, str, int]], seconds: float) -> list[int]:
-    """Hold `many` silent connections for each (port, source, many) for `seconds`; return how many are open then."""
+    """Hold `many` connections for each (port, source, many) for `seconds`; return how many are open then.
+
+    Every second client is silent, and the others trickle.
+    """
     end = asyncio.Event()
     asyncio.get_running_loop().call_later(seconds, end.set)
 
     async def crowd(port: int, source: str, many: int) -> int:
-        return sum(await asyncio.gather(*(_hold(host, port, source, end) for _ in range(many))))
+        each = (_hold(host, port, source, end, trickles=bool(number % 2)) for number in range(many))
+        return sum(await asyncio.gather(*each))
 
     return await asyncio.gather(*(crowd(*each) for each in crowds))
 

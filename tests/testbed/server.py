@@ -103,12 +103,18 @@ class Server:
     @contextmanager
     def imap(self, account: Account, *, implicit_tls: bool = True) -> Iterator[IMAPClient]:
         """Yield an IMAP client that has logged in: over port 993, or over port 143 after STARTTLS."""
+        with self.encrypted_imap(implicit_tls=implicit_tls) as client:
+            client.login(account.address, account.password)
+            yield client
+
+    @contextmanager
+    def encrypted_imap(self, *, implicit_tls: bool = True) -> Iterator[IMAPClient]:
+        """Yield an IMAP client that has not logged in: over port 993, or over port 143 after STARTTLS."""
         with IMAPClient(
             self.host, ssl=implicit_tls, ssl_context=self.context() if implicit_tls else None, timeout=PATIENCE
         ) as client:
             if not implicit_tls:
                 client.starttls(self.context())
-            client.login(account.address, account.password)
             yield client
 
     @contextmanager
@@ -118,12 +124,13 @@ class Server:
             yield client
 
     @contextmanager
-    def pop3(self, account: Account) -> Iterator[poplib.POP3_SSL]:
-        """Yield a POP3S client that has logged in."""
+    def pop3(self, account: Account | None) -> Iterator[poplib.POP3_SSL]:
+        """Yield a POP3S client that has logged in, if an account is given."""
         client = poplib.POP3_SSL(self.host, 995, timeout=PATIENCE, context=self.context())
         try:
-            client.user(account.address)
-            client.pass_(account.password)
+            if account:
+                client.user(account.address)
+                client.pass_(account.password)
             yield client
             client.quit()
         finally:

@@ -37,6 +37,11 @@ def is_password(password: str, hashed: str) -> bool:
     return bcrypt.checkpw(password.encode(), hashed.encode())
 
 
+@pytest.mark.parametrize("name", ["alice", "Alice@MÜLLER.de", "alice@xn--mller-kva.de"])
+def test_an_account_is_named_with_either_form_of_its_domain(name: str) -> None:
+    assert accounts.address(name, "xn--mller-kva.de") == "alice@xn--mller-kva.de"
+
+
 @pytest.mark.parametrize("name", ["alice", "Alice", "alice@example.org", "ALICE@Example.ORG"])
 def test_an_account_is_named_with_or_without_its_domain(name: str) -> None:
     assert accounts.address(name, "example.org") == ALICE

@@ -11,7 +11,7 @@ from podserve.configuration import load
 from podserve.errors import Problem
 from podserve.manifests import KUBE, defaults
 from podserve.settings import SETTINGS, Setting
-from podserve.values import CertificateSource
+from podserve.values import CertificateSource, both_forms
 from tests.unit.helpers import chosen
 
 LONG_LABEL, LONG_NAME, LONG_DOMAIN = "a" * 63, f"{'a' * 58}.exam", ".".join(["a" * 49] * 5 + ["aaa"])

@@ -201,6 +201,13 @@ def test_every_command_takes_a_folder_with_a_name_in_any_script(
         done(client.delete(written(second)))
 
 
+@pytest.mark.parametrize("implicit_tls", [True, False], ids=["imaps", "starttls"])
+def test_exactly_these_mechanisms_are_offered(server: Server, *, implicit_tls: bool) -> None:
+    with server.encrypted_imap(implicit_tls=implicit_tls) as client:
+        offered = sorted(word for word in client.capabilities() if word.startswith(b"AUTH="))
+    assert offered == [b"AUTH=LOGIN", b"AUTH=PLAIN"]
+
+
 def test_login_is_refused_without_tls(server: Server, alice: Account) -> None:
     credentials = f"\0{alice.address}\0{alice.password}".encode()
     with server.plain_imap() as client:

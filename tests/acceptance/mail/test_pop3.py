@@ -32,6 +32,13 @@ def subject(server: Server, alice: Account) -> str:
     return word
 
 
+def test_exactly_these_mechanisms_are_offered(server: Server) -> None:
+    with server.pop3(None) as client:
+        offered = client.capa()
+    assert sorted(offered["SASL"]) == ["LOGIN", "PLAIN"]
+    assert "USER" in offered
+
+
 def test_a_message_is_the_same_by_pop3_as_by_imap(server: Server, alice: Account) -> None:
     subject = token()
     body = ".\r\n..\r\n.Zeile\r\n\r\n  Grüße \r\n.\r\nEnde ohne Punkt\r\n".encode()

@@ -182,6 +182,10 @@ def test_changed_settings_are_in_use_after_up(test_pod: PodUnderTest, alice: Acc
     assert git.run(*push).ok
 
 
+OTHER, IN_UNICODE = "xn--mller-kva.example.com", "müller.example.com"
+"""A domain outside ASCII: its A-label and its U-label."""
+
+
 def refuse_logins(test_pod: PodUnderTest, account: Account) -> None:
     """Check that a login of an account is refused on each port that takes one."""
     server = test_pod.server
@@ -205,31 +209,61 @@ def refuse_logins(test_pod: PodUnderTest, account: Account) -> None:
         assert client.get(f"/webdav/home/{account.local_part}/").status_code in {401, 403}
 
 
+def take_mail_in_both_forms(test_pod: PodUnderTest, account: Account) -> None:
+    """Check that the account gets mail to both forms of its domain, and that neither opens a relay."""
+    server, subjects = test_pod.server, [token() for _ in range(5)]
+    name, postmaster = account.local_part, test_pod.settings.postmaster_address
+    recipients = [f"{name}@{OTHER}", f"{name}@{IN_UNICODE}", f"{name}+tag@{IN_UNICODE}", f"{name}@MÜLLER.example.com"]
+    options = ["SMTPUTF8"]
+    with server.smtp() as client:
+        for recipient, subject in zip(recipients, subjects, strict=False):
+            assert not client.sendmail(STRANGER, [recipient], f"Subject: {subject}\r\n\r\nHi.\r\n", options)
+        for recipient in (f"{token()}@{IN_UNICODE}", f"é{name}@{IN_UNICODE}", f"{name}@lists.{IN_UNICODE}"):
+            with pytest.raises(smtplib.SMTPRecipientsRefused):
+                client.sendmail(STRANGER, [recipient], "Subject: no\r\n\r\n", options)
+        for sender in (f"x@{OTHER}", f"x@{IN_UNICODE}"):
+            with pytest.raises(smtplib.SMTPRecipientsRefused):
+                client.sendmail(sender, [account.address], "Subject: no\r\n\r\n", options)
+        assert not client.sendmail(STRANGER, [f"abuse@{IN_UNICODE}"], "Subject: hello\r\n\r\n", options)
+    with server.submission(account) as client:
+        client.sendmail(f"{name}@{IN_UNICODE}", recipients[:1], f"Subject: {subjects[4]}\r\n\r\nHi.\r\n", options)
+        with pytest.raises(smtplib.SMTPException, match="not owned"):
+            client.sendmail(postmaster.replace(OTHER, IN_UNICODE), recipients[:1], "Subject: no\r\n\r\n", options)
+    for subject in subjects:
+        arrived(server, account, subject)
+
+
 def test_accounts_of_another_domain_cannot_log_in_but_are_named_and_work_again_when_the_domain_is_back(
     test_pod: PodUnderTest,
 ) -> None:
     account, gone = test_pod.new_account(), test_pod.new_account()
-    other = partial(test_pod.invoke, INVOKE_DOMAIN="{OTHER}")
+    other = partial(test_pod.invoke, INVOKE_DOMAIN=IN_UNICODE)
     try:
         warned = " ".join(other("up").stdout.split())
-        assert "cannot log in, because this pod serves {OTHER}" in warned
-        elsewhere = replace(test_pod, pod=Pod.of(replace(test_pod.settings, domain="{OTHER}")))
+        assert f"cannot log in, because this pod serves {OTHER}" in warned
+        elsewhere = replace(test_pod, pod=Pod.of(replace(test_pod.settings, domain=OTHER)))
+        assert f"{OTHER} ({IN_UNICODE})" in warned
         refuse_logins(elsewhere, account)
+        anna = Account(f"anna@{OTHER}", token())
+        other("users.add", f"anna@{IN_UNICODE}", "--password-stdin", stdin=f"{anna.password}\n")
+        elsewhere.wait_until_known(anna)
+        take_mail_in_both_forms(elsewhere, anna)
         seen = json.loads(other("status", "--json").stdout)
         assert seen["ok"]
         assert {account.address, gone.address} <= set(seen["other_accounts"])
         listed = other("users.list").stdout.splitlines()
         assert f"{account.address} cannot log in: this pod serves {OTHER}" in listed
-        assert "postmaster@{OTHER}" in listed
+        assert f"postmaster@{OTHER}" in listed
 
         changed = replace(account, password=token())
         other("users.passwd", account.address, "--password-stdin", stdin=f"{changed.password}\n")
         with pytest.raises(LoginError), elsewhere.server.imap(changed):
             pass
         other("users.remove", gone.address)
+        other("users.remove", f"anna@{IN_UNICODE}")
     finally:
         test_pod.invoke("up")
-        test_pod.invoke("users.remove", "postmaster@{OTHER}")
+        test_pod.invoke("users.remove", f"postmaster@{OTHER}")
     test_pod.wait_until_known(changed)
     with test_pod.server.imap(changed), test_pod.server.pop3(changed), test_pod.server.submission(changed):
         pass

@@ -63,6 +63,17 @@ for http2 in (False, True):
     took[answer.http_version] = time.monotonic() - begin
 print(json.dumps(took))
 """
+VISIT_DNS = """
+import json, sys, time
+import dns.message, dns.query, dns.rcode
+host, took = sys.argv[1], {}
+for transport in ("udp", "tcp"):
+    begin = time.monotonic()
+    answer = getattr(dns.query, transport)(dns.message.make_query("example.com", "A"), host, timeout=30)
+    assert answer.rcode() == dns.rcode.NOERROR, answer
+    took[transport] = time.monotonic() - begin
+print(json.dumps(took))
+"""
 UPLOADS = """
 import json, socket, ssl, sys, time
 from contextlib import ExitStack
@@ -156,9 +167,11 @@ CROWDS = {
     "imap": [(143, 0, 450)],
     "others": [(587, 0, 50), (587, 1, 50), (993, 0, 450), (995, 1, 450)],
 }
-"""Silent connections to mail: the port, the index of their address, and their number."""
+"""Silent and trickling connections to mail: the port, the index of their address, and their number."""
 
 
+DNS = 250
+"""Silent and trickling TCP connections to port 53, of the 300 that all clients may have (tcp-clients in named.conf)."""
 WEB = [(443, 6), (80, 6), (443, 8)]
 """Connections that begin a request and then stop: the port, and the number of addresses with 50 connections each."""
 
@@ -194,17 +207,24 @@ def sieges(test_pod: PodUnderTest, outsider: Vantage, alice: Account, addresses:
             test_pod, "apache", partial(outsider.python, UPLOADS, what), partial(outsider.python, VISIT_WEB, visitor)
         )
 
+    def names() -> Siege:
+        visit = partial(_here, VISIT_DNS, server.host)
+        return _endure(test_pod, "dns", crowds([(53, addresses[0], DNS)]), visit)
+
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.submit(mail), pool.submit(web, *WEB[0])
         wait([first, second])
         third, fourth = pool.submit(web, *WEB[1]), pool.submit(uploads)
         wait([third, fourth])
-        return Sieges(first, {WEB[0]: second, WEB[1]: third, WEB[2]: pool.submit(web, *WEB[2])}, fourth)
+        fifth, sixth = pool.submit(web, *WEB[2]), pool.submit(names)
+        return Sieges(first, {WEB[0]: second, WEB[1]: third, WEB[2]: fifth}, fourth, sixth)
 
 
 @pytest.mark.alone
 @pytest.mark.parametrize("name", CROWDS)
-def test_silent_strangers_restart_nothing_and_keep_nobody_waiting(sieges: "Sieges", name: str) -> None:
+def test_strangers_who_say_nothing_or_little_restart_nothing_and_keep_nobody_waiting(
+    sieges: "Sieges", name: str
+) -> None:
     siege = sieges.mail.result()
     siege.require_well()
     of = [each for each, crowds in CROWDS.items() for _ in crowds]
@@ -218,6 +238,13 @@ def test_strangers_who_begin_a_request_keep_no_web_client_waiting(sieges: "Siege
     siege = sieges.web[port, sources].result()
     siege.require_well()
     assert sum(siege.held) >= sources * 50 / 3, "they were there"
+
+
+@pytest.mark.alone
+def test_strangers_who_ask_nothing_by_tcp_keep_no_dns_client_waiting(sieges: "Sieges") -> None:
+    siege = sieges.names.result()
+    siege.require_well()
+    assert sum(siege.held) >= DNS / 3, "they were there"
 
 
 @pytest.mark.alone
@@ -271,6 +298,7 @@ class Sieges:
     mail: Future[Siege]
     web: dict[tuple[int, int], Future[Siege]]
     uploads: Future[Siege]
+    names: Future[Siege]
 
 
 @pytest.mark.alone

@@ -1,5 +1,8 @@
 """WebDAV locks: a locked file or folder is changed only with its lock token, and only by the account that holds it."""
 
+import json
+import time
+
 import pytest
 
 from podserve.commands import podman, run
@@ -193,6 +196,10 @@ def test_locks_are_listed_and_broken_by_a_task(test_pod: PodUnderTest, alice: Ac
         (row,) = _rows(test_pod, f"{here}sub")
         assert alice.address in row
         assert [account.address in "".join(_rows(test_pod, f"{here}file")) for account in (alice, bob)] == [True, True]
+        shown = json.loads(test_pod.invoke("locks.list", "--json").stdout)["locks"]
+        (found,) = (each for each in shown if each["path"] == f"{here}sub")
+        assert (found["account"], found["shared"]) == (alice.address, False)
+        assert 0 < found["end"] - time.time() <= LONGEST
 
         broken = test_pod.invoke("locks.break", f"{here}sub/").stdout
         assert broken == f"{here}sub is no longer locked by {alice.address}\n"
