@@ -20,9 +20,17 @@ FEW = (
 """Tests that leave messages, mailboxes, files and locks if nothing removes them, and questions to the resolver."""
 
 
+def files(test_pod: PodUnderTest, account: Account) -> list[str]:
+    """Return the names of files and folders that tests made, in the shared folder and in the account's home."""
+    with test_pod.server.http(account) as client:
+        places = "/webdav/", f"/webdav/home/{account.local_part}/"
+        return [name for place in places for name in re.findall(r">(t[0-9a-f]{16})", client.get(place).text)]
+
+
 def test_a_server_is_tested_by_its_name_from_outside_and_keeps_nothing_of_the_tests(
     test_pod: PodUnderTest, outsider: Vantage, new_account: Account, tmp_path: Path
 ) -> None:
+    before = files(test_pod, new_account)
     hosts, secret = tmp_path / "hosts", tmp_path / "password"
     hosts.write_text(f"{test_pod.address} {test_pod.settings.domain}\n")
     secret.write_text(f"{new_account.password}\n")
@@ -38,6 +46,4 @@ def test_a_server_is_tested_by_its_name_from_outside_and_keeps_nothing_of_the_te
     with test_pod.server.imap(new_account) as client:
         names = [name for _, _, name in client.list_folders()]
         assert sum(client.select_folder(name)[b"EXISTS"] for name in names) == 0
-    with test_pod.server.http(new_account) as client:
-        for place in ("/webdav/", f"/webdav/home/{new_account.local_part}/"):
-            assert not re.findall(r">(t[0-9a-f]{16})", client.get(place).text)
+    assert files(test_pod, new_account) == before
