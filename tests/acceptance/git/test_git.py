@@ -407,6 +407,16 @@ def test_twenty_clones_at_once_are_all_whole_in_little_memory(
     assert 0 < seen.peak < MEMORY
 
 
+def test_no_fetch_fails_while_others_log_in(test_pod: PodUnderTest, alice: Account, public: Repository) -> None:
+    def ask(path: str) -> set[int]:
+        with test_pod.server.http(alice) as client:
+            return {client.get(path).status_code for _ in range(100)}
+
+    paths = [f"/git/{public.name}/info/refs?service=git-upload-pack", "/webdav/"] * 8
+    with ThreadPoolExecutor(len(paths)) as pool:
+        assert set().union(*pool.map(ask, paths)) == {200}
+
+
 def test_a_push_that_is_killed_half_way_leaves_the_repository_sound(
     test_pod: PodUnderTest, alice: Account, private: Repository
 ) -> None:

@@ -120,9 +120,13 @@ def processes(test_pod: PodUnderTest, service: str) -> list[Process]:
 
 
 def test_workers_run_unprivileged(test_pod: PodUnderTest, service: str) -> None:
-    running = processes(test_pod, service)
-    assert {process.name for process in running if process.user == "root"} <= AS_ROOT[service]
-    assert {process.user for process in running} - {"root"}
+    def usual() -> list[Process]:
+        running = processes(test_pod, service)
+        if others := {process.name for process in running if process.user == "root"} - AS_ROOT[service]:
+            raise NotYet(f"root runs {others}")  # for a moment after a change of the accounts: mailboxes
+        return running
+
+    assert {process.user for process in wait_until(usual, 5, "the usual programs of root")} - {"root"}
 
 
 def test_the_first_process_is_the_daemon_or_its_supervisor(test_pod: PodUnderTest, service: str) -> None:
@@ -133,7 +137,11 @@ def test_the_first_process_is_the_daemon_or_its_supervisor(test_pod: PodUnderTes
 def test_no_process_can_gain_privileges(test_pod: PodUnderTest, service: str) -> None:
     wanted = sum(1 << CAPABILITY_NUMBERS[name] for name in CAPABILITIES[service])
     for process in processes(test_pod, service):
-        status = dict(line.split(":", 1) for line in Path(f"/proc/{process.number}/status").read_text().splitlines())
+        try:
+            lines = Path(f"/proc/{process.number}/status").read_text().splitlines()
+        except OSError:
+            continue  # the process has ended meanwhile
+        status = dict(line.split(":", 1) for line in lines)
         assert status["NoNewPrivs"].strip() == "1", process
         assert int(status["CapBnd"], 16) == wanted, process
         if process.user != "root":
