@@ -20,7 +20,7 @@ from podserve.waiting import NotYet, wait_until
 from tests.testbed.forwarders import Upstream
 from tests.testbed.pod import PodUnderTest
 from tests.testbed.server import PATIENCE, Server, token
-from tests.testbed.stub import ask_until_answered
+from tests.testbed.stub import EXCHANGES, ask_until_answered
 from tests.testbed.vantage import Vantage, first_process
 
 DATAGRAM = 1232
@@ -135,8 +135,7 @@ def written_since(test_pod: PodUnderTest, before: str) -> list[str]:
 def ask(server: Server, name: str, kind: str = "A", transport: str = "udp", kclass: str = "IN") -> dns.message.Message:
     """Return the server's response to a query that allows 4096 bytes over UDP."""
     question = dns.message.make_query(name, kind, kclass, use_edns=0, payload=4096)
-    exchange = dns.query.tcp if transport == "tcp" else dns.query.udp
-    return exchange(question, server.host, timeout=PATIENCE)
+    return EXCHANGES[transport](question, server.host, timeout=PATIENCE)
 
 
 def data(answer: dns.message.Message) -> set[str]:
