@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 
 from rich.console import Console
 
-from bench import dns, git, growth, https, images, imap, memory, play, report, smtp, webdav
+from bench import dns, git, growth, https, images, imap, logins, memory, play, report, smtp, webdav
 from bench.figures import Figure
 from bench.sides import native_twin, pod_of
 from podserve.accounts import ROUNDS
@@ -21,7 +21,7 @@ OUTSIDE = {"build": images.build, "images": images.measure}
 ALONE = {"play": play.measure, "memory": memory.measure}
 """The sections that need a pod and no native twin: PSS counts memory that both map by half."""
 COMPARED = {"dns": dns.measure, "https": https.measure, "smtp": smtp.measure, "imap": imap.measure,
-            "webdav": webdav.measure, "git": git.measure}  # fmt: skip
+            "webdav": webdav.measure, "logins": logins.measure, "git": git.measure}  # fmt: skip
 """The sections that compare the pod with its native twin."""
 GROWTH = {"growth": growth.measure}
 SECTIONS = [*OUTSIDE, *ALONE, *COMPARED, *GROWTH]

@@ -75,6 +75,8 @@ def _start(test_pod: PodUnderTest, side: str, service: str, *options: str) -> st
               if "persistentVolumeClaim" in v}  # fmt: skip
     (container,) = (container for container in spec["containers"] if container["name"] == service)
     words = [f"--env={setting}={value}" for setting, value in test_pod.pod.manifests.config["data"].items()]
+    if user := container["securityContext"].get("runAsUser"):
+        words += [f"--user={user}", "--cap-add=NET_BIND_SERVICE"]
     for mount in container["volumeMounts"]:
         path, claim = mount["mountPath"], claims.get(mount["name"])
         if mount.get("readOnly"):

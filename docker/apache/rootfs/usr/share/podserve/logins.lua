@@ -1,6 +1,9 @@
--- Logins on the web, called by logins.conf: the name is taken in lower case, a repeated wrong password counts once, and guesses at one
--- account are limited. The counts are in the memory of the Apache process. There is one process as a rule (conf-available/podserve.conf),
--- and a second one counts for itself. Only digests are kept, with a key that the entrypoint makes at each start.
+-- Logins on the web, called by logins.conf: the name is taken in lower case, an accepted login is remembered, a repeated wrong password
+-- counts once, and guesses at one account are limited. All this is in the memory of the Apache process. There is one process as a rule
+-- (conf-available/podserve.conf), and a second one counts for itself. Only digests are kept, with a key that the entrypoint makes at each
+-- start.
+
+local lfs = require "lfs"
 
 local KEY = os.getenv("GUESSES_KEY")
 local SECONDS, MOST = 600, 20 -- as in conf-available/clients.conf
@@ -48,19 +51,26 @@ function ask(r)
     return challenge(r)
 end
 
--- Before a password is checked.
+-- Before a password is checked. A login that was accepted is not computed again (50 ms of bcrypt) for SECONDS after its last use, while
+-- the accounts file is the same one.
 function before(r)
     local encoded = (r.headers_in["Authorization"] or ""):match("^[Bb][Aa][Ss][Ii][Cc] [ \t]*(.+)$")
     if not encoded then return apache2.DECLINED end
     local name, password = ((r:base64_decode(encoded) or "") .. ":"):match("^([^:]*):(.*):$")
     name, password = (name or r:base64_decode(encoded) or ""):lower(), password or ""
     r.headers_in["Authorization"] = "Basic " .. r:base64_encode(name .. ":" .. password)
+    local file, now = r:stat(ACCOUNTS), os.time()
+    if not file then return apache2.DECLINED end
+    local checked = table.concat({lfs.attributes(ACCOUNTS, "ino") or "", file.size, file.mtime}, " ")
+    local accepted = digest(r, name, password, checked)
+    local used = tonumber(get(r, "accepted", accepted) or nil)
+    r.notes["accepted"] = accepted
+    if used and now < used + SECONDS then r.notes["name"] = name end
     if r.subprocess_env["shared"] then return apache2.DECLINED end
 
-    local now, network, checked = os.time(), r.headers_in["Client-Network"], tostring(r:stat(ACCOUNTS).mtime)
-    local account, known, tried = digest(r, name), digest(r, network, name), digest(r, network, name, password)
-    r.notes["account"], r.notes["known"], r.notes["tried"] = account, known, tried
-    r.notes["password"], r.notes["network"], r.notes["checked"] = digest(r, name, password), digest(r, network), checked
+    local network = r.headers_in["Client-Network"]
+    local account, known = digest(r, name), digest(r, network, name)
+    r.notes["known"] = known
 
     -- An address from which the account has logged in before is not new to it.
     local seconds = blocked(guesses(r, account, now), now)
@@ -68,6 +78,12 @@ function before(r)
         r.subprocess_env["guess_Remaining"] = tostring(seconds) -- the header Retry-After
         return 429
     end
+
+    if r.notes["name"] then return apache2.DECLINED end
+
+    local tried = digest(r, network, name, password)
+    r.notes["account"], r.notes["tried"], r.notes["checked"] = account, tried, checked
+    r.notes["password"], r.notes["network"] = digest(r, name, password), digest(r, network)
 
     -- A wrong password is not computed again while the accounts are the same.
     local time, wrong = (get(r, "tried", tried) or ""):match("^ (%d+) (.*)$")
@@ -82,9 +98,24 @@ function before(r)
     return apache2.DECLINED
 end
 
+-- In the place of mod_auth_basic, which computes the hash: it is asked if this declines.
+function remembered(r)
+    if not r.notes["name"] then return apache2.DECLINED end
+    r.user = r.notes["name"]
+    return apache2.OK
+end
+
+-- For a request whose login was accepted.
+function accepted(r)
+    local login, known = r.notes["accepted"], r.notes["known"]
+    if r.user and login then set(r, "accepted", login, tostring(os.time())) end
+    if r.user and known and not get(r, "known", known) then set(r, "known", known, "") end
+    return apache2.DECLINED
+end
+
 -- After the response.
 function after(r)
-    local account, known, time = r.notes["account"], r.notes["known"], r.notes["time"]
+    local account, time = r.notes["account"], r.notes["time"]
     if not time then return apache2.OK end
     if r.status == 401 then
         set(r, "tried", r.notes["tried"], " " .. time .. " " .. r.notes["checked"])
@@ -99,8 +130,6 @@ function after(r)
             table.insert(lines, guess.password .. " " .. guess.network .. " " .. guess.time .. "\n")
         end
         set(r, "account", account, table.concat(lines))
-    elseif r.user and not get(r, "known", known) then
-        set(r, "known", known, "")
     end
     return apache2.OK
 end

@@ -1,0 +1,123 @@
+"""Logins on the web: what they cost beside the same Apache without authentication."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from bench import load
+from bench.figures import Figure, Goal, at_least
+from bench.running import in_turn, seconds
+from bench.sides import Side, native_twin
+from podserve.commands import ROOT, run
+from podserve.errors import Problem
+from tests.testbed.git import Git, serve
+from tests.testbed.pod import PodUnderTest
+from tests.testbed.server import Account
+
+SECTION = "logins"
+_FILES, _SIZE = 300, 4_000
+"""Files that rclone copies, and bytes of each."""
+_REQUESTS = 1_000
+_PAGES = 96
+_FOLDER = ROOT / "docker/apache/rootfs/etc/apache2/podserve"
+_OPEN = {
+    "logins": {
+        "    AuthType Basic\n": "", '    AuthName "PodServe"\n': "", "    AuthBasicProvider file\n": "",
+        "    LuaHookAccessChecker /usr/share/podserve/logins.lua before early\n": "",
+        "    LuaHookCheckUserID /usr/share/podserve/logins.lua remembered\n": "",
+        "    LuaHookFixups /usr/share/podserve/logins.lua accepted\n": "",
+        "    LuaHookLog /usr/share/podserve/logins.lua after\n": "",
+        "\nInclude podserve/webdav.conf": '\nDefine ACCOUNT "true"\nInclude podserve/webdav.conf',
+    },
+    "webdav": {
+        "        LuaHookAccessChecker /usr/share/podserve/logins.lua ask\n": "",
+    },
+}  # fmt: skip
+"""The parts of Apache's configuration that authenticate, and their replacements."""
+
+
+def without_authentication(name: str) -> str:
+    """Return podserve/NAME.conf without authentication. Raises Problem if a replaced part is missing."""
+    configuration = (_FOLDER / f"{name}.conf").read_text()
+    for part, replacement in _OPEN[name].items():
+        if part not in configuration:
+            raise Problem(f"{name}.conf has no {part!r}: expected it; update _OPEN (bench/logins.py)")
+        configuration = configuration.replace(part, replacement)
+    return configuration
+
+
+@contextmanager
+def _open_twin(test_pod: PodUnderTest) -> Iterator[Side]:
+    """Yield a native twin whose Apache asks for no login."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = {name: Path(folder) / f"{name}.conf" for name in _OPEN}
+        for name, file in files.items():
+            file.write_text(without_authentication(name))
+        with native_twin(test_pod, "open", "apache", **files) as side:
+            yield side
+
+
+def _curl(side: Side, account: Account | None, path: str, *argv: str) -> None:
+    """Run curl, with a login if an account is given. Standard input carries it, so no process list shows it."""
+    address = f"https://{side.server.domain}{path}"
+    run(["curl", "--silent", "--show-error", "--fail", "--config", "-", "--cacert", str(side.server.authority),
+         "--connect-to", f"::{side.server.host}:443", "--output", "/dev/null", *argv, address],
+        stdin=f'user = "{account.address}:{account.password}"\n' if account else "", timeout=load.PATIENCE)  # fmt: skip
+
+
+def _copy(side: Side, account: Account | None, source: Path) -> float:
+    """Copy a folder to the shared folder by rclone, and compare it byte by byte. Return the seconds of both."""
+    server = side.server
+    settings = {"TYPE": "webdav", "VENDOR": "other", "URL": f"https://{server.domain}/webdav/"}
+    if account:
+        settings |= {"USER": account.address, "PASS": run(["rclone", "obscure", "-"], stdin=account.password).stdout}
+    remote = {f"RCLONE_CONFIG_BENCH_{name}": value.strip() for name, value in settings.items()}
+    env = {**os.environ, **remote, "RCLONE_CONFIG": "/dev/null", "RCLONE_CA_CERT": str(side.server.authority)}
+    hosts = source.parent / "hosts"
+    hosts.write_text(f"{server.host} {server.domain}\n")
+    # rclone resolves the name by a hosts file of its own.
+    rclone = ["unshare", "--mount", "sh", "-c", f'mount --bind {hosts} /etc/hosts && exec rclone "$@"', "rclone"]
+
+    def call(*words: str, check: bool = True) -> None:
+        run([*rclone, *words, "bench:files"], env=env, timeout=load.PATIENCE, check=check)
+
+    call("purge", check=False)
+    took = seconds(lambda: call("copy", str(source)))
+    return took + seconds(lambda: call("check", "--download", str(source)))
+
+
+def measure(test_pod: PodUnderTest, pod: Side, native: Side) -> Iterator[Figure]:
+    """Copy files with and without a login, request one file often, and read GitWeb as an account and as a stranger."""
+    account = test_pod.postmaster
+    with tempfile.TemporaryDirectory() as name, _open_twin(test_pod) as unasked:
+        folder = Path(name)
+        (folder / "files").mkdir()
+        for number in range(_FILES):
+            (folder / "files" / f"{number}").write_bytes(os.urandom(_SIZE))
+        sides = ((native, account), (unasked, None))
+
+        def copied(side: Side, login: Account | None) -> float:
+            return _copy(side, login, folder / "files")
+
+        def requested(side: Side, login: Account | None, version: str) -> float:
+            return seconds(partial(_curl, side, login, f"/webdav/files/1#[1-{_REQUESTS}]", version))
+
+        for act, words, most in ((copied, f"rclone: copy of {_FILES} files of 4 kB, and check", 1.3),
+                                 (partial(requested, version="--http1.1"), f"{_REQUESTS:,} GETs, HTTP/1.1", 1.2),
+                                 (partial(requested, version="--http2"), f"{_REQUESTS:,} GETs, HTTP/2", 1.2),
+                                 ):  # fmt: skip
+            taken, beside = in_turn(*(side.measured(partial(act, login=login)) for side, login in sides))
+            yield Figure(SECTION, words, "s", taken, "no login", beside, Goal("ratio", most))
+        Git(pod.server).commit(folder / "work", "Say", {"file.txt": b"Hello.\n"})
+        serve(folder / "work", native.web / "git" / "logins.git", public=True)
+
+        def read(side: Side, login: Account | None) -> float:
+            options = ("--parallel", "--parallel-max", f"{load.CLIENTS}", "--http1.1")
+            return _PAGES / seconds(partial(_curl, side, login, f"/git/logins.git#[1-{_PAGES}]", *options))
+
+        native.call(partial(read, login=account))
+        taken, beside = in_turn(*(native.measured(partial(read, login=login)) for login in (account, None)))
+        yield Figure(SECTION, "GitWeb's summary a second", "/s", taken, "a stranger", beside, at_least(0.95))
