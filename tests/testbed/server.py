@@ -22,6 +22,9 @@ RUN = uuid.uuid4().hex[:6]
 """The part of each `token` that says which run, or worker, made it."""
 PATIENCE = 30.0
 """Seconds that a client waits for one reply. Dovecot delays an address up to 15 s after failed logins."""
+KEPT = 2.0
+"""Seconds that a client keeps an idle connection. Apache keeps it for 5 s (KeepAliveTimeout) and would close it under a
+request that is sent just then."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ class Server:
             auth=auth,
             http2=http2,
             timeout=PATIENCE,
+            limits=httpx.Limits(keepalive_expiry=KEPT),
             trust_env=False,
         ) as client:
             yield client
