@@ -14,6 +14,8 @@ nox.options.sessions = ["lint", "types", "unit", "acceptance"]
 # A session tests the checkout with its own settings. The caller's variables must not change them.
 for variable in [name for name in os.environ if name.startswith("INVOKE_")]:
     del os.environ[variable]
+# Without bytecode each `invoke` that a test starts compiles podserve, and each worker of pytest all tests.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 PYTHON = ["tasks.py", "noxfile.py", "podserve", "tests", "bench"]
 REMOVAL = 60.0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from podserve import volumes
+from podserve import accounts, volumes
 from tests.testbed.network import own_network
 from tests.unit.helpers import FakePodman
 
@@ -29,6 +29,12 @@ def _independent_of_the_host() -> Iterator[None]:
 def _ask_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget the paths of volumes that Podman gave to another test."""
     monkeypatch.setattr(volumes, "_found", {})
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hash with bcrypt's lowest cost, because the tests make many hashes."""
+    monkeypatch.setattr(accounts, "ROUNDS", 4)
 
 
 @pytest.fixture

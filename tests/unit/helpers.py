@@ -17,6 +17,7 @@ from unittest.mock import patch
 
 import yaml
 from invoke import Program
+from invoke.main import program
 
 from podserve import commands
 from podserve.commands import ROOT, Result, run
@@ -127,11 +128,16 @@ class FakePodman:
 
     def invoke_here(self, *argv: str, stdin: str = "", **test_pod: str) -> Result:
         """Run an Invoke task in this process, which is faster, with the additional variables `test_pod`."""
-        words, code = ("invoke", "--search-root", str(ROOT), *argv), 0
+        return self.invoke_below("--search-root", str(ROOT), *argv, stdin=stdin, **test_pod)
+
+    def invoke_below(self, *argv: str, stdin: str = "", **test_pod: str) -> Result:
+        """Do the same, but search tasks.py from the current folder upwards, as `invoke` does."""
+        words, code = ("invoke", *argv), 0
         out, err = io.StringIO(), io.StringIO()
         environment = self.environment(**{**DEFAULTS, **test_pod})
         commands.environment.cache_clear()
         handlers = {number: signal.getsignal(number) for number in INTERRUPTIONS}
+        hook, sys.excepthook = sys.excepthook, sys.__excepthook__
         try:
             with (
                 patch.dict(os.environ, environment, clear=True),
@@ -139,7 +145,8 @@ class FakePodman:
                 redirect_stdout(out),
                 redirect_stderr(err),
             ):
-                Program().run(list(words))
+                program.__class__ = Program  # As in a new process: tasks.py replaces it, and the hook.
+                program.run(list(words))
         except SystemExit as end:
             code = int(end.code or 0)
         except Exception as error:  # noqa: BLE001  # shows an error as the interpreter does at exit
@@ -148,6 +155,7 @@ class FakePodman:
             code = 1
         finally:
             commands.environment.cache_clear()
+            sys.excepthook = hook
             for number, handler in handlers.items():
                 signal.signal(number, handler)
         return Result(words, code, out.getvalue(), err.getvalue())

@@ -20,12 +20,6 @@ GOOD, BETTER = "correct horse", "battery staple"
 WRITERS = 20
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hash with bcrypt's lowest cost, because the tests make many hashes."""
-    monkeypatch.setattr(accounts, "ROUNDS", 4)
-
-
 @pytest.fixture
 def there(tmp_path: Path) -> Accounts:
     """The accounts of a new volume."""

@@ -6,6 +6,7 @@ import re
 import sys
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
+from itertools import repeat
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,8 @@ from tests.testbed.crafted import Member, crafted, folder, foreign, hard, header
 HEADER = Header(FORMAT, "2026-11-23T12:00:00+00:00", {"domain": "example.org"})
 PLACES = 10
 CHANGES = 20
+PIECE = 2**17
+"""Bytes of a block of zstd, which compresses pieces of this size fastest."""
 
 
 def ignore(_: int) -> None:
@@ -266,12 +269,11 @@ def test_owners_are_those_that_services_have_and_otherwise_root(tmp_path: Path) 
 
 
 def zeros(name: str, size: int) -> Iterator[bytes]:
-    """Yield the pieces of a tar member whose content is `size` zero bytes (a multiple of 1 MiB)."""
+    """Yield the pieces of a tar member whose content is `size` zero bytes (a multiple of PIECE)."""
     info = tarfile.TarInfo(name)
     info.size = size
     yield info.tobuf(tarfile.GNU_FORMAT)
-    for _ in range(size // 2**20):
-        yield bytes(2**20)
+    yield from repeat(bytes(PIECE), size // PIECE)
 
 
 def described() -> Iterator[bytes]:
@@ -283,7 +285,8 @@ def described() -> Iterator[bytes]:
 
 def of_pieces(file: Path, *members: Iterable[bytes]) -> Path:
     """Write an archive from the raw pieces of tar members."""
-    compressor = zstandard.ZstdCompressor(level=1, write_checksum=True)  # for 1 GiB, half the time of the default
+    # The fastest level, and no checksum (a reader needs none): together they halve the time of level 1.
+    compressor = zstandard.ZstdCompressor(level=-100, write_checksum=False)
     with file.open("wb") as out, compressor.stream_writer(out) as compressed:
         for member in members:
             for piece in member:
@@ -297,8 +300,7 @@ def long_header(kind: bytes, size: int) -> Iterator[bytes]:
     info = tarfile.TarInfo("x")
     info.type, info.size = kind, size
     yield info.tobuf(tarfile.GNU_FORMAT)
-    for _ in range(size // 2**20):
-        yield b"n" * 2**20
+    yield from repeat(b"n" * PIECE, size // PIECE)
 
 
 HUGE = 2**30

@@ -13,15 +13,16 @@ PYTHON = """\
 #!/bin/sh
 case "$*" in
 --version) echo "Python $VERSION" ;;
-'-m pip'*) for word; do :; done; echo "$word" >> .venv/installed; sleep 0.2 ;;
+'-m pip'*) for word; do :; done; echo "$word" >> .venv/installed; sleep "$PIP_SECONDS" ;;
 '-m venv --clear .venv') rm -rf .venv && mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
 esac
 """
 
 
 @pytest.fixture
-def checkout(tmp_path: Path) -> Path:
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkout with only bootstrap and the requirements, beside a fake Python that records what it installs."""
+    monkeypatch.setenv("PIP_SECONDS", "0")
     python = tmp_path / "python3"
     python.write_text(PYTHON)
     python.chmod(0o755)
@@ -106,7 +107,8 @@ def test_the_environment_is_made_once(checkout: Path) -> None:
     assert not makes_an_environment(checkout)
 
 
-def test_of_two_at_once_one_makes_the_environment_for_both(checkout: Path) -> None:
+def test_of_two_at_once_one_makes_the_environment_for_both(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_SECONDS", "0.2")
     with ThreadPoolExecutor(2) as pool:
         assert sorted(pool.map(makes_an_environment, [checkout] * 2)) == [False, True]
 

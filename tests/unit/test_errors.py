@@ -167,7 +167,7 @@ def test_a_task_with_a_wrong_file_ends_in_a_line_and_touches_nothing(
 ) -> None:
     file = tmp_path / name
     file.write_text(content)
-    ended = fake_podman.invoke("-f", str(file), "up")
+    ended = fake_podman.invoke_here("-f", str(file), "up")
     assert (ended.code, ended.stdout, ended.stderr.count("\n")) == (1, "", 1)
     assert told in ended.stderr
     assert fake_podman.calls == []

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -193,6 +194,7 @@ def test_a_folder_is_mounted_where_nobody_but_root_can_replace_it(
             volumes.mountable("web", "acme")
 
 
+@cache
 def uses(file: Path) -> set[str]:
     """Return all names and attributes that a module uses."""
     tree = ast.parse(file.read_text())

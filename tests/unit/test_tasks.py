@@ -61,7 +61,7 @@ def test_the_list_of_tasks_is_the_manual(fake_podman: FakePodman) -> None:
     "words", ["users.add --help", "users.add -h", "--help users.add", "users.add alice --help", "users.add --json -h"]
 )
 def test_help_for_a_task_is_shown_wherever_it_is_asked_for(fake_podman: FakePodman, words: str) -> None:
-    shown = fake_podman.invoke(*words.split())
+    shown = fake_podman.invoke_here(*words.split())
     assert (shown.code, shown.stderr, fake_podman.calls) == (0, "", [])
     assert shown.stdout.startswith("Usage: inv[oke] [--core-opts] users.add ")
     assert "--password-stdin" in shown.stdout
@@ -81,7 +81,7 @@ def test_help_for_a_task_is_shown_wherever_it_is_asked_for(fake_podman: FakePodm
 def test_a_name_that_does_not_exist_is_answered_by_those_that_may_be_meant(
     fake_podman: FakePodman, words: str, told: str
 ) -> None:
-    ended = fake_podman.invoke(*words.split())
+    ended = fake_podman.invoke_here(*words.split())
     assert (ended.code, ended.stdout, fake_podman.calls) == (1, "", [])
     assert ended.stderr.startswith(f"podserve: {told}")
     assert ended.stderr.endswith(" The tasks: invoke --list\n")
@@ -102,9 +102,11 @@ done
 
 
 @pytest.mark.parametrize("folder", ["docs", "tests", "tests/acceptance/dns", "docker/mail/rootfs/etc/dovecot"])
-def test_the_tasks_are_found_from_a_folder_below_the_checkout(fake_podman: FakePodman, folder: str) -> None:
-    argv = ["env", "-C", str(ROOT / folder), sys.executable, "-m", "invoke", "--list"]
-    assert " users.add " in fake_podman.run(*argv).stdout
+def test_the_tasks_are_found_from_a_folder_below_the_checkout(
+    fake_podman: FakePodman, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    monkeypatch.chdir(ROOT / folder)
+    assert " users.add " in fake_podman.invoke_below("--list").stdout
 
 
 def test_wrong_settings_are_told_all_at_once_and_nothing_is_made(fake_podman: FakePodman) -> None:
