@@ -11,8 +11,10 @@ from podserve import (
     accounts,
     answering,
     configuration,
+    dns_report,
     doctor,
     errors,
+    findings,
     homes,
     host,
     images,
@@ -34,6 +36,7 @@ from podserve.backup import keeping, reading
 from podserve.certificates import renewal, store
 from podserve.commands import become
 from podserve.pod import Pod
+from podserve.zone import checking, needed, record
 
 invocation.explain_errors()
 invocation.help_with_names()
@@ -85,10 +88,10 @@ def show_doctor(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
     """Check this host, and show the command that solves each problem; exit 1 on a problem."""
     found = doctor.diagnose(_pod(c))
     if json:
-        print(doctor.as_json(found))
+        print(findings.as_json(found))
     else:
         report.diagnosis(found, report.standard_output())
-    if not doctor.sound(found):
+    if not findings.sound(found):
         raise Exit(code=1)
 
 
@@ -426,9 +429,38 @@ def certs_ca(c: Context) -> None:
     print(root, end="")
 
 
+ONE_DOMAIN = {"domain": "only the records of this domain (default: all)", "json": "print a JSON object"}
+
+
+@task(name="records", help={**ONE_DOMAIN, "table": "print a table for a provider's form, with the reason of each"})
+def dns_records(c: Context, domain: str = "", table: bool = False, json: bool = False) -> None:  # noqa: FBT001,FBT002
+    """Print the DNS records that this server needs, as a zone file."""
+    found = needed.of_domain(needed.needed_records(needed.Facts.of(_pod_reexecuted(c))), domain)
+    if json:
+        print(record.records_as_json(found))
+    elif table:
+        dns_report.records_needed(found, report.standard_output())
+    else:
+        print(record.as_zone_file(found), end="")
+
+
+@task(name="check", help={**ONE_DOMAIN, "resolver": "address of the resolver to ask (default: the forwarders)"})
+def dns_check(c: Context, domain: str = "", resolver: str = "", json: bool = False) -> None:  # noqa: FBT001,FBT002
+    """Ask for each DNS record that this server needs, and say what to type; exit 1 on a problem."""
+    asked = checking.chosen_resolvers(resolver)
+    seen = checking.check(_pod_reexecuted(c), checking.PATIENCE, asked).of_domain(domain)
+    if json:
+        print(seen.json())
+    else:
+        dns_report.checked(seen, report.standard_output())
+    if seen.wrong:
+        raise Exit(code=1)
+
+
 users = Collection("users", users_add, users_list, users_passwd, users_remove)
 repos = Collection("repos", repos_add, repos_list, repos_publish, repos_hide, repos_head, repos_remove)
 certs = Collection("certs", certs_show, certs_issue, certs_renew, certs_import, certs_ca)
+dns = Collection("dns", dns_records, dns_check)
 dav_locks = Collection("locks", locks_list, locks_break)
 namespace = Collection(
     show_doctor,
@@ -447,5 +479,6 @@ namespace = Collection(
     repos,
     dav_locks,
     certs,
+    dns,
 )
 namespace.configure(configuration.shown_defaults(manifests.defaults()))

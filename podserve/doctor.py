@@ -1,19 +1,18 @@
 """Checks the host, and names the command that solves each problem."""
 
 import getpass
-import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
 from ipaddress import ip_address
-from typing import Literal
 
 from podserve import commands, host, network, ports, running, volumes
 from podserve.certificates import store
 from podserve.errors import Problem
+from podserve.findings import Check, Finding, Patient, State
 from podserve.pod import Pod
+from podserve.zone import checking
 
 GIB = 2**30
 SPACE = GIB
@@ -24,30 +23,6 @@ MEMORY_FOR_BUILDING = 2 * MEMORY
 
 SPACE_OF_A_POD = GIB // 8
 """Free bytes that a pod needs to start when its images exist."""
-
-State = Literal["ok", "warning", "problem"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """The result of a check, in one line, and the command that solves the problem."""
-
-    check: str
-    state: State
-    said: str
-    fix: str = ""
-
-
-@dataclass(frozen=True)
-class Patient:
-    """What the checks look at: the pod, and what Podman says of itself and of the pod."""
-
-    pod: Pod
-    podman: host.PodmanInfo
-    inspected: running.Inspected
-
-
-Check = Callable[[Patient], Iterable[Finding]]
 
 
 def _version(patient: Patient) -> Iterable[Finding]:
@@ -207,9 +182,16 @@ def _name(patient: Patient) -> Iterable[Finding]:
             yield Finding("name", "ok", f"{name} resolves to this host: {', '.join(sorted(outward & mine))}")
 
 
+def _records(patient: Patient) -> Iterable[Finding]:
+    """Check the DNS records that this server needs, if its public address is set."""
+    seen = checking.summary(patient.pod)
+    fine = seen.state in {"unset", "right"}
+    yield Finding("dns records", "ok" if fine else "warning", seen.said, "" if fine else "invoke dns.check")
+
+
 BEFORE_UP: tuple[Check, ...] = (_version, _source_addresses, _user_ids, _first_port, _space, _ports)
 """The checks that predict a failure of `up`. All together take less than 0.3 s."""
-CHECKS: tuple[Check, ...] = (*BEFORE_UP, _runtime, _cgroups, _memory, _clock, _health, _name)
+CHECKS: tuple[Check, ...] = (*BEFORE_UP, _runtime, _cgroups, _memory, _clock, _health, _name, _records)
 
 
 def examine(pod: Pod, checks: Iterable[Check] = CHECKS) -> list[Finding]:
@@ -238,13 +220,3 @@ def require(pod: Pod) -> None:
     if problems:
         lines = [f"  {finding.said}. To solve it: {finding.fix}" for finding in problems]
         raise Problem("the pod cannot be started:\n" + "\n".join(lines))
-
-
-def as_json(found: list[Finding]) -> str:
-    """Return the findings as a JSON object, with `ok` for whether there is no problem."""
-    return json.dumps({"ok": sound(found), "findings": [asdict(finding) for finding in found]}, indent=2)
-
-
-def sound(found: list[Finding]) -> bool:
-    """Return whether there is no problem among the findings."""
-    return all(finding.state != "problem" for finding in found)

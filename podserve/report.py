@@ -25,9 +25,9 @@ from rich.table import Table
 
 from podserve.certificates.keypair import Certificate
 from podserve.certificates.renewal import Renewal
-from podserve.doctor import Finding
 from podserve.endpoints import ENDPOINTS, Answer
 from podserve.errors import Problem, printable
+from podserve.findings import Finding
 from podserve.host import NO_HEALTH_CHECKS
 from podserve.images import UP_TO_DATE, Show
 from podserve.lifecycle import Started
@@ -162,6 +162,7 @@ def status(pod: Pod, seen: Status, console: Console) -> None:
     console.print(f"Domain       {both_forms(seen.domain)}", highlight=False)
     console.print(f"Certificate  {seen.days_left} days left", highlight=False)
     console.print(f"Mail queue   {seen.queue} messages", highlight=False)
+    console.print(f"DNS records  {escape(printable(seen.records.said))}", highlight=False)
     if seen.service:
         console.print(f"Service      {seen.service} (systemd)", highlight=False)
     if not seen.health_checks_run:

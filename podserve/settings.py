@@ -18,6 +18,7 @@ from podserve.values import (
     Address,
     CertificateSource,
     KeyType,
+    address_pair,
     as_text,
     byte_count,
     domain_name,
@@ -113,6 +114,11 @@ class Settings:
         yes_or_no, '"yes" or "no", in quotes',
         'Whether the pod validates DNS answers by DNSSEC: "yes" or "no", in quotes.',
         services=True,
+    )]  # fmt: skip
+    public_address: Annotated[tuple[Address, ...], Setting(
+        address_pair, "an IPv4 address, an IPv6 address, or both separated by a space",
+        "The address at which the internet reaches this server: an IPv4 address, an IPv6 address, or both, separated "
+        "by a space. The DNS records of the domain lead there (invoke dns.records, invoke dns.check).",
     )]  # fmt: skip
     certificate_source: Annotated[CertificateSource, Setting(
         CertificateSource, "authority, acme or import",

@@ -14,6 +14,7 @@ from podserve.certificates.keypair import IMPORTED, Certificate
 from podserve.commands import podman
 from podserve.manifests import Volume
 from podserve.pod import Pod
+from podserve.zone import checking
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ class Status:
     """The state of the pod's service in systemd; empty if the pod is not installed as a service."""
     backup_failed: str = ""
     """When the last backup failed, and why; empty if it succeeded."""
+    records: checking.Summary = field(default_factory=lambda: checking.Summary("unset", ""))
+    """The DNS records in a line. Wrong records are a problem; records that no resolver answered for are none."""
     other_accounts: list[str] = field(default_factory=list)
     """The accounts of other domains, which cannot log in. They are no problem of the pod."""
 
@@ -77,6 +80,7 @@ class Status:
             *(["the mail queue cannot be read: invoke logs --service mail"] if self.queue < 0 else []),
             *(f"volume {v.name} is full: {v.used} of {v.size} bytes" for v in self.volumes if v.used > v.size),
             *self._filling(),
+            *([f"DNS records: {self.records.said}: invoke dns.check"] if self.records.state == "wrong" else []),
             *([f"the last backup failed ({self.backup_failed}): invoke backup"] if self.backup_failed else []),
         ]
 
@@ -140,6 +144,7 @@ def look(pod: Pod) -> Status:
     with ThreadPoolExecutor() as pool:
         seen = pool.submit(containers, pod.containers.values())
         queue = pool.submit(_queue, pod.containers["mail"])
+        records = pool.submit(checking.summary, pod)
         answers = pool.submit(endpoints.attempt_all, pod, context, list(pod.ports))
         certificate = store.current(store.certificates_folder(pod))
         uses = pool.map(_use, pod.volumes.values())
@@ -154,5 +159,6 @@ def look(pod: Pod) -> Status:
             host.has_systemd(),
             systemd.state(pod) if systemd.installed(pod) else "",
             keeping.failed(pod),
+            records.result(),
             accounts.Accounts(volumes.folder(pod.volumes["accounts"].name)).elsewhere(pod.settings.domain),
         )

@@ -121,6 +121,14 @@ def words(parse_word: Callable[[str], T], *, may_be_empty: bool = False) -> Call
     return parse_words
 
 
+def address_pair(text: str) -> tuple[Address, ...]:
+    """Parse an IPv4 address, an IPv6 address, both in any order, or none. Raises WrongWordError for a word."""
+    parsed = words(host_address, may_be_empty=True)(text)
+    if len({address.version for address in parsed}) != len(parsed):
+        raise ValueError(text)
+    return parsed
+
+
 def yes_or_no(text: str) -> bool:
     """Parse `yes` or `no`."""
     if text not in {"yes", "no"}:

@@ -3,7 +3,10 @@
 The link is replaced in one step, so a reader finds the new key pair or the old one.
 """
 
+import hashlib
+
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from podserve import volumes
 from podserve.certificates import container
@@ -39,6 +42,20 @@ def current(folder: Folder) -> Certificate | None:
     origin = IMPORTED if said is None else said.decode(errors="replace").strip()
     with legible(f"{folder}/{_CURRENT}/tls.crt", "Replace it: invoke certs.issue"):
         return describe(x509.load_pem_x509_certificate(content), origin)
+
+
+def key_digests(folder: Folder) -> tuple[str, ...]:
+    """Return the SHA-256 digests (hexadecimal) of the public keys that ports may show; none without a certificate.
+
+    They are what TLSA records hold (RFC 6698: selector 1, matching type 1). Raises Problem as `current` does.
+    """
+    pair = _pair(folder)
+    content = pair.read("tls.crt", LARGEST) if pair else None
+    if content is None:
+        return ()
+    with legible(f"{folder}/{_CURRENT}/tls.crt", "Replace it: invoke certs.issue"):
+        key = x509.load_pem_x509_certificate(content).public_key()
+        return (hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest(),)
 
 
 def root(folder: Folder) -> str:

@@ -93,8 +93,7 @@ class PodUnderTest:
         Names of earlier calls are removed. Raises Problem after 5 s.
         """
         write_names(self.names, addresses, kind, ttl)
-        for upstream in self.upstreams:
-            os.kill(int(first_process(upstream.container)), signal.SIGHUP)
+        self._reload_upstreams()
 
         def known() -> None:
             for upstream in self.upstreams:
@@ -104,6 +103,29 @@ class PodUnderTest:
                         raise NotYet(f"{upstream.container} does not know {name}")
 
         wait_until(known, 5, "the upstream DNS servers to know new names")
+
+    def publish(self, zone: str) -> None:
+        """Set the test names that the upstream DNS servers resolve to the records of a zone file; wait until they do.
+
+        Names of earlier calls are removed. Raises Problem after 5 s: a server refuses a malformed file.
+        """
+        mark = token()
+        write_names(self.names, {})
+        with self.names.open("a") as file:
+            file.write(f"{mark}.sethlakowske.com. TXT {mark}\n{zone}")
+        self._reload_upstreams()
+
+        def known() -> None:
+            for upstream in self.upstreams:
+                query = dns.message.make_query(f"{mark}.sethlakowske.com", "TXT")
+                if not dns.query.udp(query, upstream.address, timeout=2).answer:
+                    raise NotYet(f"{upstream.container} has not loaded the records")
+
+        wait_until(known, 5, "the upstream DNS servers to know new records")
+
+    def _reload_upstreams(self) -> None:
+        for upstream in self.upstreams:
+            os.kill(int(first_process(upstream.container)), signal.SIGHUP)
 
     def invoke(self, *argv: str, stdin: str = "", check: bool = True, **environment: str) -> Result:
         """Run an Invoke task on this pod, with additional variables in `environment`.

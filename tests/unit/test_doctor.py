@@ -14,8 +14,8 @@ import pytest
 from podserve import commands, doctor, host, ports, running, volumes
 from podserve.certificates import store
 from podserve.certificates.keypair import Certificate
-from podserve.doctor import Finding
 from podserve.errors import Interrupted, Problem
+from podserve.findings import Finding, State
 from tests.unit.helpers import FakePodman, chosen, pod_with
 
 GOOD = host.PodmanInfo((5, 4, 2), "netavark", "v2", Path("/"), ("memory", "pids"))
@@ -324,7 +324,7 @@ def test_without_systemd_health_checks_do_not_run_by_themselves(
 
 @pytest.mark.parametrize(("states", "code"), [(["ok", "warning"], 0), (["ok", "problem"], 1), (["problem", "ok"], 1)])
 def test_the_exit_code_and_the_json_tell_of_a_problem(
-    fake_podman: FakePodman, monkeypatch: pytest.MonkeyPatch, states: list[doctor.State], code: int
+    fake_podman: FakePodman, monkeypatch: pytest.MonkeyPatch, states: list[State], code: int
 ) -> None:
     found = [Finding("memory", state, "as it is", "make it better") for state in states]
     monkeypatch.setattr(doctor, "examine", lambda _: found)

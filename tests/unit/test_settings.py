@@ -30,6 +30,7 @@ GOOD = [
     *(("push_size_limit", text) for text in ("100000", "1073741824", "999999999999")),
     *(("forwarders", text) for text in ("9.9.9.9", "8.8.8.8 8.8.4.4", "2001:db8::53 192.0.2.53")),
     *(("dnssec", text) for text in ("yes", "no")),
+    *(("public_address", text) for text in ("", "203.0.113.7", "2001:db8::7", "203.0.113.7 2001:db8::7")),
     *(("certificate_source", text) for text in ("authority", "import")),
     *(("certificate_names", text) for text in ("", "www.example.org", "www.example.org ftp.example.org")),
     *(("acme_directory", text) for text in ("https://ca.example/directory", "https://127.0.0.1:14000/dir")),
@@ -37,7 +38,7 @@ GOOD = [
     *(("acme_root", text) for text in ("", "/etc/ssl/root.pem", "~/root.pem", "./root.pem")),
     *(("key_type", text) for text in ("ec256", "ec384", "rsa2048", "rsa4096")),
 ]
-MAY_BE_EMPTY = {"mail_host", "files_host", "certificate_names", "acme_email", "acme_root"}
+MAY_BE_EMPTY = {"mail_host", "files_host", "public_address", "certificate_names", "acme_email", "acme_root"}
 WITH_NO_MEANING = ["a\nb.example", "a b", "a;b", "'", "${HOME}", "\x00", "-", "."]
 BAD = [
     *((name, text) for name in defaults() if name not in MAY_BE_EMPTY for text in ("", " ", "\n")),
@@ -59,6 +60,7 @@ BAD = [
     *(("forwarders", text) for text in ("8.8.8.8:53", "8.8.8.8, 8.8.4.4", "dns.google", "8.8.8.8 nonsense")),
     *(("forwarders", text) for text in ("8.8.8", "fe80::1%eth0", "fe80::1%;};", "[2001:db8::1]")),
     *(("dnssec", text) for text in ("true", "Yes", "on", "1", "auto")),
+    *(("public_address", text) for text in ("203.0.113.7 203.0.113.8", "203.0.113.0/24", "host.example.org", "::1%lo")),
     *(("certificate_source", text) for text in ("Authority", "letsencrypt", "self-signed")),
     *(("certificate_names", text) for text in ("*.example.org", "www.example.org, ftp.example.org", "192.0.2.1")),
     *(

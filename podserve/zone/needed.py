@@ -1,0 +1,132 @@
+"""The list of the records that this server needs, from its settings, its ports and its certificate.
+
+Each function of SOURCES yields the records of one subject. A new subject (DKIM, MTA-STS, …) is one more function, and
+what it needs to know is one more field of Facts. `dns.records`, `dns.check` and the served zone then have its records.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from podserve import volumes
+from podserve.certificates import store
+from podserve.errors import Problem
+from podserve.manifests import Port
+from podserve.pod import Pod
+from podserve.settings import Settings
+from podserve.values import Address, CertificateSource
+from podserve.zone.record import Record, normal, quoted
+
+ISSUERS = {
+    "acme-v02.api.letsencrypt.org": "letsencrypt.org",
+    "acme-staging-v02.api.letsencrypt.org": "letsencrypt.org",
+    "acme.zerossl.com": "sectigo.com",
+    "dv.acme-v02.api.pki.goog": "pki.goog",
+}
+"""The name in a CAA record, by the host of an ACME directory: `caaIdentities` of the directory (RFC 8555, 7.1.1)."""
+POLICY = "v=DMARC1; p=quarantine"
+"""Mail that fails SPF is marked as spam. Forwarders break SPF, so `reject` would lose mail that they forward."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the records follow from: the settings, the ports by name, and the SHA-256 digests (hexadecimal) of keys.
+
+    `keys` are the public keys of the certificates that port 25 may show: the present one, later also the next one.
+    """
+
+    settings: Settings
+    ports: Mapping[str, Port]
+    keys: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, pod: Pod) -> "Facts":
+        """Return the facts about a pod. Before its first start it has no certificate, so `keys` is empty."""
+        name = pod.volumes["certificates"].name
+        keys = store.key_digests(volumes.folder(name)) if volumes.existing([name]) else ()
+        return cls(pod.settings, pod.ports, keys)
+
+    def record(self, name: str, kind: str, data: str, reason: str) -> Record:
+        """Return a record in the zone that its name belongs to."""
+        return Record(zone_of(name, self.settings.domain), name, kind, normal(kind, data), reason)
+
+
+def zone_of(name: str, domain: str) -> str:
+    """Return the domain whose zone holds a name: `domain`, or for a name elsewhere the name above it."""
+    if name == domain or name.endswith(f".{domain}"):
+        return domain
+    host = ".".join(label for label in name.split(".") if not label.startswith("_"))
+    above = host.partition(".")[2]
+    return above if "." in above else host
+
+
+def kind_of(address: Address) -> str:
+    """Return the type of an address record: A or AAAA."""
+    return "A" if address.version == 4 else "AAAA"  # noqa: PLR2004  # IPv4
+
+
+def _addresses(facts: Facts) -> Iterable[Record]:
+    settings = facts.settings
+    reasons = {
+        settings.domain: "the web site",
+        settings.mail_host: "mail servers and mail clients connect to this name",
+        settings.files_host: "browsers see files and repositories at this name",
+    }
+    for name in settings.certified_names:
+        for address in settings.public_address:
+            reason = reasons.get(name, "the certificate holds this name")
+            yield facts.record(name, kind_of(address), str(address), reason)
+
+
+def _mail(facts: Facts) -> Iterable[Record]:
+    domain, host = facts.settings.domain, facts.settings.mail_host
+    yield facts.record(domain, "MX", f"10 {host}.", "mail to NAME@DOMAIN goes to this host")
+    reason = "SPF: only this server sends mail of the domain. Without it, others refuse that mail or take it for spam"
+    yield facts.record(domain, "TXT", quoted("v=spf1 mx -all"), reason)
+    reason = "DMARC: what others do with mail that only claims to be from the domain"
+    yield facts.record(f"_dmarc.{domain}", "TXT", quoted(POLICY), reason)
+
+
+def _issuers(facts: Facts) -> Iterable[Record]:
+    settings = facts.settings
+    issuer = ISSUERS.get(urlsplit(settings.acme_directory).hostname or "")
+    if settings.certificate_source is CertificateSource.ACME and issuer:
+        reason = "only this authority may issue certificates for the domain and all names below it"
+        yield facts.record(settings.domain, "CAA", f'0 issue "{issuer}"', reason)
+
+
+def _dane(facts: Facts) -> Iterable[Record]:
+    name = f"_{facts.ports['smtp'].number}._tcp.{facts.settings.mail_host}"
+    reason = "DANE: mail servers verify the key of the certificate by it, where DNSSEC signs the zone"
+    for key in facts.keys:
+        yield facts.record(name, "TLSA", f"3 1 1 {key}", reason)
+
+
+def _clients(facts: Facts) -> Iterable[Record]:
+    for port, priority in (("submission", 0), ("imaps", 0), ("pop3s", 10)):
+        data = f"{priority} 1 {facts.ports[port].number} {facts.settings.mail_host}."
+        reason = "mail clients find the server by the address of an account alone (RFC 6186)"
+        yield facts.record(f"_{port}._tcp.{facts.settings.domain}", "SRV", data, reason)
+
+
+Source = Callable[[Facts], Iterable[Record]]
+SOURCES: tuple[Source, ...] = (_addresses, _mail, _issuers, _dane, _clients)
+"""The subjects, in the order in which they are shown."""
+
+
+def needed_records(facts: Facts) -> list[Record]:
+    """Return all records that the server needs. Raises Problem without a public address."""
+    if not facts.settings.public_address:
+        raise Problem(
+            "public_address is not set: expected the address at which the internet reaches this server. Set it "
+            "(invoke.yaml), or for this call: INVOKE_PUBLIC_ADDRESS=203.0.113.7 invoke dns.records"
+        )
+    return [record for source in SOURCES for record in source(facts)]
+
+
+def of_domain(found: list[Record], domain: str) -> list[Record]:
+    """Return the records of one zone; all of them for an empty text. Raises Problem if there is no such zone."""
+    zones = sorted({record.zone for record in found})
+    if domain and domain not in zones:
+        raise Problem(f"this server needs no records in {domain!r}: expected one of {', '.join(zones)}")
+    return [record for record in found if domain in {"", record.zone}]
