@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,6 +181,16 @@ def addresses() -> set[str]:
     """Return the addresses of this host."""
     links = json.loads(run(["ip", "-json", "address"], timeout=PATIENCE).stdout)
     return {address["local"] for link in links for address in link.get("addr_info", [])}
+
+
+def outward_address() -> str:
+    """Return this host's IPv4 address on the way of its default route; an empty text without such a route."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 53))  # RFC 5737. This sends nothing: the kernel looks up the route
+        except OSError:
+            return ""
+        return str(probe.getsockname()[0])
 
 
 def has_ipv6() -> bool:

@@ -3,14 +3,26 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from podserve import host
 from podserve.commands import ROOT
 from podserve.manifests import Manifests, Port, Volume
 from podserve.settings import Settings
+from podserve.values import ANY_ADDRESS, Address, ZoneMode, host_address
 
 STATE = ROOT / ".podserve"
 """What this checkout remembers of the host and of the pods it played.
 
 Without it, a pod that exists is not replaced, because it could not be played again: invoke down removes it first."""
+
+
+def _lan_address(settings: Settings) -> tuple[Address, ...]:
+    """Return the address at which the local network reaches a pod; none if this host has no default route."""
+    if settings.zone is ZoneMode.OFF:
+        return ()
+    if settings.bind != ANY_ADDRESS:
+        return (settings.bind,)
+    address = host.outward_address()
+    return (host_address(address),) if address else ()
 
 
 @dataclass(frozen=True)
@@ -23,7 +35,11 @@ class Pod:
 
     @classmethod
     def of(cls, settings: Settings, state: Path | None = None) -> "Pod":
-        """Return the pod with these settings; without a `state`, STATE is its folder. Raises Problem for its name."""
+        """Return the pod with these settings; without a `state`, STATE is its folder. Raises Problem for its name.
+
+        Its `lan_address` is an address of this host if the settings have none.
+        """
+        settings = replace(settings, lan_address=settings.lan_address or _lan_address(settings))
         return cls(settings, Manifests.of(settings), state or STATE)
 
     def playing(self, manifests: Manifests) -> "Pod":

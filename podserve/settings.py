@@ -18,6 +18,7 @@ from podserve.values import (
     Address,
     CertificateSource,
     KeyType,
+    ZoneMode,
     address_pair,
     as_text,
     byte_count,
@@ -115,6 +116,19 @@ class Settings:
         'Whether the pod validates DNS answers by DNSSEC: "yes" or "no", in quotes.',
         services=True,
     )]  # fmt: skip
+    zone: Annotated[ZoneMode, Setting(
+        ZoneMode, "off or lan",
+        "What the pod's DNS server does for the names that the pod serves (domain, mail_host, files_host, "
+        "certificate_names): off (it forwards them) or lan (for private clients they lead to lan_address; all other "
+        "names of the domain, and other types of these names, are forwarded).",
+        services=True,
+    )]  # fmt: skip
+    lan_address: Annotated[tuple[Address, ...], Setting(
+        address_pair, "an IPv4 address, an IPv6 address, or both separated by a space",
+        "The address at which the local network reaches this pod: an IPv4 address, an IPv6 address, or both, separated "
+        "by a space. By default it is bind if that is one address, otherwise the address of this host's default route.",
+        services=True,
+    )]  # fmt: skip
     public_address: Annotated[tuple[Address, ...], Setting(
         address_pair, "an IPv4 address, an IPv6 address, or both separated by a space",
         "The address at which the internet reaches this server: an IPv4 address, an IPv6 address, or both, separated "
@@ -130,6 +144,7 @@ class Settings:
     certificate_names: Annotated[tuple[str, ...], Setting(
         words(domain_name(), may_be_empty=True), "host names in lower case, separated by spaces, or none",
         "Names in the certificate besides domain, mail_host and files_host: host names, separated by spaces.",
+        services=True,
     )]  # fmt: skip
     acme_directory: Annotated[str, Setting(
         matching(HTTPS_ADDRESS),

@@ -34,6 +34,13 @@ class CertificateSource(Enum):
     IMPORT = "import"
 
 
+class ZoneMode(Enum):
+    """What the pod's DNS server does for the names that the pod serves. The values are the words of `zone`."""
+
+    OFF = "off"
+    LAN = "lan"
+
+
 class KeyType(Enum):
     """The kind of a private key: ECDSA P-256 or P-384, or RSA with its bits. The values are lego's names."""
 

@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from podserve.commands import ROOT
+from podserve.commands import ROOT, run
 from podserve.configuration import load
 from podserve.errors import Problem
 from podserve.manifests import KUBE, defaults
 from podserve.settings import SETTINGS, Setting
 from podserve.values import CertificateSource, both_forms
-from tests.unit.helpers import chosen
+from tests.testbed.network import own_network
+from tests.unit.helpers import chosen, pod_with
 
 LONG_LABEL, LONG_NAME, LONG_DOMAIN = "a" * 63, f"{'a' * 58}.exam", ".".join(["a" * 49] * 5 + ["aaa"])
 GOOD = [
@@ -30,6 +31,8 @@ GOOD = [
     *(("push_size_limit", text) for text in ("100000", "1073741824", "999999999999")),
     *(("forwarders", text) for text in ("9.9.9.9", "8.8.8.8 8.8.4.4", "2001:db8::53 192.0.2.53")),
     *(("dnssec", text) for text in ("yes", "no")),
+    *(("zone", text) for text in ("off", "lan")),
+    *(("lan_address", text) for text in ("", "192.168.7.2", "fd00::2", "fd00::2 192.168.7.2")),
     *(("public_address", text) for text in ("", "203.0.113.7", "2001:db8::7", "203.0.113.7 2001:db8::7")),
     *(("certificate_source", text) for text in ("authority", "import")),
     *(("certificate_names", text) for text in ("", "www.example.org", "www.example.org ftp.example.org")),
@@ -38,7 +41,8 @@ GOOD = [
     *(("acme_root", text) for text in ("", "/etc/ssl/root.pem", "~/root.pem", "./root.pem")),
     *(("key_type", text) for text in ("ec256", "ec384", "rsa2048", "rsa4096")),
 ]
-MAY_BE_EMPTY = {"mail_host", "files_host", "public_address", "certificate_names", "acme_email", "acme_root"}
+MAY_BE_EMPTY = {"mail_host", "files_host", "lan_address", "public_address", "certificate_names"}
+MAY_BE_EMPTY |= {"acme_email", "acme_root"}
 WITH_NO_MEANING = ["a\nb.example", "a b", "a;b", "'", "${HOME}", "\x00", "-", "."]
 BAD = [
     *((name, text) for name in defaults() if name not in MAY_BE_EMPTY for text in ("", " ", "\n")),
@@ -60,6 +64,8 @@ BAD = [
     *(("forwarders", text) for text in ("8.8.8.8:53", "8.8.8.8, 8.8.4.4", "dns.google", "8.8.8.8 nonsense")),
     *(("forwarders", text) for text in ("8.8.8", "fe80::1%eth0", "fe80::1%;};", "[2001:db8::1]")),
     *(("dnssec", text) for text in ("true", "Yes", "on", "1", "auto")),
+    *(("zone", text) for text in ("Lan", "on", "yes", "public lan")),
+    *(("lan_address", text) for text in ("192.168.7.2 192.168.7.3", "192.168.7.0/24", "router.lan", "fe80::1%eth0")),
     *(("public_address", text) for text in ("203.0.113.7 203.0.113.8", "203.0.113.0/24", "host.example.org", "::1%lo")),
     *(("certificate_source", text) for text in ("Authority", "letsencrypt", "self-signed")),
     *(("certificate_names", text) for text in ("*.example.org", "www.example.org, ftp.example.org", "192.0.2.1")),
@@ -222,6 +228,29 @@ def test_without_settings_all_is_as_kube_says() -> None:
 
 def test_the_environment_of_the_services_is_in_capitals() -> None:
     assert chosen(domain="example.org").environment()["MAIL_HOST"] == "mail.example.org"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"bind": "192.168.7.2"}, "192.168.7.2"),
+        ({"bind": "192.168.7.2", "lan_address": "192.168.7.3 fd00::3"}, "192.168.7.3 fd00::3"),
+        ({"bind": "192.168.7.2", "zone": "off"}, ""),
+        ({}, ""),  # the tests run without a default route
+    ],
+)
+def test_the_local_network_reaches_the_pod_where_it_is_bound(given: dict[str, str], expected: str) -> None:
+    assert pod_with(**given).settings.texts()["lan_address"] == expected
+
+
+def test_the_local_network_reaches_the_pod_at_the_address_of_the_default_route() -> None:
+    with own_network():
+        run(["ip", "link", "add", "lan", "type", "veth", "peer", "name", "far"])
+        run(["ip", "link", "set", "far", "up"])
+        run(["ip", "address", "add", "192.168.7.4/24", "dev", "lan"])
+        run(["ip", "link", "set", "lan", "up"])
+        run(["ip", "route", "add", "default", "via", "192.168.7.1"])
+        assert pod_with().settings.texts()["lan_address"] == "192.168.7.4"
 
 
 @pytest.mark.parametrize(("bind", "local"), [("0.0.0.0", "127.0.0.1"), ("192.0.2.10", "192.0.2.10")])
