@@ -4,7 +4,6 @@ import hashlib
 import http.client
 import imaplib
 import poplib
-import secrets
 import smtplib
 import socket
 import ssl
@@ -229,18 +228,3 @@ def attempt_all(pod: Pod, context: ssl.SSLContext, ports: Collection[str]) -> li
     """Try these endpoints at once; the answers come in the same order."""
     with ThreadPoolExecutor(len(ports)) as pool:
         return list(pool.map(lambda port: attempt(pod, context, port), ports))
-
-
-def forwarding_problem(pod: Pod) -> str:
-    """Return why the pod cannot resolve names of the internet at the moment, or an empty text when it can."""
-    # A random name, which need not exist: a known one could be answered from the cache.
-    query = dns.message.make_query(f"{secrets.token_hex(8)}.{QUESTION}", "A")
-    host, port = as_text(pod.settings.local_address), pod.ports["dns-udp"].number
-    try:
-        said = dns.query.udp(query, host, port=port, timeout=1).rcode()
-    except (OSError, dns.exception.DNSException):
-        said = None
-    if said in {dns.rcode.NOERROR, dns.rcode.NXDOMAIN}:
-        return ""
-    reason = "no answer within 1 s" if said is None else dns.rcode.to_text(said)
-    return f"the forwarders ({as_text(pod.settings.forwarders)}) did not resolve a name of {QUESTION}: {reason}"

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from podserve import accounts, endpoints, homes, host, images, network, running, state, systemd, volumes
+from podserve import accounts, forwarding, homes, host, images, network, resolver, running, state, systemd, volumes
 from podserve.answering import wait_until_answering
 from podserve.certificates import renewal
 from podserve.commands import podman
@@ -95,6 +95,7 @@ def up(pod: Pod, *, keep: Pod | None = None) -> Started:
         network.ensure_network(pod)
         volumes.ensure_volumes(pod)
     renewal.provide(pod)
+    new_files = resolver.write_files(pod)
     built, found = identifiers.result(), inspected.result()
     most = host.memory() // 2 if engine.result().bounds_memory else 0
     if not pod.manifests.digest:
@@ -103,6 +104,8 @@ def up(pod: Pod, *, keep: Pod | None = None) -> Started:
     if runs:
         if systemd.installed(pod):
             systemd.refresh_units(pod)
+        if new_files:
+            resolver.read_again(pod)
         wait_until_answering(pod)
     else:
         _replace(pod, built, found, keep)
@@ -112,7 +115,7 @@ def up(pod: Pod, *, keep: Pod | None = None) -> Started:
     web = volumes.folder(pod.volumes["web"].name)
     homes.ensure_homes(web, people.hashes())
     warnings = [*renew_if_due(pod), *_unparsed(web), *_orphaned(people, pod.settings.domain)]
-    if problem := endpoints.forwarding_problem(pod):
+    if problem := forwarding.problem(pod):
         warnings.append(f"{problem}. Everything else works; mail to other domains stays in the queue until they do")
     return Started(pod, not runs, password, warnings)
 

@@ -17,12 +17,14 @@ from podserve.values import (
     POD_NAME,
     Address,
     CertificateSource,
+    Forwarder,
     KeyType,
     ZoneMode,
     address_pair,
     as_text,
     byte_count,
     domain_name,
+    forwarder,
     host_address,
     matching,
     number,
@@ -106,10 +108,17 @@ class Settings:
         "The largest push to a git repository, in bytes.",
         services=True,
     )]  # fmt: skip
-    forwarders: Annotated[tuple[Address, ...], Setting(
-        words(host_address), "IP addresses separated by spaces",
-        "The resolvers to which the pod forwards DNS queries: IP addresses, separated by spaces.",
+    forwarders: Annotated[tuple[Forwarder, ...], Setting(
+        words(forwarder), "IP addresses or tls://ADDRESS#NAME, separated by spaces",
+        "The resolvers to which the pod forwards DNS queries, separated by spaces: IP addresses, or tls://ADDRESS#NAME "
+        "for DNS over TLS, such as tls://9.9.9.9#dns.quad9.net. Its certificate must be for that name, and the pod "
+        "never asks it without TLS. A port other than 853 stands before the #: tls://ADDRESS@PORT#NAME.",
         services=True,
+    )]  # fmt: skip
+    forwarders_root: Annotated[Path | None, Setting(
+        path_or_none, "the path of a PEM file, or nothing",
+        "A PEM file with the root certificate of private forwarders over TLS. Without it, the root certificates of the "
+        "image (Debian's ca-certificates) verify them.",
     )]  # fmt: skip
     dnssec: Annotated[bool, Setting(
         yes_or_no, '"yes" or "no", in quotes',

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 
-from podserve import accounts, endpoints, host, running, systemd, volumes
+from podserve import accounts, endpoints, forwarding, host, running, systemd, volumes
 from podserve.answering import others_certificate
 from podserve.backup import keeping
 from podserve.certificates import store
@@ -63,6 +63,8 @@ class Status:
     """The DNS records in a line. Wrong records are a problem; records that no resolver answered for are none."""
     other_accounts: list[str] = field(default_factory=list)
     """The accounts of other domains, which cannot log in. They are no problem of the pod."""
+    forwarders: list[str] = field(default_factory=list)
+    """The forwarders over TLS that cannot be used, each with the reason and what to do."""
 
     @property
     def problems(self) -> list[str]:
@@ -77,6 +79,7 @@ class Status:
             *(f"{answer.port} does not answer: {answer.error}" for answer in self.endpoints if not answer.ok),
             *(f"{port} serves a certificate other than the volume's: invoke restart" for port in other),
             *self._ending(),
+            *(f"forwarder {problem}" for problem in self.forwarders),
             *(["the mail queue cannot be read: invoke logs --service mail"] if self.queue < 0 else []),
             *(f"volume {v.name} is full: {v.used} of {v.size} bytes" for v in self.volumes if v.used > v.size),
             *self._filling(),
@@ -145,6 +148,7 @@ def look(pod: Pod) -> Status:
         seen = pool.submit(containers, pod.containers.values())
         queue = pool.submit(_queue, pod.containers["mail"])
         records = pool.submit(checking.summary, pod)
+        forwarders = pool.submit(forwarding.tls_problems, pod)
         answers = pool.submit(endpoints.attempt_all, pod, context, list(pod.ports))
         certificate = store.current(store.certificates_folder(pod))
         uses = pool.map(_use, pod.volumes.values())
@@ -161,4 +165,5 @@ def look(pod: Pod) -> Status:
             keeping.failed(pod),
             records.result(),
             accounts.Accounts(volumes.folder(pod.volumes["accounts"].name)).elsewhere(pod.settings.domain),
+            forwarders.result(),
         )

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
@@ -48,6 +49,27 @@ class KeyType(Enum):
     EC384 = "ec384"
     RSA2048 = "rsa2048"
     RSA4096 = "rsa4096"
+
+
+PLAIN_DNS, DNS_OVER_TLS = 53, 853
+"""The ports of DNS (RFC 1035, section 4.2) and of DNS over TLS (RFC 7858, section 3.1)."""
+_OVER_TLS = "tls://"
+
+
+@dataclass(frozen=True)
+class Forwarder:
+    """A resolver to which the pod forwards. With a `name`, over TLS: its certificate must be for that name."""
+
+    address: Address
+    port: int = PLAIN_DNS
+    name: str = ""
+
+    def __str__(self) -> str:
+        """Return it as in the setting: `192.0.2.1`, `tls://192.0.2.1#NAME`, or `tls://192.0.2.1@PORT#NAME`."""
+        if not self.name:
+            return str(self.address)
+        port = "" if self.port == DNS_OVER_TLS else f"@{self.port}"
+        return f"{_OVER_TLS}{self.address}{port}#{self.name}"
 
 
 class WrongWordError(ValueError):
@@ -109,6 +131,15 @@ def host_address(text: str) -> Address:
     if getattr(parsed, "scope_id", None):
         raise ValueError(text)
     return parsed
+
+
+def forwarder(text: str) -> Forwarder:
+    """Parse an IP address (plain DNS), or `tls://ADDRESS#NAME`, perhaps with a port: `tls://ADDRESS@PORT#NAME`."""
+    if not text.startswith(_OVER_TLS):
+        return Forwarder(host_address(text))
+    where, _, name = text.removeprefix(_OVER_TLS).partition("#")
+    address, at, port = where.partition("@")
+    return Forwarder(host_address(address), number(1, 65535)(port) if at else DNS_OVER_TLS, domain_name()(name))
 
 
 def words(parse_word: Callable[[str], T], *, may_be_empty: bool = False) -> Callable[[str], tuple[T, ...]]:

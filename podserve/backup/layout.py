@@ -50,6 +50,7 @@ CONTENTS = {
     "certificates": Content(frozenset(), frozenset(), links=True),
     "accounts": Content(frozenset(), frozenset({accounts.GROUP}), links=False),
     "authority": Content(frozenset(), frozenset(), links=False),
+    "dns": Content(frozenset(), frozenset(), links=False),
 }
 
 

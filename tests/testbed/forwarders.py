@@ -25,6 +25,12 @@ class Upstream:
         log = podman("logs", self.container)
         return len(re.findall(rf"query: {re.escape(name)} IN ", log.stdout + log.stderr, re.IGNORECASE))
 
+    def clients(self, name: str) -> set[tuple[str, str]]:
+        """Return the address and port of each client that asked for a name, or a name below it: its connections."""
+        log = podman("logs", self.container)
+        asked = rf"client @\S+ (\S+)#(\d+) \S+: query: (?:\S+\.)?{re.escape(name)} IN "
+        return set(re.findall(asked, log.stdout + log.stderr, re.IGNORECASE))
+
     @contextmanager
     def stopped(self) -> Iterator[None]:
         """Freeze the server, so that it answers nothing, as behind a link that drops all packets."""
@@ -42,9 +48,13 @@ def write_names(file: Path, addresses: Mapping[str, str], kind: str = "A", ttl: 
                                "@ NS ns.invalid.", *records, ""]))  # fmt: skip
 
 
-def start_upstream(name: str, network: str, names: Path) -> Upstream:
-    """Start a DNS server in a container of this name on a network. `names` is the zone file that tests write."""
+def start_upstream(name: str, network: str, names: Path, pair: Path | None = None) -> Upstream:
+    """Start a DNS server in a container of this name on a network. `names` is the zone file that tests write.
+
+    With `pair`, a folder with tls.crt and tls.key, the server also speaks DNS over TLS: on 853, over IPv6 on 8853.
+    """
+    config, mounts = ("encrypted.conf", ["--volume", f"{pair}:/pair:ro"]) if pair else ("named.conf", [])
     podman("run", "--detach", "--name", name, "--network", network, "--volume", f"{HERE / 'upstream'}:/upstream:ro",
-           "--volume", f"{names}:/names.zone:ro",
-           "--entrypoint", "named", "localhost/podserve-dns:latest", "-g", "-c", "/upstream/named.conf")  # fmt: skip
+           "--volume", f"{names}:/names.zone:ro", *mounts,
+           "--entrypoint", "named", "localhost/podserve-dns:latest", "-g", "-c", f"/upstream/{config}")  # fmt: skip
     return Upstream(name, address_on(name, network))

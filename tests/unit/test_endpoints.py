@@ -4,10 +4,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
-import dns.message
-import dns.rcode
 import pytest
 
 from podserve import endpoints
@@ -70,31 +67,3 @@ def test_a_port_that_closes_each_connection_is_told(name: str) -> None:
         pool.submit(close)
         answer = endpoints.attempt(at(server.getsockname()[1]), ssl.create_default_context(), name)
     assert answer.error
-
-
-@contextmanager
-def resolver(rcode: dns.rcode.Rcode) -> Iterator[int]:
-    """Yield the port of a DNS server that answers one query with this code."""
-
-    def answer() -> None:
-        question, client = server.recvfrom(512)
-        response = dns.message.make_response(dns.message.from_wire(question))
-        response.set_rcode(rcode)
-        server.sendto(response.to_wire(), client)
-
-    with socket.socket(type=socket.SOCK_DGRAM) as server, ThreadPoolExecutor(1) as pool:
-        server.bind(("127.0.0.1", 0))
-        answered = pool.submit(answer)
-        yield server.getsockname()[1]
-        answered.result()
-
-
-def test_a_resolver_whose_forwarders_answer_is_no_problem() -> None:
-    with resolver(dns.rcode.NOERROR) as port:
-        assert endpoints.forwarding_problem(at(port)) == ""
-
-
-def test_a_resolver_whose_forwarders_fail_is_told_with_what_it_said() -> None:
-    with resolver(dns.rcode.SERVFAIL) as port:
-        told = endpoints.forwarding_problem(at(port))
-    assert told == "the forwarders (8.8.8.8 8.8.4.4) did not resolve a name of google.com: SERVFAIL"

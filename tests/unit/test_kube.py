@@ -58,6 +58,7 @@ def test_the_claims_are_those_of_the_architecture_and_what_accounts_and_authorit
         "podserve-certificates": "10Mi",
         "podserve-accounts": "10Mi",
         "podserve-authority": "10Mi",
+        "podserve-simple-dns": "100Mi",
     }
     assert all(spec["accessModes"] == ["ReadWriteOnce"] for spec in claims.values())
 
@@ -67,7 +68,7 @@ def test_the_claims_are_those_of_the_architecture_and_what_accounts_and_authorit
     [
         ("apache", {("web", "/data/web")}, {CERTIFICATES, ACCOUNTS}),
         ("mail", {("mail", "/var/mail/vhosts")}, {CERTIFICATES, ACCOUNTS}),
-        ("dns", set(), set()),
+        ("dns", set(), {("dns", "/data/dns")}),
     ],
 )
 def test_each_service_writes_its_own_volume_and_no_other(

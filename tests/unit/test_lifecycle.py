@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from podserve import endpoints, homes, host, images, lifecycle, network, running, state, volumes
+from podserve import forwarding, homes, host, images, lifecycle, network, running, state, volumes
 from podserve.accounts import Accounts
 from podserve.certificates import renewal
 from podserve.commands import Result
@@ -96,7 +96,7 @@ def test_a_pod_has_bounds_of_memory_where_the_host_can_give_them(
     monkeypatch.setattr(Accounts, "ensure", lambda *_: "")
     monkeypatch.setattr(lifecycle, "renew_if_due", lambda _: [])
     monkeypatch.setattr(running, "inspected", lambda _: Inspected())
-    monkeypatch.setattr(endpoints, "forwarding_problem", lambda _: "")
+    monkeypatch.setattr(forwarding, "problem", lambda _: "")
     pod = pod_with(tmp_path)
     lifecycle.up(pod)
     played = state.applied(pod)

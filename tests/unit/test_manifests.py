@@ -89,7 +89,14 @@ def test_without_an_address_no_port_has_one() -> None:
 def test_a_pod_of_another_name_has_volumes_of_that_name() -> None:
     own = made(pod="other")
     names = [claim["metadata"]["name"] for claim in own.claims]
-    assert sorted(names) == ["other-accounts", "other-authority", "other-certificates", "other-mail", "other-web"]
+    assert sorted(names) == [
+        "other-accounts",
+        "other-authority",
+        "other-certificates",
+        "other-dns",
+        "other-mail",
+        "other-web",
+    ]
     assert all(name.startswith("other-") for name in [*own.scratch, *own.containers.values()])
     assert own.pod["metadata"]["name"] == "other"
     assert "podserve-simple" not in str([own.pod, own.claims])
@@ -98,7 +105,7 @@ def test_a_pod_of_another_name_has_volumes_of_that_name() -> None:
 def test_two_pods_share_no_volume() -> None:
     one, two = made(pod="one"), made(pod="two")
     every = [name for own in (made(), one, two) for name in [*own.scratch, *(v.name for v in own.volumes.values())]]
-    assert len(every) == len(set(every)) == 3 * (5 + 5)
+    assert len(every) == len(set(every)) == 3 * (6 + 5)
 
 
 def test_a_name_whose_volumes_would_be_another_pods_is_refused() -> None:
@@ -129,7 +136,7 @@ def test_the_ports_are_told_by_name() -> None:
 def test_the_volumes_are_told_by_what_they_hold() -> None:
     volumes = made(pod="other").volumes
     assert volumes["web"] == manifests.Volume("web", "other-web", "10Gi")
-    assert set(volumes) == {"web", "mail", "certificates", "accounts", "authority"}
+    assert set(volumes) == {"web", "mail", "certificates", "accounts", "authority", "dns"}
 
 
 def test_the_documents_of_kube_stay_untouched() -> None:

@@ -30,6 +30,8 @@ GOOD = [
     *(("imap_sessions", text) for text in ("1", "50", "1024")),
     *(("push_size_limit", text) for text in ("100000", "1073741824", "999999999999")),
     *(("forwarders", text) for text in ("9.9.9.9", "8.8.8.8 8.8.4.4", "2001:db8::53 192.0.2.53")),
+    *(("forwarders", text) for text in ("tls://9.9.9.9#dns.quad9.net", "tls://2620:fe::fe@8853#dns.quad9.net 9.9.9.9")),
+    *(("forwarders_root", text) for text in ("", "/etc/ssl/root.pem", "~/root.pem", "./root.pem")),
     *(("dnssec", text) for text in ("yes", "no")),
     *(("zone", text) for text in ("off", "lan")),
     *(("lan_address", text) for text in ("", "192.168.7.2", "fd00::2", "fd00::2 192.168.7.2")),
@@ -42,11 +44,11 @@ GOOD = [
     *(("key_type", text) for text in ("ec256", "ec384", "rsa2048", "rsa4096")),
 ]
 MAY_BE_EMPTY = {"mail_host", "files_host", "lan_address", "public_address", "certificate_names"}
-MAY_BE_EMPTY |= {"acme_email", "acme_root"}
+MAY_BE_EMPTY |= {"acme_email", "acme_root", "forwarders_root"}
 WITH_NO_MEANING = ["a\nb.example", "a b", "a;b", "'", "${HOME}", "\x00", "-", "."]
 BAD = [
     *((name, text) for name in defaults() if name not in MAY_BE_EMPTY for text in ("", " ", "\n")),
-    *((name, text) for name in defaults() if name != "acme_root" for text in WITH_NO_MEANING),
+    *((name, text) for name in defaults() if not name.endswith("_root") for text in WITH_NO_MEANING),
     *(("pod", text) for text in ("Pod", "-a", "a-", "a_b", "a.b", "a/b", "../a", "a" * 43)),
     *(("bind", text) for text in ("localhost", "192.0.2.10:80", "192.0.2", "192.0.2.256", "[::1]", "fe80::1%eth0")),
     *(("domain", text) for text in ("localhost", "Example.org", "example.org.", ".org", "a..b", "a_b.org", "-a.org")),
@@ -63,6 +65,10 @@ BAD = [
     *(("push_size_limit", text) for text in ("0", "99999", "1000000000000", "0100000", "-100000", "1g", "1e9")),
     *(("forwarders", text) for text in ("8.8.8.8:53", "8.8.8.8, 8.8.4.4", "dns.google", "8.8.8.8 nonsense")),
     *(("forwarders", text) for text in ("8.8.8", "fe80::1%eth0", "fe80::1%;};", "[2001:db8::1]")),
+    *(("forwarders", text) for text in ("tls://9.9.9.9", "tls://9.9.9.9#", "tls://#dns.quad9.net", "tls://a.b#a.b")),
+    *(("forwarders", text) for text in ("tls://9.9.9.9:853#a.b", "tls://9.9.9.9@0#a.b", "tls://9.9.9.9@65536#a.b")),
+    *(("forwarders", text) for text in ("tls://9.9.9.9@#a.b", "https://9.9.9.9#a.b", "9.9.9.9#a.b", 'tls://::1#a".b')),
+    *(("forwarders_root", text) for text in ("root.pem", "https://example.org/root.pem")),
     *(("dnssec", text) for text in ("true", "Yes", "on", "1", "auto")),
     *(("zone", text) for text in ("Lan", "on", "yes", "public lan")),
     *(("lan_address", text) for text in ("192.168.7.2 192.168.7.3", "192.168.7.0/24", "router.lan", "fe80::1%eth0")),

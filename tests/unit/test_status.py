@@ -54,6 +54,7 @@ def test_a_pod_that_is_well_has_no_problems() -> None:
         ({"certificate": certificate(14, "import")}, "the certificate has 14 days left: invoke certs.import CERT KEY"),
         ({"certificate": certificate(-1)}, "the certificate has -1 days left"),
         ({"certificate": None}, "there is no certificate: invoke up makes one"),
+        ({"forwarders": ["tls://192.0.2.1#a.example: expired"]}, "forwarder tls://192.0.2.1#a.example: expired"),
         ({"queue": -1}, "the mail queue cannot be read"),
         ({"volumes": [Use("mail", 2**30 + 1, 2**30, LITTLE)]}, "volume mail is full: 1073741825 of 1073741824 bytes"),
         (

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from podserve import endpoints, homes, host, images, lifecycle, network, running, state, status, systemd, volumes
+from podserve import forwarding, homes, host, images, lifecycle, network, running, state, status, systemd, volumes
 from podserve.accounts import Accounts
 from podserve.certificates import renewal
 from podserve.commands import ROOT, Result
@@ -112,7 +112,7 @@ def test_up_gives_the_timer_of_a_pod_that_runs_the_settings_of_now(
     monkeypatch.setattr(volumes, "folder", lambda _: Folder.at(tmp_path))
     monkeypatch.setattr(Accounts, "ensure", lambda *_: "")
     monkeypatch.setattr(lifecycle, "renew_if_due", lambda _: [])
-    monkeypatch.setattr(endpoints, "forwarding_problem", lambda _: "")
+    monkeypatch.setattr(forwarding, "problem", lambda _: "")
     lifecycle.up(pod_with())
     assert called == as_it_was
     lifecycle.up(pod_with(certificate_source="acme", acme_email="a@example.org"))
