@@ -54,7 +54,7 @@ def lint(session: nox.Session) -> None:
     images = ("base", "apache", "mail", "dns", "certificates")
     session.run("hadolint", *(f"docker/{image}/Containerfile" for image in images),
                 "tests/testbed/directory/Containerfile")  # fmt: skip
-    for file in ("volumes", "config", "podserve"):
+    for file in ("volumes", "config", "podserve", "dns-over-tls"):
         session.run("kubernetes-validate", "--strict", f"kube/{file}.yaml")
 
 

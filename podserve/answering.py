@@ -83,4 +83,4 @@ def tls_answers(pod: Pod) -> list[endpoints.Answer]:
     """Return how each port that speaks TLS answers; an empty list if there is no pod."""
     if not running.exists(pod):
         return []
-    return endpoints.attempt_all(pod, unverified_context(pod.settings.domain), endpoints.TLS)
+    return endpoints.attempt_all(pod, unverified_context(pod.settings.domain), endpoints.tls_ports(pod))

@@ -161,14 +161,24 @@ def udp(query: dns.message.Message, host: str, *, port: int, timeout: float) -> 
         return dns.query.udp(query, host, port=port, timeout=timeout, sock=connected)
 
 
-def _dns(ask: Callable[..., dns.message.Message]) -> Exchange:
-    def exchange(to: Target, login: Login | None) -> None:
-        # Without a login, without recursion: the answer then says that named works, whether or not its forwarders do.
-        flags = dns.flags.RD if login else dns.flags.Flag(0)
-        answer = ask(dns.message.make_query(QUESTION, "A", flags=flags), to.host, port=to.port, timeout=to.timeout)
-        _expect(not login or answer.rcode() == dns.rcode.NOERROR, dns.rcode.to_text(answer.rcode()))
+def _ask(exchange: Callable[[dns.message.Message], dns.message.Message], login: Login | None) -> None:
+    # Without a login, without recursion: the answer then says that named works, whether or not its forwarders do.
+    flags = dns.flags.RD if login else dns.flags.Flag(0)
+    answer = exchange(dns.message.make_query(QUESTION, "A", flags=flags))
+    _expect(not login or answer.rcode() == dns.rcode.NOERROR, dns.rcode.to_text(answer.rcode()))
 
-    return exchange
+
+def _dns(ask: Callable[..., dns.message.Message]) -> Exchange:
+    return lambda to, login: _ask(lambda query: ask(query, to.host, port=to.port, timeout=to.timeout), login)
+
+
+def _dns_over_tls(to: Target, login: Login | None) -> bytes | None:
+    with (
+        socket.create_connection((to.host, to.port), to.timeout) as plain,
+        to.context.wrap_socket(plain, server_hostname=to.domain) as client,
+    ):
+        _ask(lambda query: dns.query.tcp(query, to.host, timeout=to.timeout, sock=client), login)
+        return _certificate(client)
 
 
 ENDPOINTS = {
@@ -183,11 +193,16 @@ ENDPOINTS = {
         Endpoint("pop3s", "mailboxes (TLS)", tls=True, exchange=_pop3s),
         Endpoint("dns-udp", "resolver for loopback and private networks", tls=False, exchange=_dns(udp)),
         Endpoint("dns-tcp", "resolver for loopback and private networks", tls=False, exchange=_dns(dns.query.tcp)),
+        Endpoint("dns-tls", "resolver over TLS for private networks", tls=True, exchange=_dns_over_tls),
     )
 }
-"""Every endpoint of the pod, by name."""
-TLS = tuple(endpoint.name for endpoint in ENDPOINTS.values() if endpoint.tls)
-"""The endpoints that show the pod's certificate."""
+"""Every endpoint that a pod may have, by name. A pod has those of its ports (`Pod.ports`)."""
+
+
+def tls_ports(pod: Pod) -> list[str]:
+    """Return the ports of a pod that show its certificate."""
+    return [port for port in pod.ports if ENDPOINTS[port].tls]
+
 
 FAILURES = (NotYet, OSError, smtplib.SMTPException, imaplib.IMAP4.error, poplib.error_proto, http.client.HTTPException,
             dns.exception.DNSException, EOFError)  # fmt: skip

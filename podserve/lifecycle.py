@@ -222,6 +222,7 @@ def restart(pod: Pod) -> None:
     """Restart every container of the pod and return when every endpoint answers. Raises Problem if there is no pod."""
     if not running.exists(pod):
         raise running.missing(pod)
+    resolver.write_files(pod)
     if systemd.installed(pod):
         systemd.start(pod)
     else:

@@ -6,20 +6,18 @@ import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from podserve.commands import ROOT
+from podserve.documents import Document, add_ports, in_bytes
 from podserve.errors import Problem
 from podserve.folder import Folder
 from podserve.settings import SETTINGS, Settings
 from podserve.values import ANY_ADDRESS, as_text
 
-Document = dict[str, Any]
 KUBE = ROOT / "kube"
 _CONFIG_FILE, _POD_FILE = "config.yaml", "podserve.yaml"
-_UNITS = {"Mi": 2**20, "Gi": 2**30}
 LOG_OPTION = "max-size=50mb"
 """The largest log file of a container. Podman then starts the file again.
 
@@ -45,11 +43,6 @@ def as_yaml(documents: Iterable[object]) -> str:
 @functools.cache
 def _documents(name: str) -> list[Document]:
     return _read(KUBE / name)
-
-
-def in_bytes(quantity: str) -> int:
-    """Return a size of the documents (`10Gi`) as a number of bytes."""
-    return int(quantity[:-2]) * _UNITS[quantity[-2:]]
 
 
 def defaults() -> dict[str, str]:
@@ -233,6 +226,8 @@ def _own_scratch(name: str, settings: Settings) -> str:
 def _pod(settings: Settings) -> Document:
     pod = copy.deepcopy(_documents(_POD_FILE)[0])
     spec = pod["spec"]
+    if settings.dns_over_tls:
+        add_ports(spec, _documents("dns-over-tls.yaml")[0]["spec"])
     pod["metadata"]["name"] = settings.pod
     spec["hostname"] = settings.domain
     spec["hostAliases"][0]["hostnames"] = [settings.domain, settings.mail_host]

@@ -5,6 +5,7 @@ The caller holds the pod's lock (`state.locked`).
 
 from collections.abc import Callable
 
+from podserve import resolver
 from podserve.answering import wait_until_served
 from podserve.certificates import renewal, store
 from podserve.certificates.renewal import Renewal
@@ -19,6 +20,8 @@ def swap(pod: Pod, change: Callable[[Pod], Renewal]) -> Renewal:
     """
     store.certificates_folder(pod)  # raises Problem if there is no volume
     renewed = change(pod)
+    if resolver.write_files(pod):
+        resolver.read_again(pod)
     if renewed.changed:
         wait_until_served(pod)
     return renewed

@@ -143,6 +143,18 @@ class Settings:
         "The address at which the internet reaches this server: an IPv4 address, an IPv6 address, or both, separated "
         "by a space. The DNS records of the domain lead there (invoke dns.records, invoke dns.check).",
     )]  # fmt: skip
+    dns_over_tls: Annotated[bool, Setting(
+        yes_or_no, '"yes" or "no", in quotes',
+        'Whether the pod answers DNS over TLS on port 853, for private networks, such as for "Private DNS" of Android: '
+        '"yes" or "no", in quotes.',
+        services=True,
+    )]  # fmt: skip
+    dns_over_https: Annotated[bool, Setting(
+        yes_or_no, '"yes" or "no", in quotes',
+        "Whether the pod answers DNS over HTTPS at https://DOMAIN/dns-query, for private networks: "
+        '"yes" or "no", in quotes.',
+        services=True,
+    )]  # fmt: skip
     certificate_source: Annotated[CertificateSource, Setting(
         CertificateSource, "authority, acme or import",
         "The source of the certificate: authority (the pod's own, whose CA certificate clients import), acme (Let's "

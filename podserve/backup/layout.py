@@ -43,14 +43,14 @@ class Content:
     links: bool
 
 
-_WWW_DATA, _VMAIL, _POSTFIX, _POSTDROP = 33, 5000, 5001, 5003
+_WWW_DATA, _VMAIL, _POSTFIX, _POSTDROP, _BIND = 33, 5000, 5001, 5003, 5004
 CONTENTS = {
     "web": Content(frozenset({_WWW_DATA}), frozenset({_WWW_DATA}), links=True),
     "mail": Content(frozenset({_VMAIL, _POSTFIX}), frozenset({_VMAIL, _POSTFIX, _POSTDROP}), links=True),
     "certificates": Content(frozenset(), frozenset(), links=True),
     "accounts": Content(frozenset(), frozenset({accounts.GROUP}), links=False),
     "authority": Content(frozenset(), frozenset(), links=False),
-    "dns": Content(frozenset(), frozenset(), links=False),
+    "dns": Content(frozenset(), frozenset({_BIND}), links=False),
 }
 
 

@@ -58,6 +58,13 @@ def key_digests(folder: Folder) -> tuple[str, ...]:
         return (hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest(),)
 
 
+def served_pair(folder: Folder) -> bytes:
+    """Return the private key in use and its certificates, in one PEM file; empty if there is none."""
+    pair = _pair(folder)
+    parts = [pair.read(name, LARGEST) for name in ("tls.key", "tls.crt")] if pair else []
+    return b"\n".join(part for part in parts if part) if all(parts) else b""
+
+
 def root(folder: Folder) -> str:
     """Return the CA certificate that clients must import (PEM); empty if it is unknown or not needed."""
     pair = _pair(folder)

@@ -11,7 +11,7 @@ from podserve import endpoints
 from podserve.pod import Pod
 from tests.unit.helpers import pod_with
 
-PORTS = list(pod_with().ports)
+PORTS = list(pod_with(dns_over_tls="yes").ports)
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def dead_port() -> Iterator[int]:
 
 def at(number: int) -> Pod:
     """Return a pod with this number for all its ports."""
-    pod = pod_with(bind="127.0.0.1")
+    pod = pod_with(bind="127.0.0.1", dns_over_tls="yes")
     for container in pod.manifests.pod["spec"]["containers"]:
         for port in container["ports"]:
             port["hostPort"] = number

@@ -1,5 +1,7 @@
 """The documents of kube/, unchanged: they describe the pod of docs/architecture.md."""
 
+import re
+
 import pytest
 
 from podserve.commands import ROOT
@@ -153,6 +155,16 @@ def test_the_configmap_says_the_same_domain_as_the_pod() -> None:
     assert [{"ip": "127.0.0.1", "hostnames": [config["data"]["DOMAIN"], config["data"]["MAIL_HOST"]]}] == (
         POD["spec"]["hostAliases"]
     )
+
+
+def test_apache_passes_on_queries_of_those_for_whom_named_resolves() -> None:
+    named = (ROOT / "docker/dns/rootfs/etc/bind/named.conf").read_text()
+    clients = re.search(r"acl clients \{(.*?)\n\};", re.sub("//.*", "", named), re.DOTALL)
+    apache = (ROOT / "docker/apache/rootfs/etc/apache2/conf-available/dns-over-https.conf").read_text()
+    passed = re.search(r"Require ip (.*)", apache)
+    assert clients
+    assert passed
+    assert passed[1].split() == clients[1].replace(";", " ").split()
 
 
 def test_dns_forwards_to_the_public_resolvers_without_dnssec() -> None:

@@ -30,6 +30,8 @@ DIFFERENT = {
     "dnssec": "yes",
     "zone": "off",
     "lan_address": "192.168.7.2",
+    "dns_over_tls": "yes",
+    "dns_over_https": "yes",
     "certificate_names": "a.example",
 }
 TASKS_OWN = {name for name, declared in SETTINGS.items() if not declared.services} - {"pod", "bind"}
@@ -131,6 +133,13 @@ def test_the_ports_are_told_by_name() -> None:
     assert ports["submission"] == manifests.Port("submission", "mail", 587, "TCP")
     assert ports["dns-udp"] == manifests.Port("dns-udp", "dns", 53, "UDP")
     assert len(ports) == 9
+
+
+def test_only_a_pod_that_answers_dns_over_tls_has_its_port() -> None:
+    ports = made(dns_over_tls="yes", bind="192.0.2.10").pod["spec"]["containers"][2]["ports"]
+    expected = {"name": "dns-tls", "containerPort": 853, "hostPort": 853, "protocol": "TCP", "hostIP": "192.0.2.10"}
+    assert ports[2:] == [expected]
+    assert "dns-tls" not in str([made(dns_over_tls="no").pod, made(dns_over_https="yes").pod])
 
 
 def test_the_volumes_are_told_by_what_they_hold() -> None:

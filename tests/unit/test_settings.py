@@ -32,10 +32,10 @@ GOOD = [
     *(("forwarders", text) for text in ("9.9.9.9", "8.8.8.8 8.8.4.4", "2001:db8::53 192.0.2.53")),
     *(("forwarders", text) for text in ("tls://9.9.9.9#dns.quad9.net", "tls://2620:fe::fe@8853#dns.quad9.net 9.9.9.9")),
     *(("forwarders_root", text) for text in ("", "/etc/ssl/root.pem", "~/root.pem", "./root.pem")),
-    *(("dnssec", text) for text in ("yes", "no")),
     *(("zone", text) for text in ("off", "lan")),
     *(("lan_address", text) for text in ("", "192.168.7.2", "fd00::2", "fd00::2 192.168.7.2")),
     *(("public_address", text) for text in ("", "203.0.113.7", "2001:db8::7", "203.0.113.7 2001:db8::7")),
+    *((name, text) for name in ("dnssec", "dns_over_tls", "dns_over_https") for text in ("yes", "no")),
     *(("certificate_source", text) for text in ("authority", "import")),
     *(("certificate_names", text) for text in ("", "www.example.org", "www.example.org ftp.example.org")),
     *(("acme_directory", text) for text in ("https://ca.example/directory", "https://127.0.0.1:14000/dir")),
@@ -69,10 +69,14 @@ BAD = [
     *(("forwarders", text) for text in ("tls://9.9.9.9:853#a.b", "tls://9.9.9.9@0#a.b", "tls://9.9.9.9@65536#a.b")),
     *(("forwarders", text) for text in ("tls://9.9.9.9@#a.b", "https://9.9.9.9#a.b", "9.9.9.9#a.b", 'tls://::1#a".b')),
     *(("forwarders_root", text) for text in ("root.pem", "https://example.org/root.pem")),
-    *(("dnssec", text) for text in ("true", "Yes", "on", "1", "auto")),
     *(("zone", text) for text in ("Lan", "on", "yes", "public lan")),
     *(("lan_address", text) for text in ("192.168.7.2 192.168.7.3", "192.168.7.0/24", "router.lan", "fe80::1%eth0")),
     *(("public_address", text) for text in ("203.0.113.7 203.0.113.8", "203.0.113.0/24", "host.example.org", "::1%lo")),
+    *(
+        (name, text)
+        for name in ("dnssec", "dns_over_tls", "dns_over_https")
+        for text in ("true", "Yes", "on", "1", "auto")
+    ),
     *(("certificate_source", text) for text in ("Authority", "letsencrypt", "self-signed")),
     *(("certificate_names", text) for text in ("*.example.org", "www.example.org, ftp.example.org", "192.0.2.1")),
     *(

@@ -52,7 +52,7 @@ def current(test_pod: PodUnderTest) -> Certificate:
 def served(test_pod: PodUnderTest) -> set[str]:
     """Return the fingerprints of the certificates that the six TLS ports serve."""
     context = unverified_context(test_pod.settings.domain)
-    answers = endpoints.attempt_all(test_pod.pod, context, endpoints.TLS)
+    answers = endpoints.attempt_all(test_pod.pod, context, endpoints.tls_ports(test_pod.pod))
     assert all(answer.ok for answer in answers), answers
     return {answer.fingerprint for answer in answers}
 
@@ -85,7 +85,7 @@ def test_a_certificate_is_issued_from_nothing_and_served_everywhere(test_pod: Po
     assert served(test_pod) == {there.fingerprint}
     roots = pebble.folder / "roots.pem"
     for name in there.names:
-        answers = endpoints.attempt_all(test_pod.pod, client_context(name, roots), endpoints.TLS)
+        answers = endpoints.attempt_all(test_pod.pod, client_context(name, roots), endpoints.tls_ports(test_pod.pod))
         assert all(answer.ok for answer in answers), answers
         # The ACME client's container joined the pod. When it ends, Podman may edit the pod's hosts file (run_once).
         assert test_pod.exec("mail", "getent", "hosts", name).stdout.startswith("127.0.0.1")

@@ -64,7 +64,7 @@ def own_again(test_pod: PodUnderTest) -> Iterator[None]:
 def answers(test_pod: PodUnderTest) -> dict[str, str]:
     """Return the fingerprint of the certificate that each TLS port serves, by the port's name."""
     context = unverified_context(test_pod.settings.domain)
-    seen = endpoints.attempt_all(test_pod.pod, context, endpoints.TLS)
+    seen = endpoints.attempt_all(test_pod.pod, context, endpoints.tls_ports(test_pod.pod))
     assert all(answer.ok for answer in seen), seen
     return {answer.port: answer.fingerprint for answer in seen}
 
@@ -80,7 +80,7 @@ def test_the_certificate_is_shown_with_what_each_port_serves(test_pod: PodUnderT
     shown, there = test_pod.invoke("certs.show").stdout, current(test_pod)
     for word in (*there.names, there.issuer, there.fingerprint, f"{there.days_left} days left", "authority"):
         assert word in shown
-    assert shown.count("this one") == len(endpoints.TLS)
+    assert shown.count("this one") == len(endpoints.tls_ports(test_pod.pod))
 
 
 def test_the_authority_that_is_printed_is_the_one_that_the_site_offers(test_pod: PodUnderTest) -> None:

@@ -142,7 +142,7 @@ def download(test_pod: PodUnderTest, name: str, pieces: threading.Semaphore) -> 
 def test_fifty_certificates_in_a_row_drop_nobody(test_pod: PodUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoints, "PATIENCE", SOON)
     account, end, pieces = test_pod.new_account(), threading.Event(), threading.Semaphore(0)
-    visitors = [Visitor(port) for port in endpoints.TLS]
+    visitors = [Visitor(port) for port in endpoints.tls_ports(test_pod.pod)]
     slowest = 0.0
     with (
         large_file(test_pod) as (name, digest),
@@ -219,7 +219,9 @@ def wait_until_everywhere(test_pod: PodUnderTest, last: Certificate, within: flo
     """Wait until every TLS port serves this certificate. Raises Problem after `within` seconds."""
 
     def served() -> None:
-        answers = endpoints.attempt_all(test_pod.pod, unverified_context(test_pod.settings.domain), endpoints.TLS)
+        answers = endpoints.attempt_all(
+            test_pod.pod, unverified_context(test_pod.settings.domain), endpoints.tls_ports(test_pod.pod)
+        )
         wrong = [answer for answer in answers if answer.fingerprint != last.fingerprint]
         if wrong:
             raise NotYet(str(wrong))

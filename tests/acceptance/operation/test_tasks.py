@@ -20,7 +20,7 @@ import pytest
 from imapclient.exceptions import LoginError
 
 from podserve.commands import podman
-from podserve.endpoints import TLS
+from podserve.endpoints import tls_ports
 from podserve.pod import Pod
 from podserve.values import as_text
 from podserve.waiting import NotYet, wait_until
@@ -64,7 +64,7 @@ def test_status_tells_the_size_of_each_claim(test_pod: PodUnderTest) -> None:
 def test_the_certificate_and_the_repositories_are_shown_as_json(test_pod: PodUnderTest) -> None:
     seen = json.loads(test_pod.invoke("certs.show", "--json").stdout)
     assert test_pod.settings.domain in seen["names"]
-    assert {port["port"] for port in seen["ports"]} == set(TLS)
+    assert {port["port"] for port in seen["ports"]} == set(tls_ports(test_pod.pod))
     assert all(port["serves_it"] and not port["error"] for port in seen["ports"])
     name = token()
     test_pod.invoke("repos.add", name, "--public", "--description", "A description")

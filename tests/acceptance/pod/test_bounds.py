@@ -11,7 +11,8 @@ import pytest
 
 from podserve import doctor, host
 from podserve.commands import podman
-from podserve.manifests import LOG_OPTION, in_bytes
+from podserve.documents import in_bytes
+from podserve.manifests import LOG_OPTION
 from podserve.waiting import NotYet, wait_until
 from tests.acceptance.pod.test_containers import PROBES, SERVICES
 from tests.testbed.pod import PodUnderTest

@@ -47,7 +47,7 @@ PROBES = {"apache": "http", "mail": "mail", "dns": "dns-alive"}
 MOUNTS = {
     "apache": {"/data/web": True, "/data/state/certificates": False, "/data/state/accounts": False},
     "mail": {"/var/mail/vhosts": True, "/data/state/certificates": False, "/data/state/accounts": False},
-    "dns": {},
+    "dns": {"/data/dns": False},
 }
 """The folders at which each container mounts its claims, and whether it may write there."""
 AS_ROOT = {
@@ -161,8 +161,13 @@ def test_claims_are_mounted_where_the_architecture_says(container: Any, service:
     assert {path: writable for path, writable in volumes.items() if path not in scratch} == MOUNTS[service]
 
 
-@pytest.mark.parametrize("service", ["apache", "mail"])
-@pytest.mark.parametrize("path", ["/data/state/certificates", "/data/state/accounts"])
+@pytest.mark.parametrize(
+    ("service", "path"),
+    [
+        *((name, f"/data/state/{content}") for name in ("apache", "mail") for content in ("certificates", "accounts")),
+        ("dns", "/data/dns"),
+    ],
+)
 def test_a_service_cannot_write_what_tasks_write(test_pod: PodUnderTest, service: str, path: str) -> None:
     assert not test_pod.exec(service, "touch", f"{path}/written", check=False).ok
 

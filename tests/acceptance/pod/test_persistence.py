@@ -14,7 +14,7 @@ def fingerprints(test_pod: PodUnderTest) -> dict[str, str]:
     """Return the fingerprint of the certificate that each TLS port serves, by the port's name."""
     answers = answering.tls_answers(test_pod.pod)
     assert all(answer.ok for answer in answers), answers
-    assert {answer.port for answer in answers} == set(endpoints.TLS)
+    assert {answer.port for answer in answers} == set(endpoints.tls_ports(test_pod.pod))
     return {answer.port: answer.fingerprint for answer in answers}
 
 

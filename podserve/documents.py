@@ -1,0 +1,19 @@
+"""What Kubernetes' documents mean: sizes, and documents that add to others."""
+
+import copy
+from typing import Any
+
+Document = dict[str, Any]
+_UNITS = {"Mi": 2**20, "Gi": 2**30}
+
+
+def in_bytes(quantity: str) -> int:
+    """Return a size of the documents (`10Gi`) as a number of bytes."""
+    return int(quantity[:-2]) * _UNITS[quantity[-2:]]
+
+
+def add_ports(spec: Document, more: Document) -> None:
+    """Add the ports of the containers of `more` to the containers of the same names in `spec` (a pod's `spec`)."""
+    containers = {container["name"]: container for container in spec["containers"]}
+    for container in more["containers"]:
+        containers[container["name"]]["ports"] += copy.deepcopy(container["ports"])
