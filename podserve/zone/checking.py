@@ -18,9 +18,9 @@ from podserve.zone.judging import Judged, State
 from podserve.zone.needed import Facts, needed_records
 from podserve.zone.record import Record
 
-PATIENCE = 10.0
+PATIENCE = 5.0
 """Seconds that `dns.check` waits for answers."""
-GLANCE = 2.0
+GLANCE = 1.8
 """Seconds that `doctor` and `status` wait for answers. dnspython may take 0.5 s more, and both shall end within 3 s."""
 REVERSE = "PTR: the name of a sending address. Large providers refuse mail from an address without it"
 DELEGATION = "DNSSEC: with it the parent zone vouches for the key that signs the zone"

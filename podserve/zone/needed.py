@@ -97,7 +97,10 @@ def _issuers(facts: Facts) -> Iterable[Record]:
 
 def _dane(facts: Facts) -> Iterable[Record]:
     name = f"_{facts.ports['smtp'].number}._tcp.{facts.settings.mail_host}"
-    reason = "DANE: mail servers verify the key of the certificate by it, where DNSSEC signs the zone"
+    reason = (
+        "DANE: mail servers verify the key of the certificate by it, where DNSSEC signs the zone. A new key needs a "
+    )
+    reason += "new record"
     for key in facts.keys:
         yield facts.record(name, "TLSA", f"3 1 1 {key}", reason)
 
