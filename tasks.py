@@ -10,6 +10,7 @@ from invoke import Collection, Context, Exit, task
 from podserve import (
     accounts,
     answering,
+    blocklist,
     configuration,
     dns_report,
     doctor,
@@ -26,6 +27,7 @@ from podserve import (
     prompts,
     report,
     repositories,
+    resolver,
     rotation,
     state,
     status,
@@ -457,11 +459,23 @@ def dns_check(c: Context, domain: str = "", resolver: str = "", json: bool = Fal
         raise Exit(code=1)
 
 
+@task(name="blocklist", help={"allow": "a name to allow, with all below it", "block": "a name to allow no more"})
+def dns_blocklist(c: Context, allow: str = "", block: str = "") -> None:
+    """Take the file of the setting blocklist if it has changed, and show how many names are blocked."""
+    with _locked(c) as pod:
+        if not pod.settings.blocklist:
+            raise errors.Problem("blocklist names no file: set it in invoke.yaml, then run the same command again")
+        there, changed = blocklist.write(pod, allow, block)
+        if changed:
+            resolver.read_again(pod)
+    print(errors.printable(there.summary))
+
+
 users = Collection("users", users_add, users_list, users_passwd, users_remove)
 repos = Collection("repos", repos_add, repos_list, repos_publish, repos_hide, repos_head, repos_remove)
 certs = Collection("certs", certs_show, certs_issue, certs_renew, certs_import, certs_ca)
-dns = Collection("dns", dns_records, dns_check)
 dav_locks = Collection("locks", locks_list, locks_break)
+dns = Collection("dns", dns_records, dns_check, dns_blocklist)
 namespace = Collection(
     show_doctor,
     build,

@@ -8,7 +8,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from podserve import accounts, forwarding, homes, host, images, network, resolver, running, state, systemd, volumes
+from podserve import (
+    accounts,
+    blocklist,
+    forwarding,
+    homes,
+    host,
+    images,
+    network,
+    resolver,
+    running,
+    state,
+    systemd,
+    volumes,
+)
 from podserve.answering import wait_until_answering
 from podserve.certificates import renewal
 from podserve.commands import podman
@@ -96,6 +109,11 @@ def up(pod: Pod, *, keep: Pod | None = None) -> Started:
         volumes.ensure_volumes(pod)
     renewal.provide(pod)
     new_files = resolver.write_files(pod)
+    warnings = []
+    try:
+        new_files = blocklist.write(pod)[1] or new_files
+    except Problem as error:
+        warnings.append(f"{error.text}. The names that were blocked before still are")
     built, found = identifiers.result(), inspected.result()
     most = host.memory() // 2 if engine.result().bounds_memory else 0
     if not pod.manifests.digest:
@@ -114,7 +132,7 @@ def up(pod: Pod, *, keep: Pod | None = None) -> Started:
     password = people.ensure(pod.settings.postmaster_address)
     web = volumes.folder(pod.volumes["web"].name)
     homes.ensure_homes(web, people.hashes())
-    warnings = [*renew_if_due(pod), *_unparsed(web), *_orphaned(people, pod.settings.domain)]
+    warnings += [*renew_if_due(pod), *_unparsed(web), *_orphaned(people, pod.settings.domain)]
     if problem := forwarding.problem(pod):
         warnings.append(f"{problem}. Everything else works; mail to other domains stays in the queue until they do")
     return Started(pod, not runs, password, warnings)

@@ -155,6 +155,11 @@ class Settings:
         '"yes" or "no", in quotes.',
         services=True,
     )]  # fmt: skip
+    blocklist: Annotated[Path | None, Setting(
+        path_or_none, "the path of a file, or nothing",
+        "A file with names that the pod does not resolve for its clients: one name on each line, or a hosts file. All "
+        "names below them are blocked, too. invoke dns.blocklist takes a changed file and allows names.",
+    )]  # fmt: skip
     certificate_source: Annotated[CertificateSource, Setting(
         CertificateSource, "authority, acme or import",
         "The source of the certificate: authority (the pod's own, whose CA certificate clients import), acme (Let's "

@@ -73,7 +73,7 @@ def bounds(pod: Pod) -> list[str]:
     ("controllers", "memory", "expected"),
     [
         (("memory",), 2**40, bounds(pod_with())),
-        (("memory",), 2**30, ["512Mi", "512Mi", "256Mi"]),  # on a small host no limit is more than half of the memory
+        (("memory",), 2**31, ["1024Mi", "1024Mi", "512Mi"]),  # on a small host no limit is more than half of the memory
         (("pids",), 2**40, [""] * 3),
     ],
 )

@@ -36,6 +36,7 @@ GOOD = [
     *(("lan_address", text) for text in ("", "192.168.7.2", "fd00::2", "fd00::2 192.168.7.2")),
     *(("public_address", text) for text in ("", "203.0.113.7", "2001:db8::7", "203.0.113.7 2001:db8::7")),
     *((name, text) for name in ("dnssec", "dns_over_tls", "dns_over_https") for text in ("yes", "no")),
+    *(("blocklist", text) for text in ("", "/etc/hosts", "~/list", "./list")),
     *(("certificate_source", text) for text in ("authority", "import")),
     *(("certificate_names", text) for text in ("", "www.example.org", "www.example.org ftp.example.org")),
     *(("acme_directory", text) for text in ("https://ca.example/directory", "https://127.0.0.1:14000/dir")),
@@ -44,11 +45,11 @@ GOOD = [
     *(("key_type", text) for text in ("ec256", "ec384", "rsa2048", "rsa4096")),
 ]
 MAY_BE_EMPTY = {"mail_host", "files_host", "lan_address", "public_address", "certificate_names"}
-MAY_BE_EMPTY |= {"acme_email", "acme_root", "forwarders_root"}
+MAY_BE_EMPTY |= {"acme_email", "acme_root", "forwarders_root", "blocklist"}
 WITH_NO_MEANING = ["a\nb.example", "a b", "a;b", "'", "${HOME}", "\x00", "-", "."]
 BAD = [
     *((name, text) for name in defaults() if name not in MAY_BE_EMPTY for text in ("", " ", "\n")),
-    *((name, text) for name in defaults() if not name.endswith("_root") for text in WITH_NO_MEANING),
+    *((name, text) for name in defaults() if not name.endswith(("_root", "blocklist")) for text in WITH_NO_MEANING),
     *(("pod", text) for text in ("Pod", "-a", "a-", "a_b", "a.b", "a/b", "../a", "a" * 43)),
     *(("bind", text) for text in ("localhost", "192.0.2.10:80", "192.0.2", "192.0.2.256", "[::1]", "fe80::1%eth0")),
     *(("domain", text) for text in ("localhost", "Example.org", "example.org.", ".org", "a..b", "a_b.org", "-a.org")),
@@ -77,6 +78,7 @@ BAD = [
         for name in ("dnssec", "dns_over_tls", "dns_over_https")
         for text in ("true", "Yes", "on", "1", "auto")
     ),
+    *(("blocklist", text) for text in ("list", "https://example.org/list")),
     *(("certificate_source", text) for text in ("Authority", "letsencrypt", "self-signed")),
     *(("certificate_names", text) for text in ("*.example.org", "www.example.org, ftp.example.org", "192.0.2.1")),
     *(
