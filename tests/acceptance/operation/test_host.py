@@ -57,7 +57,7 @@ def test_the_doctor_finds_no_problem_where_a_pod_runs(test_pod: PodUnderTest) ->
     code, found = findings(test_pod)
     assert code == 0
     assert {"podman", "source addresses", "disk", "ports", "runtime", "cgroups", "memory", "clock", "health checks",
-            "name"} == set(found)  # fmt: skip
+            "name", "dns records"} == set(found)  # fmt: skip
     assert all(finding["fix"] for named in found.values() for finding in named if finding["state"] != "ok")
 
 
