@@ -28,7 +28,7 @@ def started_resolver(name: str, network: str, files: Path, settings: Mapping[str
 
     `network` may be the network of another container: container:NAME.
     """
-    environment = {"DNSSEC": "no", "DNS_OVER_TLS": "no", "DNS_OVER_HTTPS": "no", **settings}
+    environment = {"DNSSEC": "no", "DNS_OVER_TLS": "no", "DNS_OVER_HTTPS": "no", "ZONE": "off", **settings}
     podman(
         "run", "--detach", "--name", name, "--network", network, *(f"--env={n}={v}" for n, v in environment.items()),
         "--user", "5004:5004", "--cap-drop", "all", "--cap-add", "NET_BIND_SERVICE", "--read-only",

@@ -64,6 +64,7 @@ def test_a_query_over_tls_is_answered_with_the_pods_certificate(private: PodUnde
     query = dns.message.make_query(new_name(), "A")
     answer = dns.query.tls(query, private.server.host, timeout=PATIENCE, ssl_context=private.server.context())
     assert str(answer.answer[0][0]) == "192.0.2.90"
+    private.exchange("dns-tls")
     assert private.invoke("status").ok
 
 

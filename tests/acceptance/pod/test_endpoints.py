@@ -4,23 +4,28 @@ from dataclasses import replace
 
 import pytest
 
-from podserve.endpoints import ENDPOINTS, FAILURES
+from podserve.configuration import load
+from podserve.endpoints import FAILURES
+from podserve.manifests import defaults
+from podserve.pod import Pod
 from tests.testbed.mail import refusal_of
 from tests.testbed.pod import PodUnderTest
 from tests.testbed.server import Account, Server
 
+PORTS = list(Pod.of(load({}, defaults(), {})).ports)
+"""The ports of a pod with the default settings, by name."""
 ANONYMOUS = {"http", "smtp", "dns-udp", "dns-tcp"}
 """The endpoints that take no login."""
 
 
-@pytest.mark.parametrize("name", ENDPOINTS)
+@pytest.mark.parametrize("name", PORTS)
 def test_an_endpoint_answers_with_a_login_and_without(test_pod: PodUnderTest, alice: Account, name: str) -> None:
     port = test_pod.pod.ports[name]
     test_pod.server.exchange(port)
     test_pod.server.exchange(port, alice)
 
 
-@pytest.mark.parametrize("name", [name for name in ENDPOINTS if name not in ANONYMOUS])
+@pytest.mark.parametrize("name", [name for name in PORTS if name not in ANONYMOUS])
 def test_an_endpoint_that_takes_a_login_refuses_a_wrong_one(test_pod: PodUnderTest, alice: Account, name: str) -> None:
     with pytest.raises(FAILURES):
         test_pod.server.exchange(test_pod.pod.ports[name], replace(alice, password="a wrong password"))

@@ -5,12 +5,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from podserve.endpoints import ENDPOINTS
+from podserve.configuration import load
+from podserve.manifests import defaults
+from podserve.pod import Pod
 from tests.testbed.mail import STRANGER, arrived
 from tests.testbed.pod import PodUnderTest
 from tests.testbed.server import Account, token
 from tests.testbed.vantage import Vantage
 
+PORTS = list(Pod.of(load({}, defaults(), {})).ports)
+"""The ports of a pod with the default settings, by name."""
 POD, CLIENT = "2001:db8:66::1", "2001:db8:66::2"
 """Addresses of the pod and of a stranger on a cable between them (documentation addresses, RFC 3849)."""
 PRIVATE_POD, PRIVATE_CLIENT = "fd66::1", "fd66::2"
@@ -82,7 +86,7 @@ def exchanges(test_pod: PodUnderTest, stranger: Vantage, alice: Account) -> dict
     return told
 
 
-@pytest.mark.parametrize("name", ENDPOINTS)
+@pytest.mark.parametrize("name", PORTS)
 def test_each_port_is_served_over_ipv6(exchanges: dict[str, str], name: str) -> None:
     assert exchanges[name] == ""
 
