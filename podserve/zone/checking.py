@@ -11,7 +11,7 @@ import dns.reversename
 from podserve.errors import Problem
 from podserve.pod import Pod
 from podserve.settings import Settings
-from podserve.values import as_text, host_address, words
+from podserve.values import Forwarder, forwarder, words
 from podserve.zone import judging
 from podserve.zone.asking import Resolvers, UnansweredError
 from podserve.zone.judging import Judged, State
@@ -119,28 +119,23 @@ def _reverse(settings: Settings) -> Iterable[Record]:
         yield Record(name, name, "PTR", f"{settings.mail_host}.", REVERSE)
 
 
-def chosen_resolvers(text: str) -> tuple[str, ...]:
-    """Return the addresses in a text, separated by spaces. Raises Problem for any other word."""
+def chosen_resolvers(text: str) -> tuple[Forwarder, ...]:
+    """Return the resolvers in a text, written as in the setting `forwarders`. Raises Problem for any other word."""
     try:
-        return tuple(map(as_text, words(host_address, may_be_empty=True)(text)))
+        return words(forwarder, may_be_empty=True)(text)
     except ValueError as error:
         raise Problem(f"{text!r} is no resolver: expected an IP address, such as --resolver 9.9.9.9") from error
 
 
-def default_resolvers(settings: Settings) -> tuple[str, ...]:
-    """Return the addresses of the forwarders."""
-    return tuple(map(as_text, settings.forwarders))
-
-
-def check(pod: Pod, budget: float, addresses: tuple[str, ...] = ()) -> Report:
+def check(pod: Pod, budget: float, servers: tuple[Forwarder, ...] = ()) -> Report:
     """Ask for each record, for the PTR records and for the parent's DS, all at once; return what was found.
 
-    `budget` is the time for all answers, in seconds. `addresses` are the resolvers, by default the forwarders. Raises
+    `budget` is the time for all answers, in seconds. `servers` are the resolvers, by default the forwarders. Raises
     Problem without a public address.
     """
     facts = Facts.of(pod)
     settings, wanted = facts.settings, needed_records(facts)
-    resolvers = Resolvers(addresses or default_resolvers(settings), budget)
+    resolvers = Resolvers(servers or settings.forwarders, budget, settings.forwarders_root)
     zones = dict.fromkeys(record.zone for record in wanted)
     judge = partial(_judge, settings=settings, wanted=wanted, resolvers=resolvers)
     reverse = list(_reverse(settings))

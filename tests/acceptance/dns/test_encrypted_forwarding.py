@@ -217,3 +217,17 @@ def test_status_says_why_a_forwarder_over_tls_is_not_used(test_pod: PodUnderTest
     (problem,) = json.loads(seen.stdout)["problems"]
     assert problem.endswith(f"#{OTHER}: hostname mismatch; check the name after the # in forwarders")
     assert problem.removeprefix("forwarder ") in told
+
+
+def test_the_records_are_checked_over_tls_at_a_forwarder_that_is_verified(
+    test_pod: PodUnderTest, encrypted: Encrypted
+) -> None:
+    def states(name: str) -> set[str]:
+        own = {"INVOKE_FORWARDERS": encrypted.forwarder(name), "INVOKE_PUBLIC_ADDRESS": "203.0.113.7"}
+        own["INVOKE_FORWARDERS_ROOT"] = str(encrypted.authority / FORWARDERS_ROOT)
+        seen = json.loads(test_pod.invoke("dns.check", "--json", check=False, **own).stdout)
+        assert seen["resolvers"] == encrypted.forwarder(name)
+        return {record["state"] for record in seen["records"]}
+
+    assert "missing" in states(NAME)
+    assert states(OTHER) == {"unanswered"}
