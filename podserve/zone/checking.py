@@ -15,7 +15,7 @@ from podserve.values import Forwarder, forwarder, words
 from podserve.zone import judging
 from podserve.zone.asking import Resolvers, UnansweredError
 from podserve.zone.judging import Judged, State
-from podserve.zone.needed import Facts, needed_records
+from podserve.zone.needed import Facts, needed_records, require_zone
 from podserve.zone.record import Record
 
 PATIENCE = 5.0
@@ -56,9 +56,7 @@ class Report:
 
     def of_domain(self, domain: str) -> "Report":
         """Return the verdicts about one zone, and about addresses; all for an empty text. Raises Problem."""
-        zones = sorted({v.record.zone for v in self.verdicts if v.record.kind != "PTR"})
-        if domain and domain not in zones:
-            raise Problem(f"this server needs no records in {domain!r}: expected one of {', '.join(zones)}")
+        require_zone(domain, (v.record.zone for v in self.verdicts if v.record.kind != "PTR"))
         there = (v for v in self.verdicts if domain in {"", v.record.zone} or v.record.kind == "PTR")
         return replace(self, verdicts=tuple(there))
 
@@ -124,7 +122,9 @@ def chosen_resolvers(text: str) -> tuple[Forwarder, ...]:
     try:
         return words(forwarder, may_be_empty=True)(text)
     except ValueError as error:
-        raise Problem(f"{text!r} is no resolver: expected an IP address, such as --resolver 9.9.9.9") from error
+        raise Problem(
+            f"{text!r} is no resolver: expected an IP address or tls://ADDRESS#NAME, such as --resolver 9.9.9.9"
+        ) from error
 
 
 def check(pod: Pod, budget: float, servers: tuple[Forwarder, ...] = ()) -> Report:

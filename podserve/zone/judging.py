@@ -1,7 +1,6 @@
 """Judges what resolvers answer for a record against what this server needs."""
 
 import re
-from collections.abc import Callable
 from typing import Literal
 
 import dns.dnssec
@@ -11,11 +10,10 @@ import dns.rdata
 
 from podserve.values import Address
 from podserve.zone.record import Record, unquoted
-from podserve.zone.spf import SpfError, records_in, result
+from podserve.zone.spf import Ask, SpfError, records_in, result
 
 State = Literal["right", "missing", "different", "unused", "unanswered"]
 """`unused`: nobody reads the record, because DNSSEC does not sign the zone. `unanswered`: no resolver said."""
-Ask = Callable[[str, str], tuple[str, ...]]
 Judged = tuple[State, tuple[str, ...], str]
 """The state, what was found, and why it is different (empty if `found` shows it)."""
 _DMARC = re.compile(r"v=DMARC1\s*;\s*p=(none|quarantine|reject)\s*(;\s*([a-z]+\s*=[^;]*(;\s*|\Z))*)?\Z")

@@ -14,8 +14,8 @@ from podserve.errors import Problem
 from podserve.manifests import Port
 from podserve.pod import Pod
 from podserve.settings import Settings
-from podserve.values import Address, CertificateSource
-from podserve.zone.record import Record, normal, quoted
+from podserve.values import CertificateSource
+from podserve.zone.record import Record, kind_of, normal, quoted
 
 ISSUERS = {
     "acme-v02.api.letsencrypt.org": "letsencrypt.org",
@@ -60,11 +60,6 @@ def zone_of(name: str, domain: str) -> str:
     return above if "." in above else host
 
 
-def kind_of(address: Address) -> str:
-    """Return the type of an address record: A or AAAA."""
-    return "A" if address.version == 4 else "AAAA"  # noqa: PLR2004  # IPv4
-
-
 def _addresses(facts: Facts) -> Iterable[Record]:
     settings = facts.settings
     reasons = {
@@ -98,9 +93,9 @@ def _issuers(facts: Facts) -> Iterable[Record]:
 def _dane(facts: Facts) -> Iterable[Record]:
     name = f"_{facts.ports['smtp'].number}._tcp.{facts.settings.mail_host}"
     reason = (
-        "DANE: mail servers verify the key of the certificate by it, where DNSSEC signs the zone. A new key needs a "
+        "DANE: mail servers verify the key of the certificate by it, where DNSSEC signs the zone. "
+        "A new key needs a new record"
     )
-    reason += "new record"
     for key in facts.keys:
         yield facts.record(name, "TLSA", f"3 1 1 {key}", reason)
 
@@ -127,9 +122,14 @@ def needed_records(facts: Facts) -> list[Record]:
     return [record for source in SOURCES for record in source(facts)]
 
 
+def require_zone(domain: str, zones: Iterable[str]) -> None:
+    """Raise Problem if `domain` is none of these zones. An empty text stands for all of them."""
+    known = sorted(set(zones))
+    if domain and domain not in known:
+        raise Problem(f"this server needs no records in {domain!r}: expected one of {', '.join(known)}")
+
+
 def of_domain(found: list[Record], domain: str) -> list[Record]:
     """Return the records of one zone; all of them for an empty text. Raises Problem if there is no such zone."""
-    zones = sorted({record.zone for record in found})
-    if domain and domain not in zones:
-        raise Problem(f"this server needs no records in {domain!r}: expected one of {', '.join(zones)}")
+    require_zone(domain, (record.zone for record in found))
     return [record for record in found if domain in {"", record.zone}]

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from itertools import groupby
 
 import dns.rdata
-import dns.rdatatype
+
+from podserve.values import Address
 
 TTL = 3600
 """Seconds that resolvers keep a record: long enough to be cached, short enough to correct a mistake the same day."""
@@ -37,6 +38,11 @@ class Record:
     def value(self) -> str:
         """The data as the form of a DNS provider takes it: a text without quotes, and in one piece."""
         return unquoted(self.data) if self.kind == "TXT" else self.data
+
+
+def kind_of(address: Address) -> str:
+    """Return the type of an address record: A or AAAA."""
+    return "A" if address.version == 4 else "AAAA"  # noqa: PLR2004  # IPv4
 
 
 def quoted(text: str) -> str:

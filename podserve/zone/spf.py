@@ -8,7 +8,7 @@ from collections.abc import Callable
 from ipaddress import ip_network
 
 from podserve.values import Address
-from podserve.zone.record import unquoted
+from podserve.zone.record import kind_of, unquoted
 
 LOOKUPS = 10
 """The terms of a record that may need DNS (RFC 7208, section 4.6.4). One more is an error, and mail may be lost."""
@@ -86,7 +86,9 @@ class _Evaluation:
         return any(self._is_at(host, parts) for host in hosts)
 
     def _is_at(self, host: str, parts: re.Match[str]) -> bool:
-        v4 = self._address.version == 4  # noqa: PLR2004  # IPv4
-        prefix = (parts["v4"] or "32") if v4 else (parts["v6"] or "128")
-        found = self._ask(host, "A" if v4 else "AAAA")
+        longest = self._address.max_prefixlen
+        prefix = int(parts[f"v{self._address.version}"] or longest)
+        if prefix > longest:
+            raise SpfError(f"its term {parts[0]!r} has a prefix of more than {longest} bits")
+        found = self._ask(host, kind_of(self._address))
         return any(self._address in ip_network(f"{address}/{prefix}", strict=False) for address in found)

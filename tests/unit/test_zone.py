@@ -135,6 +135,7 @@ def test_an_spf_record_is_evaluated_as_by_a_receiving_server(record: str, expect
         ("v=spf1 nonsense -all", "unknown"),
         ("v=spf1 ip4:1.2.3 -all", "no address"),
         ("v=spf1 m/x/y -all", "malformed"),
+        ("v=spf1 a/33 -all", "a prefix of more than 32 bits"),
         ("v=spf1 include:nowhere.example -all", "0 SPF records"),
         ("v=spf1 include:example.org", "more than 10 DNS lookups"),
         ("v=spf1 " + " ".join(f"a:n{number}.example" for number in range(11)), "more than 10 DNS lookups"),
