@@ -9,9 +9,8 @@ from pathlib import Path
 from bench import load
 from bench.figures import Figure, Goal, at_least
 from bench.running import in_turn, seconds
-from bench.sides import Side, native_twin
+from bench.sides import Side, native_twin, replaced
 from podserve.commands import ROOT
-from podserve.errors import Problem
 from tests.testbed.git import Git, serve
 from tests.testbed.pod import PodUnderTest
 
@@ -25,11 +24,7 @@ _PERSISTENT = {"\nAlias /git ": "\nScriptAlias /git ", "proxy:unix:/run/apache2/
 
 def plain_cgi(configuration: str) -> str:
     """Return Apache's configuration of git with GitWeb as plain CGI. Raises Problem if a replaced part is missing."""
-    for persistent, plain in _PERSISTENT.items():
-        if persistent not in configuration:
-            raise Problem(f"{CONFIGURATION.name} has no {persistent!r}: expected it; update _PERSISTENT (bench/git.py)")
-        configuration = configuration.replace(persistent, plain)
-    return configuration
+    return replaced(configuration, _PERSISTENT, "_PERSISTENT (bench/git.py)")
 
 
 def _serve(side: Side, work: Path) -> None:

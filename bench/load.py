@@ -104,6 +104,15 @@ def deliver(side: Side, recipient: str, messages: int = MESSAGES) -> float:
     return messages / (time.perf_counter() - begin)
 
 
+def curl(side: Side, account: Account | None, path: str, *argv: str) -> None:
+    """Run curl, with a login if an account is given. Standard input carries it, so no process list shows it."""
+    commands.run(
+        ["curl", "--silent", "--show-error", "--fail", "--config", "-", "--cacert", str(side.server.authority),
+         "--connect-to", f"::{side.server.host}:443", *argv, f"https://{side.server.domain}{path}"],
+        stdin=f'user = "{account.address}:{account.password}"\n' if account else "", timeout=PATIENCE,
+    )  # fmt: skip
+
+
 def log_in(side: Side, account: Account, *, workers: int, duration: float) -> float:
     """Return the IMAPS logins a second of `workers` concurrent clients, during `duration` seconds."""
     end = time.perf_counter() + duration

@@ -10,9 +10,8 @@ from pathlib import Path
 from bench import load
 from bench.figures import Figure, Goal, at_least
 from bench.running import in_turn, seconds
-from bench.sides import Side, native_twin
+from bench.sides import Side, native_twin, replaced
 from podserve.commands import ROOT, run
-from podserve.errors import Problem
 from tests.testbed.git import Git, serve
 from tests.testbed.pod import PodUnderTest
 from tests.testbed.server import Account
@@ -22,6 +21,7 @@ _FILES, _SIZE = 300, 4_000
 """Files that rclone copies, and bytes of each."""
 _REQUESTS = 1_000
 _PAGES = 96
+_NOWHERE = ("--output", "/dev/null")
 _FOLDER = ROOT / "docker/apache/rootfs/etc/apache2/podserve"
 _OPEN = {
     "logins": {
@@ -39,33 +39,15 @@ _OPEN = {
 """The parts of Apache's configuration that authenticate, and their replacements."""
 
 
-def without_authentication(name: str) -> str:
-    """Return podserve/NAME.conf without authentication. Raises Problem if a replaced part is missing."""
-    configuration = (_FOLDER / f"{name}.conf").read_text()
-    for part, replacement in _OPEN[name].items():
-        if part not in configuration:
-            raise Problem(f"{name}.conf has no {part!r}: expected it; update _OPEN (bench/logins.py)")
-        configuration = configuration.replace(part, replacement)
-    return configuration
-
-
 @contextmanager
 def _open_twin(test_pod: PodUnderTest) -> Iterator[Side]:
     """Yield a native twin whose Apache asks for no login."""
     with tempfile.TemporaryDirectory() as folder:
         files = {name: Path(folder) / f"{name}.conf" for name in _OPEN}
         for name, file in files.items():
-            file.write_text(without_authentication(name))
+            file.write_text(replaced((_FOLDER / f"{name}.conf").read_text(), _OPEN[name], "_OPEN (bench/logins.py)"))
         with native_twin(test_pod, "open", "apache", **files) as side:
             yield side
-
-
-def _curl(side: Side, account: Account | None, path: str, *argv: str) -> None:
-    """Run curl, with a login if an account is given. Standard input carries it, so no process list shows it."""
-    address = f"https://{side.server.domain}{path}"
-    run(["curl", "--silent", "--show-error", "--fail", "--config", "-", "--cacert", str(side.server.authority),
-         "--connect-to", f"::{side.server.host}:443", "--output", "/dev/null", *argv, address],
-        stdin=f'user = "{account.address}:{account.password}"\n' if account else "", timeout=load.PATIENCE)  # fmt: skip
 
 
 def _copy(side: Side, account: Account | None, source: Path) -> float:
@@ -103,7 +85,7 @@ def measure(test_pod: PodUnderTest, pod: Side, native: Side) -> Iterator[Figure]
             return _copy(side, login, folder / "files")
 
         def requested(side: Side, login: Account | None, version: str) -> float:
-            return seconds(partial(_curl, side, login, f"/webdav/files/1#[1-{_REQUESTS}]", version))
+            return seconds(partial(load.curl, side, login, f"/webdav/files/1#[1-{_REQUESTS}]", *_NOWHERE, version))
 
         for act, words, most in ((copied, f"rclone: copy of {_FILES} files of 4 kB, and check", 1.3),
                                  (partial(requested, version="--http1.1"), f"{_REQUESTS:,} GETs, HTTP/1.1", 1.2),
@@ -116,7 +98,9 @@ def measure(test_pod: PodUnderTest, pod: Side, native: Side) -> Iterator[Figure]
 
         def read(side: Side, login: Account | None) -> float:
             options = ("--parallel", "--parallel-max", f"{load.CLIENTS}", "--http1.1")
-            return _PAGES / seconds(partial(_curl, side, login, f"/git/logins.git#[1-{_PAGES}]", *options))
+            return _PAGES / seconds(
+                partial(load.curl, side, login, f"/git/logins.git#[1-{_PAGES}]", *_NOWHERE, *options)
+            )
 
         native.call(partial(read, login=account))
         taken, beside = in_turn(*(native.measured(partial(read, login=login)) for login in (account, None)))

@@ -7,7 +7,7 @@ pod's network and confinement differ.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from podserve import endpoints, volumes
 from podserve.commands import podman
+from podserve.errors import Problem
 from podserve.manifests import Port
 from podserve.waiting import NotYet, wait_until
 from tests.testbed.network import enter
@@ -86,6 +87,18 @@ def _start(test_pod: PodUnderTest, side: str, service: str, *options: str) -> st
             words.append(f"--volume={side}-{mount['name']}:{path}" if claim else f"--volume={path}")
     podman("run", "--detach", "--name", name, "--network", f"container:{side}", *words, *options, container["image"])
     return name
+
+
+def replaced(configuration: str, parts: Mapping[str, str], table: str) -> str:
+    """Return a configuration with each of these parts replaced.
+
+    Raises Problem if it has no such part. The text then names `table`, the constant that holds the parts.
+    """
+    for part, replacement in parts.items():
+        if part not in configuration:
+            raise Problem(f"the configuration has no {part!r}: expected it; update {table}")
+        configuration = configuration.replace(part, replacement)
+    return configuration
 
 
 @contextmanager

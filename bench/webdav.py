@@ -9,19 +9,10 @@ from bench import load
 from bench.figures import Figure, at_least
 from bench.running import in_turn, seconds
 from bench.sides import Side
-from podserve.commands import run
 from tests.testbed.pod import PodUnderTest
-from tests.testbed.server import Account
 
 SECTION = "webdav"
 _SIZE = 64_000_000
-
-
-def _curl(side: Side, account: Account, *argv: str) -> None:
-    """Run curl with a login. Standard input carries the password, so no process list shows it."""
-    run(["curl", "--silent", "--show-error", "--fail", "--config", "-", "--cacert", str(side.server.authority),
-         "--connect-to", f"::{side.server.host}:443", *argv, f"https://{side.server.domain}/webdav/bench.bin"],
-        stdin=f'user = "{account.address}:{account.password}"\n')  # fmt: skip
 
 
 def measure(test_pod: PodUnderTest, pod: Side, native: Side) -> Iterator[Figure]:
@@ -31,7 +22,7 @@ def measure(test_pod: PodUnderTest, pod: Side, native: Side) -> Iterator[Figure]
         for name, words in (("PUT", ["--upload-file", str(file)]), ("GET", ["--output", f"{folder}/got"])):
 
             def act(side: Side, words: list[str] = words) -> float:
-                return _SIZE / 1e6 / seconds(partial(_curl, side, test_pod.postmaster, *words))
+                return _SIZE / 1e6 / seconds(partial(load.curl, side, test_pod.postmaster, "/webdav/bench.bin", *words))
 
             taken, beside = in_turn(pod.measured(act), native.measured(act))
             yield Figure(SECTION, f"{name} of 64 MB", "MB/s", taken, native.name, beside, at_least(0.9))

@@ -34,6 +34,8 @@ from tests.testbed.vantage import Vantage, address_on, first_process
 
 CHEAPEST = 4
 """bcrypt's lowest cost: a login takes 1 ms, instead of 50 ms with podserve.accounts.ROUNDS."""
+PORTS = list(Pod.of(load({}, defaults(), {})).ports)
+"""The ports of a pod with the default settings, by name."""
 
 
 @dataclass

@@ -4,16 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from podserve.configuration import load
 from podserve.endpoints import FAILURES
-from podserve.manifests import defaults
-from podserve.pod import Pod
 from tests.testbed.mail import refusal_of
-from tests.testbed.pod import PodUnderTest
+from tests.testbed.pod import PORTS, PodUnderTest
 from tests.testbed.server import Account, Server
 
-PORTS = list(Pod.of(load({}, defaults(), {})).ports)
-"""The ports of a pod with the default settings, by name."""
 ANONYMOUS = {"http", "smtp", "dns-udp", "dns-tcp"}
 """The endpoints that take no login."""
 

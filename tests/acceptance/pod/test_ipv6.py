@@ -5,16 +5,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from podserve.configuration import load
-from podserve.manifests import defaults
-from podserve.pod import Pod
 from tests.testbed.mail import STRANGER, arrived
-from tests.testbed.pod import PodUnderTest
+from tests.testbed.pod import PORTS, PodUnderTest
 from tests.testbed.server import Account, token
 from tests.testbed.vantage import Vantage
 
-PORTS = list(Pod.of(load({}, defaults(), {})).ports)
-"""The ports of a pod with the default settings, by name."""
 POD, CLIENT = "2001:db8:66::1", "2001:db8:66::2"
 """Addresses of the pod and of a stranger on a cable between them (documentation addresses, RFC 3849)."""
 PRIVATE_POD, PRIVATE_CLIENT = "fd66::1", "fd66::2"
