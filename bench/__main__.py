@@ -95,7 +95,8 @@ def main() -> None:
         others = [figure for figure in figures if figure.section not in PEERS]
         for some, begin, end, plot in ((others, BEGIN, END, PLOT), (beside, PEERS_BEGIN, PEERS_END, PEERS_PLOT)):
             if some:
-                report.write(report.markdown(some, on), DOCUMENT, begin, end)
+                picture = f"![Each figure as a share of its goal]({plot.name})\n\n"
+                report.write(picture + report.markdown(some, on), DOCUMENT, begin, end)
                 report.plot(some, plot)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from bench import load
-from bench.figures import Figure, at_least
+from bench.figures import Figure
 from bench.running import in_turn
 from bench.sides import Side
 from tests.testbed.pod import PodUnderTest
@@ -27,4 +27,4 @@ def measure(_own: PodUnderTest, pod: Side, native: Side) -> Iterator[Figure]:
     """Yield the figures of the pod beside its native twin."""
     for name, act in (("cached", cached), ("through the forwarder", uncached)):
         taken, beside = in_turn(pod.measured(act), native.measured(act))
-        yield Figure(SECTION, f"queries a second, {name}", "/s", taken, native.name, beside, at_least(0.9))
+        yield Figure(SECTION, f"queries a second, {name}", "/s", taken, native.name, beside)

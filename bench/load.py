@@ -100,7 +100,7 @@ def deliver(side: Side, recipient: str, messages: int = MESSAGES) -> float:
         if found < messages:
             raise NotYet(f"{found} of {messages} are there")
 
-    wait_until(there, 20, f"{messages} messages of {recipient} at {side.name}")
+    wait_until(there, PATIENCE, f"{messages} messages of {recipient} at {side.name}")
     return messages / (time.perf_counter() - begin)
 
 

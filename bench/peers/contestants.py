@@ -123,12 +123,13 @@ class Contest:
         """All of them: the pod, the bare daemon, the peers."""
         return [self.pod, self.bare, *self.peers]
 
-    def compare(
-        self, name: str, unit: str, act: Callable[[Side], float], *, cost: bool = False, floor: bool = True
-    ) -> Figure:
+    def run(self, act: Callable[[Side], float], rounds: int = ROUNDS) -> Sequence[Sequence[float]]:
+        """Measure `act` on all sides in turn, and return the runs of each."""
+        return in_turn(*(side.measured(act) for side in self.sides), rounds=rounds)
+
+    def compare(self, name: str, unit: str, act: Callable[[Side], float], *, cost: bool = False) -> Figure:
         """Measure `act` on all sides in turn, and return the figure."""
-        runs = in_turn(*(side.measured(act) for side in self.sides), rounds=ROUNDS)
-        return self.figure(name, unit, runs, cost=cost, floor=floor)
+        return self.figure(name, unit, self.run(act), cost=cost)
 
     def figure(
         self, name: str, unit: str, runs: Sequence[Sequence[float]], *, cost: bool = False, floor: bool = True
