@@ -26,14 +26,10 @@ _FOLDER = ROOT / "docker/apache/rootfs/etc/apache2/podserve"
 _OPEN = {
     "logins": {
         "    AuthType Basic\n": "", '    AuthName "PodServe"\n': "", "    AuthBasicProvider file\n": "",
-        "    LuaHookAccessChecker /usr/share/podserve/logins.lua before early\n": "",
-        "    LuaHookCheckUserID /usr/share/podserve/logins.lua remembered\n": "",
-        "    LuaHookFixups /usr/share/podserve/logins.lua accepted\n": "",
+        "    LuaHookCheckUserID /usr/share/podserve/logins.lua login\n": "",
+        "    LuaHookAuthChecker /usr/share/podserve/logins.lua accepted early\n": "",
         "    LuaHookLog /usr/share/podserve/logins.lua after\n": "",
         "\nInclude podserve/webdav.conf": '\nDefine ACCOUNT "true"\nInclude podserve/webdav.conf',
-    },
-    "webdav": {
-        "        LuaHookAccessChecker /usr/share/podserve/logins.lua ask\n": "",
     },
 }  # fmt: skip
 """The parts of Apache's configuration that authenticate, and their replacements."""
