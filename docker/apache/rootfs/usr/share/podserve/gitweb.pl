@@ -218,7 +218,7 @@ $actions{summary} = sub {
     $summary->();
 };
 
-# `highlight` takes 30 ms for a file whose language it does not know, too, and changes nothing in it.
+# Highlighting takes 30 ms, also for a file whose language is unknown, in which it changes nothing.
 my $blob = $actions{blob};
 $actions{blob} = sub {
     local $feature{highlight}{default} = [defined guess_file_syntax(1, $file_name)];
