@@ -139,7 +139,7 @@ my $print = \&FCGI::Stream::PRINT;
 *FCGI::Stream::PRINT = sub {
     $sent = 1;
     $page .= join "", @_[1 .. $#_] if defined $page;
-    undef $page if length($page // "") > 100_000;
+    undef $page if length($page // "") > 500_000;
     $print->(@_) or $end->();
 };
 
