@@ -11,7 +11,7 @@ from bench import load
 from bench.figures import Figure, Goal, at_least
 from bench.running import in_turn, seconds
 from bench.sides import Side, native_twin, replaced
-from podserve.commands import ROOT, run
+from podserve.commands import ROOT
 from tests.testbed.git import Git, serve
 from tests.testbed.pod import PodUnderTest
 from tests.testbed.server import Account
@@ -48,23 +48,9 @@ def _open_twin(test_pod: PodUnderTest) -> Iterator[Side]:
 
 def _copy(side: Side, account: Account | None, source: Path) -> float:
     """Copy a folder to the shared folder by rclone, and compare it byte by byte. Return the seconds of both."""
-    server = side.server
-    settings = {"TYPE": "webdav", "VENDOR": "other", "URL": f"https://{server.domain}/webdav/"}
-    if account:
-        settings |= {"USER": account.address, "PASS": run(["rclone", "obscure", "-"], stdin=account.password).stdout}
-    remote = {f"RCLONE_CONFIG_BENCH_{name}": value.strip() for name, value in settings.items()}
-    env = {**os.environ, **remote, "RCLONE_CONFIG": "/dev/null", "RCLONE_CA_CERT": str(side.server.authority)}
-    hosts = source.parent / "hosts"
-    hosts.write_text(f"{server.host} {server.domain}\n")
-    # rclone resolves the name by a hosts file of its own.
-    rclone = ["unshare", "--mount", "sh", "-c", f'mount --bind {hosts} /etc/hosts && exec rclone "$@"', "rclone"]
-
-    def call(*words: str, check: bool = True) -> None:
-        run([*rclone, *words, "bench:files"], env=env, timeout=load.PATIENCE, check=check)
-
-    call("purge", check=False)
-    took = seconds(lambda: call("copy", str(source)))
-    return took + seconds(lambda: call("check", "--download", str(source)))
+    load.rclone(side, account, "purge", "dav:files", check=False)
+    took = seconds(lambda: load.rclone(side, account, "copy", str(source), "dav:files"))
+    return took + seconds(lambda: load.rclone(side, account, "check", "--download", str(source), "dav:files"))
 
 
 def measure(test_pod: PodUnderTest, pod: Side, native: Side) -> Iterator[Figure]:
