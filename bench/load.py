@@ -52,14 +52,19 @@ def new_names(count: int) -> list[str]:
 
 def resolve(side: Side, names: Iterable[str], *, once: bool = False) -> float:
     """Return the queries a second that named answers: repeated queries for the names, or one for each (`once`)."""
+    return query(side.server.host, names, once=once)
+
+
+def query(host: str, names: Iterable[str], *options: str, once: bool = False) -> float:
+    """Return the queries a second that a DNS server answers, as `resolve`. `options` are dnsperf's."""
     with tempfile.NamedTemporaryFile("w", prefix="names-") as file:
         file.writelines(f"{name} A\n" for name in names)
         file.flush()
         limit = ["-n", "1"] if once else ["-l", str(DURATION)]
-        said = _run("dnsperf", "-s", side.server.host, "-d", file.name, "-c", "4", "-t", "5", *limit)
+        said = _run("dnsperf", "-s", host, "-d", file.name, "-c", "4", "-t", "5", *limit, *options)
     # UDP loses queries when more arrive than named answers.
     if _number(r"Queries lost:\s+\d+ \(([\d.]+)%", said) > 1 or "NOERROR" not in said:
-        raise Problem(f"queries to {side.name} were lost:\n{said}")
+        raise Problem(f"queries to {host} were lost:\n{said}")
     return _number(r"Queries per second:\s+([\d.]+)", said)
 
 

@@ -1,5 +1,6 @@
 """The DNS servers to which the pod under test forwards."""
 
+import datetime as dt
 import re
 import time
 from collections.abc import Iterator, Mapping
@@ -7,7 +8,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from podserve.certificates import authority
+from podserve.certificates.keypair import to_pem
 from podserve.commands import podman
+from podserve.folder import Folder
+from podserve.values import KeyType
 from tests.testbed.vantage import address_on
 
 HERE = Path(__file__).parent
@@ -58,3 +67,19 @@ def start_upstream(name: str, network: str, names: Path, pair: Path | None = Non
            "--volume", f"{names}:/names.zone:ro", *mounts,
            "--entrypoint", "named", "localhost/podserve-dns:latest", "-g", "-c", f"/upstream/{config}")  # fmt: skip
     return Upstream(name, address_on(name, network))
+
+
+def write_pair(signer: Path, pair: Path, name: str, *, ended: bool = False) -> None:
+    """Write tls.crt and tls.key for a name into `pair`, issued by the authority in `signer`."""
+    made = authority.issue_for(Folder.at(signer), (name,), KeyType.EC256)
+    leaf, key = made.chain[0], serialization.load_pem_private_key((signer / "ca.pem").read_bytes(), None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    if ended:
+        now = dt.datetime.now(dt.UTC)
+        builder = x509.CertificateBuilder(
+            leaf.issuer, leaf.subject, leaf.public_key(), leaf.serial_number, now - dt.timedelta(days=9),
+            now - dt.timedelta(days=1), list(leaf.extensions),
+        )  # fmt: skip
+        leaf = builder.sign(key, hashes.SHA256())
+    (pair / "tls.crt").write_bytes(to_pem([leaf]))
+    (pair / "tls.key").write_bytes(made.key.pem)

@@ -1,6 +1,5 @@
 """DNS over TLS to the forwarders: the certificate is verified, and nothing else is used when it is wrong."""
 
-import datetime as dt
 import json
 import os
 import signal
@@ -13,9 +12,6 @@ import dns.message
 import dns.query
 import dns.rcode
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from podserve.certificates import authority
 from podserve.certificates.keypair import to_pem
@@ -24,7 +20,7 @@ from podserve.folder import Folder
 from podserve.resolver import FORWARDERS_ROOT
 from podserve.values import KeyType
 from podserve.waiting import NotYet, wait_until
-from tests.testbed.forwarders import Upstream, start_upstream, write_names
+from tests.testbed.forwarders import Upstream, start_upstream, write_names, write_pair
 from tests.testbed.pod import PodUnderTest
 from tests.testbed.resolver import Resolver, started_resolver
 from tests.testbed.server import token
@@ -60,22 +56,6 @@ class Encrypted:
     def _use(self, *, ended: bool) -> None:
         write_pair(self.authority, self.pair, NAME, ended=ended)
         os.kill(int(first_process(self.upstream.container)), signal.SIGHUP)
-
-
-def write_pair(signer: Path, pair: Path, name: str, *, ended: bool = False) -> None:
-    """Write tls.crt and tls.key for a name into `pair`, issued by the authority in `signer`."""
-    made = authority.issue_for(Folder.at(signer), (name,), KeyType.EC256)
-    leaf, key = made.chain[0], serialization.load_pem_private_key((signer / "ca.pem").read_bytes(), None)
-    assert isinstance(key, ec.EllipticCurvePrivateKey)
-    if ended:
-        now = dt.datetime.now(dt.UTC)
-        builder = x509.CertificateBuilder(
-            leaf.issuer, leaf.subject, leaf.public_key(), leaf.serial_number, now - dt.timedelta(days=9),
-            now - dt.timedelta(days=1), list(leaf.extensions),
-        )  # fmt: skip
-        leaf = builder.sign(key, hashes.SHA256())
-    (pair / "tls.crt").write_bytes(to_pem([leaf]))
-    (pair / "tls.key").write_bytes(made.key.pem)
 
 
 @pytest.fixture(scope="module")
