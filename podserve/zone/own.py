@@ -17,7 +17,7 @@ REASON = "your own record (invoke dns.add)"
 _LARGEST = 2**24
 _LONGEST_TTL = 604800
 """Seconds: a week. BIND's default for what it caches (max-cache-ttl)."""
-_REFUSED = {"SOA", "RRSIG", "NSEC", "NSEC3", "NSEC3PARAM", "DNSKEY", "CDS", "CDNSKEY", "KEY", "SIG", "NXT", "OPT"}
+_REFUSED = {"SOA", "RRSIG", "NSEC", "NSEC3", "NSEC3PARAM", "DNSKEY", "CDS", "CDNSKEY", "KEY", "SIG", "NXT", "OPT", "NONE"}
 """Types that named makes itself, or that are no records."""
 
 
