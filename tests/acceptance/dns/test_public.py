@@ -116,6 +116,23 @@ def serial(public: PodUnderTest) -> int:
     return int(dns.query.tcp(query, public.address, timeout=5).answer[0][0].serial)
 
 
+def serve_later_serial(public: PodUnderTest, seconds: int) -> int:
+    """Let named serve a serial of so many seconds from now, as if the clock was set back since; return the serial."""
+    ahead = int(time.time()) + seconds
+    for file in ("world.zone", "private.zone"):
+        first, _, rest = (public.folder("dns") / file).read_text().partition("\n")
+        words = first.split()
+        (public.folder("dns") / file).write_text(" ".join([*words[:6], str(ahead), *words[7:]]) + f"\n{rest}")
+    public.exec("dns", "read-settings")
+
+    def later() -> int:
+        if (seen := serial(public)) < ahead:
+            raise NotYet(str(seen))
+        return seen
+
+    return wait_until(later, 5, "named to serve the later serial")
+
+
 @contextmanager
 def added(public: PodUnderTest, name: str, kind: str, content: str, *options: str) -> Iterator[None]:
     """Add a record for the body."""
@@ -356,20 +373,7 @@ def test_without_a_public_zone_its_tasks_say_what_to_set(test_pod: PodUnderTest,
 
 
 def test_the_serial_rises_although_the_clock_was_set_back(public: PodUnderTest) -> None:
-    # The same as a clock that is a day behind: a serial of tomorrow is served.
-    ahead = int(time.time()) + 86400
-    for file in ("world.zone", "private.zone"):
-        first, _, rest = (public.folder("dns") / file).read_text().partition("\n")
-        words = first.split()
-        (public.folder("dns") / file).write_text(" ".join([*words[:6], str(ahead), *words[7:]]) + f"\n{rest}")
-    public.exec("dns", "read-settings")
-
-    def tomorrows() -> int:
-        if (seen := serial(public)) < ahead:
-            raise NotYet(str(seen))
-        return seen
-
-    served = wait_until(tomorrows, 5, "the serial of tomorrow to be served")
+    served = serve_later_serial(public, 86400)
     with added(public, "later", "A", "192.0.2.1"):
         assert (changed := serial(public)) > served
     removed = serial(public)
@@ -396,7 +400,8 @@ def test_a_lost_key_is_loud_and_never_replaced_and_the_old_one_is_taken_again(
     assert (refused.code, "is lost" in refused.stderr) == (1, True)
     internet.wait(DOMAIN, {"SERVFAIL"})
     assert not list(volume.glob("K*"))
-    assert data(ask(own.server, DOMAIN)) == {"192.168.7.2"}  # it is served, without signatures
+    assert data(ask(own.server, DOMAIN)) == {"192.168.7.2"}
+    assert data(ask(own.server, DOMAIN, "DNSKEY")) == set()  # it is served without signatures
     # A person copies the files back as root, and forgets their mode.
     for file in keys:
         shutil.copyfile(tmp_path / file.name, file)
@@ -456,6 +461,7 @@ def test_after_a_restore_the_key_is_the_same_and_the_serial_higher(internet: Int
     ds = own.invoke("dns.ds").stdout
     own.invoke("dns.add", "kept", "A", "192.0.2.77")
     own.invoke("backup", "--to", archive)
+    serve_later_serial(own, 2 * 86400)
     own.invoke("dns.remove", "kept", "A")
     before = serial(own)
     for file in own.folder("dns").iterdir():
