@@ -379,7 +379,7 @@ def test_the_serial_rises_although_the_clock_was_set_back(public: PodUnderTest) 
     removed = serial(public)
     assert removed > changed
     restart(public)
-    assert serial(public) > removed
+    assert serial(public) > removed + 1000  # by then named might have renewed signatures, which raises it, too
 
 
 def test_a_lost_key_is_loud_and_never_replaced_and_the_old_one_is_taken_again(
