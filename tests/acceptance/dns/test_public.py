@@ -473,3 +473,17 @@ def test_after_a_restore_the_key_is_the_same_and_the_serial_higher(internet: Int
     assert serial(own) > before
     internet.wait(f"kept.{DOMAIN}", {"192.0.2.77"})
     own.invoke("dns.remove", "kept", "A")
+
+
+def test_a_lost_key_is_replaced_on_demand_alone(public: PodUnderTest) -> None:
+    refused = public.invoke("dns.ds", "--new", check=False)
+    assert (refused.code, "is there" in refused.stderr) == (1, True)
+    before = public.invoke("dns.ds").stdout
+    for file in public.folder("dns").glob("K*"):
+        file.unlink()
+    made = public.invoke("dns.ds", "--new").stdout
+    assert made != before
+    (served,) = dns.query.tcp(dns.message.make_query(DOMAIN, "DNSKEY"), public.address, timeout=5).answer[0]
+    assert served.to_text() in made
+    problems = json.loads(public.invoke("status", "--json", check=False).stdout)["problems"]
+    assert not [line for line in problems if "named" in line or "key" in line]
