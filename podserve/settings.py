@@ -126,10 +126,11 @@ class Settings:
         services=True,
     )]  # fmt: skip
     zone: Annotated[ZoneMode, Setting(
-        ZoneMode, "off or lan",
+        ZoneMode, "off, lan or public",
         "What the pod's DNS server does for the names that the pod serves (domain, mail_host, files_host, "
-        "certificate_names): off (it forwards them) or lan (for private clients they lead to lan_address; all other "
-        "names of the domain, and other types of these names, are forwarded).",
+        "certificate_names): off (it forwards them), lan (for private clients they lead to lan_address; all other "
+        "names of the domain, and other types of these names, are forwarded), or public (as lan, and it is the name "
+        "server of domain for the internet, with all records of invoke dns.records, signed by DNSSEC).",
         services=True,
     )]  # fmt: skip
     lan_address: Annotated[tuple[Address, ...], Setting(
@@ -142,6 +143,18 @@ class Settings:
         address_pair, "an IPv4 address, an IPv6 address, or both separated by a space",
         "The address at which the internet reaches this server: an IPv4 address, an IPv6 address, or both, separated "
         "by a space. The DNS records of the domain lead there (invoke dns.records, invoke dns.check).",
+    )]  # fmt: skip
+    nameservers: Annotated[tuple[str, ...], Setting(
+        words(domain_name(), may_be_empty=True), "host names in lower case, separated by spaces, or none",
+        "With zone: public, the names of the domain's name servers, as the registrar has them: first this server's, "
+        "then those of the secondaries. By default there is one, ns.DOMAIN. A name below domain leads to "
+        "public_address (the registrar asks for this address, too) unless invoke dns.add gives it another.",
+    )]  # fmt: skip
+    secondaries: Annotated[tuple[Address, ...], Setting(
+        words(host_address, may_be_empty=True), "IP addresses, separated by spaces, or none",
+        "With zone: public, the addresses of secondary name servers, separated by spaces. They may copy the zone with "
+        "the key of invoke dns.transfer-key, and are notified of each change.",
+        services=True,
     )]  # fmt: skip
     dns_over_tls: Annotated[bool, Setting(
         yes_or_no, '"yes" or "no", in quotes',
@@ -211,6 +224,11 @@ class Settings:
     def certified_names(self) -> tuple[str, ...]:
         """What the certificate is for: the domain first."""
         return tuple(dict.fromkeys([self.domain, self.mail_host, self.files_host, *self.certificate_names]))
+
+    @property
+    def zone_servers(self) -> tuple[str, ...]:
+        """The names of the domain's name servers: this one first."""
+        return self.nameservers or (f"ns.{self.domain}",)
 
     @property
     def local_address(self) -> Address:

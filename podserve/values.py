@@ -40,6 +40,7 @@ class ZoneMode(Enum):
 
     OFF = "off"
     LAN = "lan"
+    PUBLIC = "public"
 
 
 class KeyType(Enum):
