@@ -15,6 +15,7 @@ from podserve import (
     dns_report,
     doctor,
     errors,
+    failures,
     findings,
     homes,
     host,
@@ -134,7 +135,7 @@ def down(c: Context, volumes: bool = False, yes: bool = False) -> None:  # noqa:
     with state.locked(pod):
         removed = lifecycle.down(pod, with_volumes=volumes)
         if volumes:
-            keeping.forget(pod)
+            failures.forget(pod)
     print("removed: " + ", ".join(removed) if removed else f"there is no pod {pod.name}: nothing to remove")
 
 

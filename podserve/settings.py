@@ -15,8 +15,10 @@ from podserve.values import (
     LOCAL_PART,
     LOOPBACK,
     POD_NAME,
+    PROVIDER,
     Address,
     CertificateSource,
+    Challenge,
     Forwarder,
     KeyType,
     ZoneMode,
@@ -26,7 +28,9 @@ from podserve.values import (
     domain_name,
     forwarder,
     host_address,
+    is_wildcard,
     matching,
+    name_or_wildcard,
     number,
     path_or_none,
     words,
@@ -163,13 +167,15 @@ class Settings:
     certificate_source: Annotated[CertificateSource, Setting(
         CertificateSource, "authority, acme or import",
         "The source of the certificate: authority (the pod's own, whose CA certificate clients import), acme (Let's "
-        "Encrypt or another directory; port 80 of every name must lead here; this setting accepts the directory's "
-        "terms), or import (invoke certs.import CERT KEY).",
+        "Encrypt or another directory, which verifies each name by acme_challenge; this setting accepts the "
+        "directory's terms), or import (invoke certs.import CERT KEY).",
         default=CertificateSource.AUTHORITY.value,
     )]  # fmt: skip
     certificate_names: Annotated[tuple[str, ...], Setting(
-        words(domain_name(), may_be_empty=True), "host names in lower case, separated by spaces, or none",
-        "Names in the certificate besides domain, mail_host and files_host: host names, separated by spaces.",
+        words(name_or_wildcard, may_be_empty=True),
+        "host names in lower case, or *.DOMAIN, separated by spaces, or none",
+        "Names in the certificate besides domain, mail_host and files_host: host names, separated by spaces. *.DOMAIN "
+        "stands for all names with one more label; an ACME directory issues it with acme_challenge: dns only.",
         services=True,
     )]  # fmt: skip
     acme_directory: Annotated[str, Setting(
@@ -187,6 +193,23 @@ class Settings:
         path_or_none, "the path of a PEM file, or nothing",
         "A PEM file with the root certificate of a private ACME directory. Without it, the root certificates of this "
         "host verify the directory.",
+    )]  # fmt: skip
+    acme_challenge: Annotated[Challenge, Setting(
+        Challenge, "http or dns",
+        "How the ACME directory verifies each name: http (it connects to port 80, which must lead here) or dns (it "
+        "looks up a TXT record, which acme_dns_provider sets; no port need be reachable).",
+        default=Challenge.HTTP.value,
+    )]  # fmt: skip
+    acme_dns_provider: Annotated[str, Setting(
+        matching(PROVIDER, may_be_empty=True),
+        "lego's code for the DNS provider of the domain, such as hetzner (https://go-acme.github.io/lego/dns)",
+        "The DNS provider of the domain, by its code in lego, such as hetzner or rfc2136 "
+        "(https://go-acme.github.io/lego/dns), for acme_challenge: dns.",
+    )]  # fmt: skip
+    acme_dns_file: Annotated[Path | None, Setting(
+        path_or_none, "the path of a file with lego's variables for acme_dns_provider",
+        "A file with lego's variables for that provider, such as its API token: NAME=VALUE on each line. No other user "
+        "may be able to read it (chmod 0600).",
     )]  # fmt: skip
     key_type: Annotated[KeyType, Setting(
         KeyType, f"one of {', '.join(key.value for key in KeyType)}",
@@ -211,6 +234,11 @@ class Settings:
     def certified_names(self) -> tuple[str, ...]:
         """What the certificate is for: the domain first."""
         return tuple(dict.fromkeys([self.domain, self.mail_host, self.files_host, *self.certificate_names]))
+
+    @property
+    def host_names(self) -> tuple[str, ...]:
+        """The certified names that hosts have: all but the wildcards."""
+        return tuple(name for name in self.certified_names if not is_wildcard(name))
 
     @property
     def local_address(self) -> Address:

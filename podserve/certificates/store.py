@@ -10,7 +10,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from podserve import volumes
 from podserve.certificates import container
-from podserve.certificates.keypair import IMPORTED, LARGEST, Certificate, KeyPair, describe, legible
+from podserve.certificates.keypair import IMPORTED, LARGEST, Certificate, KeyPair, Secret, describe, legible
+from podserve.certificates.pem import parse_key
 from podserve.errors import Problem
 from podserve.folder import Folder
 from podserve.pod import Pod
@@ -63,6 +64,13 @@ def served_pair(folder: Folder) -> bytes:
     pair = _pair(folder)
     parts = [pair.read(name, LARGEST) for name in ("tls.key", "tls.crt")] if pair else []
     return b"\n".join(part for part in parts if part) if all(parts) else b""
+
+
+def key(folder: Folder) -> Secret | None:
+    """Return the private key in use, or None if there is none. Raises Problem for one that cannot be read."""
+    pair = _pair(folder)
+    content = pair.read("tls.key", LARGEST) if pair else None
+    return parse_key(content, f"{folder}/{_CURRENT}/tls.key") if content else None
 
 
 def root(folder: Folder) -> str:

@@ -67,7 +67,7 @@ def _addresses(facts: Facts) -> Iterable[Record]:
         settings.mail_host: "mail servers and mail clients connect to this name",
         settings.files_host: "browsers see files and repositories at this name",
     }
-    for name in settings.certified_names:
+    for name in settings.host_names:
         for address in settings.public_address:
             reason = reasons.get(name, "the certificate holds this name")
             yield facts.record(name, kind_of(address), str(address), reason)

@@ -20,6 +20,8 @@ from tests.testbed.pod import PodUnderTest
 IMAGE = "localhost/podserve-pebble:latest"
 NAME = "directory.acme.example.com"
 """The name by which the pod's BIND resolves Pebble."""
+NAME_SERVER = "ns.acme.example.com"
+"""The name server of the zone for challenges (upstream/challenge.zone): the first upstream DNS server."""
 PORT, MANAGEMENT = 14000, 15000
 """The ports of ACME and of Pebble's management interface."""
 
@@ -89,7 +91,8 @@ class Directory:
         """Make the pod's names resolve to an address, for Pebble."""
         chosen = self.test_pod.settings
         names = dict.fromkeys((chosen.domain, chosen.mail_host, f"www.{chosen.domain}"), address)
-        self.test_pod.name_addresses({NAME: self.test_pod.address_of(self.container), **names})
+        servers = {NAME: self.test_pod.address_of(self.container), NAME_SERVER: self.test_pod.upstreams[0].address}
+        self.test_pod.name_addresses({**servers, **names})
 
     def stop(self) -> None:
         """Remove the container."""

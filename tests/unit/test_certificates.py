@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
-from podserve import certificates
+from podserve import certificates, failures
 from podserve import volumes as podman_volumes
 from podserve.certificates import authority, container, renewal, store
 from podserve.certificates.judging import require_good
@@ -52,7 +52,7 @@ class Volumes:
         """Return a pod whose certificate is for these names."""
         domain, mail_host, *more = names or NAMES
         given = {"domain": domain, "mail_host": mail_host, "certificate_names": " ".join(more), "pod": self.pod}
-        return pod_with(**given, **settings)
+        return pod_with(self.certificates.parent, **given, **settings)
 
     @property
     def pod(self) -> str:
@@ -343,6 +343,46 @@ def test_the_key_is_of_the_type_that_is_set(volumes: Volumes, key_type: str) -> 
     renewal.issue(volumes.as_pod(key_type=key_type))
     key = read_key(volumes.current / "tls.key").private
     assert f"{'rsa' if isinstance(key, rsa.RSAPrivateKey) else 'ec'}{key.key_size}" == key_type
+
+
+def test_a_renewal_keeps_the_key_which_a_tlsa_record_names(volumes: Volumes) -> None:
+    folder = Folder.at(volumes.certificates)
+    renewal.provide(volumes.as_pod())
+    (digest,) = store.key_digests(folder)
+    renewed = renewal.renew(volumes.as_pod(), force=True)
+    assert renewed.changed
+    assert store.key_digests(folder) == (digest,)
+    renewal.renew(volumes.as_pod(key_type="ec384"), force=True)
+    assert store.key_digests(folder) != (digest,)
+
+
+def test_an_issue_changes_the_key(volumes: Volumes) -> None:
+    folder = Folder.at(volumes.certificates)
+    renewal.provide(volumes.as_pod())
+    before = store.key_digests(folder)
+    renewal.issue(volumes.as_pod())
+    assert store.key_digests(folder) != before
+
+
+def test_a_renewal_that_failed_is_told_until_one_succeeds(volumes: Volumes, monkeypatch: pytest.MonkeyPatch) -> None:
+    pod = volumes.as_pod()
+    renewal.provide(pod)
+    with monkeypatch.context() as patch:
+        patch.setattr(authority, "LIFETIME", dt.timedelta(minutes=-30))
+        with pytest.raises(Problem):
+            renewal.renew(pod, force=True)
+    assert "has expired" in failures.told(pod, failures.RENEWAL)[1]
+    renewal.renew(pod)
+    assert failures.told(pod, failures.RENEWAL) == ("", "")
+
+
+def test_a_certificate_with_a_wildcard_serves_the_names_that_it_stands_for(volumes: Volumes) -> None:
+    pod = volumes.as_pod(*NAMES, f"*.{NAMES[0]}")
+    there = renewal.provide(pod)
+    assert there.covers(f"any.{NAMES[0]}")
+    assert not there.covers(f"a.b.{NAMES[0]}")
+    assert not renewal.renew(volumes.as_pod(*NAMES, f"*.{NAMES[0]}", f"www.{NAMES[0]}")).changed
+    assert renewal.renew(volumes.as_pod(*NAMES, f"a.b.{NAMES[0]}")).changed
 
 
 def test_what_the_authority_issues_is_judged_as_any_other_pair(

@@ -33,7 +33,8 @@ def lines(found: list[Record]) -> set[str]:
 
 
 def test_the_list_has_what_a_web_and_mail_server_needs() -> None:
-    assert lines(needed(public_address="203.0.113.7 2001:db8::7", certificate_names="www.example.org")) == {
+    names = "*.example.org www.example.org"
+    assert lines(needed(public_address="203.0.113.7 2001:db8::7", certificate_names=names)) == {
         *(f"{name} {kind}" for name in ("example.org", "mail.example.org", "www.example.org")
           for kind in ("A 203.0.113.7", "AAAA 2001:db8::7")),
         "example.org MX 10 mail.example.org.",
