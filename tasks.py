@@ -30,6 +30,7 @@ from podserve import (
     repositories,
     resolver,
     rotation,
+    running,
     state,
     status,
     systemd,
@@ -39,7 +40,7 @@ from podserve.backup import keeping, reading
 from podserve.certificates import renewal, store
 from podserve.commands import become
 from podserve.pod import Pod
-from podserve.zone import checking, needed, record
+from podserve.zone import changing, checking, needed, own, record, served, signing, transfer
 
 invocation.explain_errors()
 invocation.help_with_names()
@@ -472,11 +473,67 @@ def dns_blocklist(c: Context, allow: str = "", block: str = "") -> None:
     print(errors.printable(there.summary))
 
 
+OWN_RECORD = {"name": "www, www.DOMAIN, or @ for DOMAIN itself", "type": "A, AAAA, CNAME, MX, TXT, SRV, ...",
+              "data": "as in a zone file, with whole names: 10 mx.example.net"}  # fmt: skip
+
+
+@task(name="add", help={**OWN_RECORD, "ttl": "seconds that others keep it (default: 3600)"})
+def dns_add(c: Context, name: str, type: str, data: str, ttl: str = "") -> None:  # noqa: A002
+    """Add a record of your own to the zone that the pod serves (zone: public)."""
+    with _locked(c) as pod:
+        new = changing.add_record(pod, name, type, data, ttl)
+    print(f"served: {new.name}. {new.ttl} {new.kind} {new.data}")
+
+
+@task(name="remove", help={**OWN_RECORD, "data": "only the record with this data (default: all of the name and type)"})
+def dns_remove(c: Context, name: str, type: str, data: str = "") -> None:  # noqa: A002
+    """Remove a record that dns.add has added."""
+    with _locked(c) as pod:
+        gone = changing.remove_record(pod, name, type, data)
+    for one in gone:
+        print(f"removed: {one.name}. {one.kind} {one.data}")
+
+
+@task(name="list", help={"json": "print a JSON object"})
+def dns_list(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
+    """List the records that dns.add has added; dns.records shows all."""
+    pod = _pod_reexecuted(c)
+    served.require_public(pod)
+    found = own.own_records(volumes.folder(pod.volumes["dns"].name), pod.settings.domain)
+    if json:
+        print(record.records_as_json(found))
+        return
+    for one in found:
+        print(f"{one.relative} {one.ttl} {one.kind} {one.data}")
+    if not found:
+        print("no records of your own. Add one: invoke dns.add NAME TYPE DATA")
+
+
+@task(name="ds", help={"new": "make a new key first, in place of a lost one, and restart the pod"})
+def dns_ds(c: Context, new: bool = False) -> None:  # noqa: FBT001,FBT002
+    """Print the DS record for the registrar, by which the parent zone vouches for the zone's key."""
+    with _locked(c) as pod:
+        served.require_public(pod)
+        key = signing.replace_lost_key(pod) if new else signing.require_key(pod)
+        if new and running.exists(pod):
+            lifecycle.restart(pod)
+    print(f"{pod.settings.domain}. IN DS {key.ds(pod.settings.domain)}")
+    print(f"; for a registrar that asks for the key: {pod.settings.domain}. IN DNSKEY {key.public}")
+
+
+@task(name="transfer-key")
+def dns_transfer_key(c: Context) -> None:
+    """Print the secret key by which the secondaries copy the zone (TSIG), as a statement of named.conf."""
+    pod = _pod_reexecuted(c)
+    served.require_public(pod)
+    print(transfer.key_statement(pod), end="")
+
+
 users = Collection("users", users_add, users_list, users_passwd, users_remove)
 repos = Collection("repos", repos_add, repos_list, repos_publish, repos_hide, repos_head, repos_remove)
 certs = Collection("certs", certs_show, certs_issue, certs_renew, certs_import, certs_ca)
 dav_locks = Collection("locks", locks_list, locks_break)
-dns = Collection("dns", dns_records, dns_check, dns_blocklist)
+dns = Collection("dns", dns_records, dns_check, dns_add, dns_remove, dns_list, dns_ds, dns_transfer_key, dns_blocklist)
 namespace = Collection(
     show_doctor,
     build,

@@ -6,7 +6,7 @@ from typing import Any
 
 from podserve.errors import Problem
 from podserve.settings import SETTINGS, Settings
-from podserve.values import CertificateSource, Challenge, WrongWordError, is_wildcard
+from podserve.values import CertificateSource, Challenge, WrongWordError, ZoneMode, is_wildcard
 
 INVOKES_OWN = ("run", "runners", "sudo", "tasks", "timeouts")
 """The other names at the top level of Invoke's configuration (docs.pyinvoke.org, "Default configuration values")."""
@@ -70,6 +70,10 @@ def load(
             complaints.append(f"{name} is {text!r}: expected {declared.expected}{word}")
     if values.get("certificate_source") is CertificateSource.ACME:
         complaints += _acme_complaints(values)
+    if values.get("zone") is ZoneMode.PUBLIC and values.get("public_address") == ():
+        complaints.append(
+            f"public_address is '': expected {SETTINGS['public_address'].expected}; zone: public needs one"
+        )
     if complaints:
         raise Problem("these settings (invoke.yaml, INVOKE_… or -f FILE) cannot be used:\n  " + "\n  ".join(complaints))
     return Settings(**values)

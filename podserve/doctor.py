@@ -12,7 +12,8 @@ from podserve.certificates import store
 from podserve.errors import Problem
 from podserve.findings import Check, Finding, Patient, State
 from podserve.pod import Pod
-from podserve.zone import checking
+from podserve.values import ZoneMode
+from podserve.zone import checking, publishing
 
 GIB = 2**30
 SPACE = GIB
@@ -189,9 +190,22 @@ def _records(patient: Patient) -> Iterable[Finding]:
     yield Finding("dns records", "ok" if fine else "warning", seen.said, "" if fine else "invoke dns.check")
 
 
+def _zone(patient: Patient) -> Iterable[Finding]:
+    """Check the domain's zone and its key, if this server serves it."""
+    pod = patient.pod
+    if pod.settings.zone is not ZoneMode.PUBLIC or not volumes.existing([pod.volumes["dns"].name]):
+        return
+    found = (
+        publishing.zone_problems(pod) if patient.inspected.runs else list(filter(None, [publishing.key_problem(pod)]))
+    )
+    yield from (Finding("zone", "problem", problem, "invoke status") for problem in found)
+    if not found:
+        yield Finding("zone", "ok", f"{pod.settings.domain} is served and signed")
+
+
 BEFORE_UP: tuple[Check, ...] = (_version, _source_addresses, _user_ids, _first_port, _space, _ports)
 """The checks that predict a failure of `up`. All together take less than 0.3 s."""
-CHECKS: tuple[Check, ...] = (*BEFORE_UP, _runtime, _cgroups, _memory, _clock, _health, _name, _records)
+CHECKS: tuple[Check, ...] = (*BEFORE_UP, _runtime, _cgroups, _memory, _clock, _health, _name, _records, _zone)
 
 
 def examine(pod: Pod, checks: Iterable[Check] = CHECKS) -> list[Finding]:

@@ -31,6 +31,7 @@ from podserve.manifests import LOG_OPTION
 from podserve.pod import Pod
 from podserve.rotation import renew_if_due
 from podserve.running import Inspected
+from podserve.zone import publishing
 
 STOP_TIMEOUT = 10
 """Seconds between SIGTERM and SIGKILL: Podman's own default."""
@@ -109,7 +110,8 @@ def up(pod: Pod, *, keep: Pod | None = None) -> Started:
         volumes.ensure_volumes(pod)
     renewal.provide(pod)
     new_files = resolver.write_files(pod)
-    warnings = []
+    new_zone, warnings = publishing.publish(pod)
+    new_files = new_files or new_zone
     try:
         new_files = blocklist.write(pod)[1] or new_files
     except Problem as error:
@@ -241,6 +243,7 @@ def restart(pod: Pod) -> None:
     if not running.exists(pod):
         raise running.missing(pod)
     resolver.write_files(pod)
+    publishing.publish(pod)
     if systemd.installed(pod):
         systemd.start(pod)
     else:

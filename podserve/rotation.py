@@ -11,6 +11,7 @@ from podserve.certificates import renewal, store
 from podserve.certificates.renewal import Renewal
 from podserve.errors import Problem
 from podserve.pod import Pod
+from podserve.zone import publishing
 
 
 def swap(pod: Pod, change: Callable[[Pod], Renewal]) -> Renewal:
@@ -20,7 +21,7 @@ def swap(pod: Pod, change: Callable[[Pod], Renewal]) -> Renewal:
     """
     store.certificates_folder(pod)  # raises Problem if there is no volume
     renewed = change(pod)
-    if resolver.write_files(pod):
+    if any([resolver.write_files(pod), publishing.publish(pod)[0]]):
         resolver.read_again(pod)
     if renewed.changed:
         wait_until_served(pod)

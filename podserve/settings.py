@@ -3,24 +3,20 @@
 Inside PodServe a setting has a typed value. Text is for Invoke's configuration, the ConfigMap and archives.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, get_args, get_type_hints
 
+from podserve.certificate_settings import CertificateSettings
+from podserve.declaration import Setting
 from podserve.values import (
     ANY_ADDRESS,
-    EMAIL_ADDRESS,
-    HTTPS_ADDRESS,
     LOCAL_PART,
     LOOPBACK,
     POD_NAME,
-    PROVIDER,
     Address,
-    CertificateSource,
-    Challenge,
     Forwarder,
-    KeyType,
     ZoneMode,
     address_pair,
     as_text,
@@ -30,7 +26,6 @@ from podserve.values import (
     host_address,
     is_wildcard,
     matching,
-    name_or_wildcard,
     number,
     path_or_none,
     words,
@@ -42,24 +37,7 @@ _HOST_NAME = 64  # the domain is the pod's host name: HOST_NAME_MAX of Linux (ge
 
 
 @dataclass(frozen=True)
-class Setting:
-    """A declaration. `expected` completes "expected …" in an error; `help` is the text of the documentation.
-
-    `services` says whether services read it, from the ConfigMap. The defaults of these settings, and of `pod`, are in
-    kube/. `default` is the default of any other setting, as text. `derived` is a default that follows from earlier
-    settings: a format, such as "mail.{domain}".
-    """
-
-    parse: Callable[[str], Any]
-    expected: str
-    help: str
-    services: bool = False
-    default: str = ""
-    derived: str = ""
-
-
-@dataclass(frozen=True)
-class Settings:
+class Settings(CertificateSettings):
     """A pod's settings."""
 
     pod: Annotated[str, Setting(
@@ -130,10 +108,11 @@ class Settings:
         services=True,
     )]  # fmt: skip
     zone: Annotated[ZoneMode, Setting(
-        ZoneMode, "off or lan",
+        ZoneMode, "off, lan or public",
         "What the pod's DNS server does for the names that the pod serves (domain, mail_host, files_host, "
-        "certificate_names): off (it forwards them) or lan (for private clients they lead to lan_address; all other "
-        "names of the domain, and other types of these names, are forwarded).",
+        "certificate_names): off (it forwards them), lan (for private clients they lead to lan_address; all other "
+        "names of the domain, and other types of these names, are forwarded), or public (as lan, and it is the name "
+        "server of domain for the internet, with all records of invoke dns.records, signed by DNSSEC).",
         services=True,
     )]  # fmt: skip
     lan_address: Annotated[tuple[Address, ...], Setting(
@@ -146,6 +125,18 @@ class Settings:
         address_pair, "an IPv4 address, an IPv6 address, or both separated by a space",
         "The address at which the internet reaches this server: an IPv4 address, an IPv6 address, or both, separated "
         "by a space. The DNS records of the domain lead there (invoke dns.records, invoke dns.check).",
+    )]  # fmt: skip
+    nameservers: Annotated[tuple[str, ...], Setting(
+        words(domain_name(), may_be_empty=True), "host names in lower case, separated by spaces, or none",
+        "With zone: public, the names of the domain's name servers, as the registrar has them: first this server's, "
+        "then those of the secondaries. By default there is one, ns.DOMAIN. A name below domain leads to "
+        "public_address (the registrar asks for this address, too) unless invoke dns.add gives it another.",
+    )]  # fmt: skip
+    secondaries: Annotated[tuple[Address, ...], Setting(
+        words(host_address, may_be_empty=True), "IP addresses, separated by spaces, or none",
+        "With zone: public, the addresses of secondary name servers, separated by spaces. They may copy the zone with "
+        "the key of invoke dns.transfer-key, and are notified of each change.",
+        services=True,
     )]  # fmt: skip
     dns_over_tls: Annotated[bool, Setting(
         yes_or_no, '"yes" or "no", in quotes',
@@ -163,58 +154,6 @@ class Settings:
         path_or_none, "the path of a file, or nothing",
         "A file with names that the pod does not resolve for its clients: one name on each line, or a hosts file. All "
         "names below them are blocked, too. invoke dns.blocklist takes a changed file and allows names.",
-    )]  # fmt: skip
-    certificate_source: Annotated[CertificateSource, Setting(
-        CertificateSource, "authority, acme or import",
-        "The source of the certificate: authority (the pod's own, whose CA certificate clients import), acme (Let's "
-        "Encrypt or another directory, which verifies each name by acme_challenge; this setting accepts the "
-        "directory's terms), or import (invoke certs.import CERT KEY).",
-        default=CertificateSource.AUTHORITY.value,
-    )]  # fmt: skip
-    certificate_names: Annotated[tuple[str, ...], Setting(
-        words(name_or_wildcard, may_be_empty=True),
-        "host names in lower case, or *.DOMAIN, separated by spaces, or none",
-        "Names in the certificate besides domain, mail_host and files_host: host names, separated by spaces. *.DOMAIN "
-        "stands for all names with one more label; an ACME directory issues it with acme_challenge: dns only.",
-        services=True,
-    )]  # fmt: skip
-    acme_directory: Annotated[str, Setting(
-        matching(HTTPS_ADDRESS),
-        "the https:// address of an ACME directory, such as https://acme-v02.api.letsencrypt.org/directory",
-        "The ACME directory.",
-        default="https://acme-v02.api.letsencrypt.org/directory",
-    )]  # fmt: skip
-    acme_email: Annotated[str, Setting(
-        matching(EMAIL_ADDRESS, may_be_empty=True),
-        "an address for the ACME account, such as you@example.org; certificate_source: acme needs one",
-        "The e-mail address of the ACME account. The source acme needs one.",
-    )]  # fmt: skip
-    acme_root: Annotated[Path | None, Setting(
-        path_or_none, "the path of a PEM file, or nothing",
-        "A PEM file with the root certificate of a private ACME directory. Without it, the root certificates of this "
-        "host verify the directory.",
-    )]  # fmt: skip
-    acme_challenge: Annotated[Challenge, Setting(
-        Challenge, "http or dns",
-        "How the ACME directory verifies each name: http (it connects to port 80, which must lead here) or dns (it "
-        "looks up a TXT record, which acme_dns_provider sets; no port need be reachable).",
-        default=Challenge.HTTP.value,
-    )]  # fmt: skip
-    acme_dns_provider: Annotated[str, Setting(
-        matching(PROVIDER, may_be_empty=True),
-        "lego's code for the DNS provider of the domain, such as hetzner (https://go-acme.github.io/lego/dns)",
-        "The DNS provider of the domain, by its code in lego, such as hetzner or rfc2136 "
-        "(https://go-acme.github.io/lego/dns), for acme_challenge: dns.",
-    )]  # fmt: skip
-    acme_dns_file: Annotated[Path | None, Setting(
-        path_or_none, "the path of a file with lego's variables for acme_dns_provider",
-        "A file with lego's variables for that provider, such as its API token: NAME=VALUE on each line. No other user "
-        "may be able to read it (chmod 0600).",
-    )]  # fmt: skip
-    key_type: Annotated[KeyType, Setting(
-        KeyType, f"one of {', '.join(key.value for key in KeyType)}",
-        "The key type of the next certificate: ec256 or ec384 (ECDSA P-256, P-384), rsa2048 or rsa4096.",
-        default=KeyType.EC256.value,
     )]  # fmt: skip
 
     @classmethod
@@ -239,6 +178,11 @@ class Settings:
     def host_names(self) -> tuple[str, ...]:
         """The certified names that hosts have: all but the wildcards."""
         return tuple(name for name in self.certified_names if not is_wildcard(name))
+
+    @property
+    def zone_servers(self) -> tuple[str, ...]:
+        """The names of the domain's name servers: this one first."""
+        return self.nameservers or (f"ns.{self.domain}",)
 
     @property
     def local_address(self) -> Address:

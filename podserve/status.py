@@ -14,7 +14,7 @@ from podserve.certificates.keypair import IMPORTED, Certificate
 from podserve.commands import podman
 from podserve.manifests import Volume
 from podserve.pod import Pod
-from podserve.zone import checking
+from podserve.zone import checking, publishing
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,8 @@ class Status:
     """The accounts of other domains, which cannot log in. They are no problem of the pod."""
     forwarders: list[str] = field(default_factory=list)
     """The forwarders over TLS that cannot be used, each with the reason and what to do."""
+    zone: list[str] = field(default_factory=list)
+    """The faults of the domain's zone, with `zone: public`."""
 
     @property
     def problems(self) -> list[str]:
@@ -87,6 +89,7 @@ class Status:
                 else []
             ),
             *(f"forwarder {problem}" for problem in self.forwarders),
+            *self.zone,
             *(["the mail queue cannot be read: invoke logs --service mail"] if self.queue < 0 else []),
             *(f"volume {v.name} is full: {v.used} of {v.size} bytes" for v in self.volumes if v.used > v.size),
             *self._filling(),
@@ -156,6 +159,7 @@ def look(pod: Pod) -> Status:
         queue = pool.submit(_queue, pod.containers["mail"])
         records = pool.submit(checking.summary, pod)
         forwarders = pool.submit(forwarding.tls_problems, pod)
+        zone = pool.submit(publishing.zone_problems, pod)
         answers = pool.submit(endpoints.attempt_all, pod, context, list(pod.ports))
         certificate = store.current(store.certificates_folder(pod))
         uses = pool.map(_use, pod.volumes.values())
@@ -174,4 +178,5 @@ def look(pod: Pod) -> Status:
             records.result(),
             accounts.Accounts(volumes.folder(pod.volumes["accounts"].name)).elsewhere(pod.settings.domain),
             forwarders.result(),
+            zone.result(),
         )

@@ -48,6 +48,7 @@ class ZoneMode(Enum):
 
     OFF = "off"
     LAN = "lan"
+    PUBLIC = "public"
 
 
 class KeyType(Enum):

@@ -9,8 +9,10 @@ LONGEST = 300
 """Seconds after which Podman ends the container: lego gives up on one HTTP challenge after 60."""
 
 
-def run_once(*argv: str, mounts: Mapping[str, str], pod: str = "", stdin: str = "", longest: int = LONGEST) -> Result:
-    """Run a command in a new container, which is removed afterwards; return its output.
+def run_once(
+    *argv: str, mounts: Mapping[str, str], pod: str = "", stdin: str = "", image: str = IMAGE, longest: int = LONGEST
+) -> Result:
+    """Run a command in a new container of an image, which is removed afterwards; return its output.
 
     `mounts` are volumes, or folders of this host, by their paths in the container. The container joins `pod`, or has no
     network. Secrets are passed by `stdin` only: process lists show arguments, and output may be logged.
@@ -21,6 +23,7 @@ def run_once(*argv: str, mounts: Mapping[str, str], pod: str = "", stdin: str = 
     volumes = [word for where, what in mounts.items() for word in ("--volume", f"{what}:{where}")]
     return podman(
         "run", "--rm", "--restart", "no", "--interactive", *joined, "--timeout", str(longest), "--log-driver", "none",
-        "--cap-drop", "all", "--security-opt", "no-new-privileges", "--read-only", *volumes, IMAGE, *argv,
+        "--cap-drop", "all", "--security-opt", "no-new-privileges", "--read-only", *volumes,
+        "--entrypoint", argv[0], image, *argv[1:],
         stdin=stdin, check=False, timeout=longest + 30,
     )  # fmt: skip

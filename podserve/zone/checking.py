@@ -11,7 +11,7 @@ import dns.reversename
 from podserve.errors import Problem
 from podserve.pod import Pod
 from podserve.settings import Settings
-from podserve.values import Forwarder, forwarder, words
+from podserve.values import Forwarder, ZoneMode, forwarder, words
 from podserve.zone import judging
 from podserve.zone.asking import Resolvers, UnansweredError
 from podserve.zone.judging import Judged, State
@@ -73,32 +73,37 @@ def _judge(record: Record, settings: Settings, wanted: list[Record], resolvers: 
         case "A" | "AAAA":
             same = {other.data for other in wanted if (other.name, other.kind) == (record.name, record.kind)}
             return judging.exact_addresses(same, record, ask)
-        case "TXT" if record.name.startswith("_dmarc."):
+        case "TXT" if record.name == f"_dmarc.{record.zone}":
             return judging.dmarc(record, ask)
-        case "TXT" if record.value.startswith("v=spf1"):
+        case "TXT" if record.version == "v=spf1" and record.name == record.zone:
             return judging.spf(record, ask, settings.public_address)
         case _:
             return judging.plain(record, ask)
 
 
-def _advice(record: Record, state: State, why: str) -> str:
-    """Return what a person types, and where, to make a record right."""
+def _advice(record: Record, state: State, why: str, *, ours: bool = False) -> str:
+    """Return what a person types, and where, to make a record right. `ours`: this server answers for the record."""
     because = f"{why[0].upper()}{why[1:]}. " if why else ""
     if record.kind == "PTR":
         return f"{because}Ask the provider of your internet line or server to set the reverse DNS to {record.data}"
+    if ours:
+        return (
+            f"{because}This server has the record: invoke status says whether it serves the zone. At the registrar of "
+            f"{record.zone}, check the name servers, and their addresses (glue)"
+        )
     where = "At the registrar of" if record.kind == "DS" else "At the DNS provider of"
     verb = "add" if state == "missing" else "change"
     form = f"name {record.relative}, type {record.kind}, data {record.value}"
     return f"{because}{where} {record.zone}, {verb}: {form}"
 
 
-def _verdict(record: Record, judge: Callable[[Record], Judged]) -> Verdict:
+def _verdict(record: Record, judge: Callable[[Record], Judged], ours: str = "") -> Verdict:
     try:
         state, found, why = judge(record)
     except UnansweredError as error:
         return Verdict(record, "unanswered", (), str(error))
-    advice = _advice(record, state, why) if state in {"missing", "different"} else why
-    return Verdict(record, state, found, advice)
+    wrong = state in {"missing", "different"}
+    return Verdict(record, state, found, _advice(record, state, why, ours=record.zone == ours) if wrong else why)
 
 
 def _delegation(zone: str, resolvers: Resolvers) -> Verdict:
@@ -141,7 +146,8 @@ def check(pod: Pod, budget: float, servers: tuple[Forwarder, ...] = ()) -> Repor
     reverse = list(_reverse(settings))
     with ThreadPoolExecutor(len(wanted) + len(reverse) + len(zones)) as pool:
         signed = {zone: pool.submit(_delegation, zone, resolvers) for zone in zones}
-        seen = pool.map(partial(_verdict, judge=judge), wanted)
+        ours = settings.domain if settings.zone is ZoneMode.PUBLIC else ""
+        seen = pool.map(partial(_verdict, judge=judge, ours=ours), wanted)
         back = pool.map(partial(_verdict, judge=lambda r: judging.plain(r, resolvers.ask)), reverse)
         unsigned = {zone for zone, verdict in signed.items() if verdict.result().state == "unused"}
         verdicts = (*(_unused(v) if v.record.zone in unsigned else v for v in seen), *back,

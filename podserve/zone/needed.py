@@ -14,8 +14,9 @@ from podserve.errors import Problem
 from podserve.manifests import Port
 from podserve.pod import Pod
 from podserve.settings import Settings
-from podserve.values import CertificateSource
-from podserve.zone.record import Record, kind_of, normal, quoted
+from podserve.values import CertificateSource, ZoneMode
+from podserve.zone import own
+from podserve.zone.record import ADDRESSES, Record, kind_of, normal, quoted
 
 ISSUERS = {
     "acme-v02.api.letsencrypt.org": "letsencrypt.org",
@@ -33,18 +34,22 @@ class Facts:
     """What the records follow from: the settings, the ports by name, and the SHA-256 digests (hexadecimal) of keys.
 
     `keys` are the public keys of the certificates that port 25 may show: the present one, later also the next one.
+    `own` are the records of `dns.add`.
     """
 
     settings: Settings
     ports: Mapping[str, Port]
     keys: tuple[str, ...] = ()
+    own: tuple[Record, ...] = ()
 
     @classmethod
     def of(cls, pod: Pod) -> "Facts":
         """Return the facts about a pod. Before its first start it has no certificate, so `keys` is empty."""
-        name = pod.volumes["certificates"].name
-        keys = store.key_digests(volumes.folder(name)) if volumes.existing([name]) else ()
-        return cls(pod.settings, pod.ports, keys)
+        settings, certificates, dns = pod.settings, pod.volumes["certificates"].name, pod.volumes["dns"].name
+        there = volumes.existing([certificates, dns])
+        keys = store.key_digests(volumes.folder(certificates)) if certificates in there else ()
+        public = settings.zone is ZoneMode.PUBLIC and dns in there
+        return cls(settings, pod.ports, keys, own.own_records(volumes.folder(dns), settings.domain) if public else ())
 
     def record(self, name: str, kind: str, data: str, reason: str) -> Record:
         """Return a record in the zone that its name belongs to."""
@@ -58,6 +63,20 @@ def zone_of(name: str, domain: str) -> str:
     host = ".".join(label for label in name.split(".") if not label.startswith("_"))
     above = host.partition(".")[2]
     return above if "." in above else host
+
+
+def _name_servers(facts: Facts) -> Iterable[Record]:
+    settings = facts.settings
+    if settings.zone is not ZoneMode.PUBLIC:
+        return
+    addressed = {record.name for record in facts.own if record.kind in ADDRESSES} | set(settings.certified_names)
+    for name in settings.zone_servers:
+        reason = "the domain's name servers. The registrar has the same names"
+        yield facts.record(settings.domain, "NS", f"{name}.", reason)
+        if name not in addressed and name.endswith(f".{settings.domain}"):
+            for address in settings.public_address:
+                reason = "a name server of the domain. The registrar has the same address (glue)"
+                yield facts.record(name, kind_of(address), str(address), reason)
 
 
 def _addresses(facts: Facts) -> Iterable[Record]:
@@ -108,18 +127,23 @@ def _clients(facts: Facts) -> Iterable[Record]:
 
 
 Source = Callable[[Facts], Iterable[Record]]
-SOURCES: tuple[Source, ...] = (_addresses, _mail, _issuers, _dane, _clients)
+SOURCES: tuple[Source, ...] = (_name_servers, _addresses, _mail, _issuers, _dane, _clients)
 """The subjects, in the order in which they are shown."""
 
 
 def needed_records(facts: Facts) -> list[Record]:
-    """Return all records that the server needs. Raises Problem without a public address."""
+    """Return all records that the server needs, and those of `dns.add`. Raises Problem without a public address.
+
+    A text of `dns.add` with a version, such as v=spf1, takes the place of the server's own one at the same name.
+    """
     if not facts.settings.public_address:
         raise Problem(
             "public_address is not set: expected the address at which the internet reaches this server. Set it "
             "(invoke.yaml), or for this call: INVOKE_PUBLIC_ADDRESS=203.0.113.7 invoke dns.records"
         )
-    return [record for source in SOURCES for record in source(facts)]
+    replaced = {(record.name, record.version) for record in facts.own if record.version}
+    found = [record for source in SOURCES for record in source(facts)]
+    return [*(record for record in found if (record.name, record.version) not in replaced), *facts.own]
 
 
 def require_zone(domain: str, zones: Iterable[str]) -> None:

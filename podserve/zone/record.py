@@ -1,6 +1,7 @@
 """A DNS record that this server needs, and its forms: a zone file, JSON, and what a provider's form takes."""
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
@@ -11,6 +12,7 @@ from podserve.values import Address
 
 TTL = 3600
 """Seconds that resolvers keep a record: long enough to be cached, short enough to correct a mistake the same day."""
+_VERSION = re.compile(r"v=[A-Za-z0-9]+")
 _STRING = 255
 """Bytes of one string of a TXT record (RFC 1035, section 3.3.14). A longer text is several strings, without a gap."""
 
@@ -20,7 +22,7 @@ class Record:
     """A record, and why this server needs it.
 
     `zone` is the domain where the record is entered. `name` is the whole name. Neither ends with a dot. `data` is
-    written as in a zone file, where names end with a dot.
+    written as in a zone file, where names end with a dot. `ttl` is in seconds.
     """
 
     zone: str
@@ -28,6 +30,7 @@ class Record:
     kind: str
     data: str
     reason: str
+    ttl: int = TTL
 
     @property
     def relative(self) -> str:
@@ -38,6 +41,16 @@ class Record:
     def value(self) -> str:
         """The data as the form of a DNS provider takes it: a text without quotes, and in one piece."""
         return unquoted(self.data) if self.kind == "TXT" else self.data
+
+    @property
+    def version(self) -> str:
+        """What a text says it is, such as `v=spf1`: a name has one such text at most. Empty for any other record."""
+        found = _VERSION.match(self.value) if self.kind == "TXT" else None
+        return found[0].lower() if found else ""
+
+
+ADDRESSES = {"A", "AAAA"}
+"""The types of address records."""
 
 
 def kind_of(address: Address) -> str:
@@ -71,14 +84,15 @@ def as_zone_file(records: Iterable[Record]) -> str:
     for zone, those in groupby(sorted(records, key=lambda record: record.zone), key=lambda record: record.zone):
         lines += [f"$ORIGIN {zone}.", f"$TTL {TTL}"]
         for record in those:
-            lines += [f"; {record.reason}", f"{record.relative} IN {record.kind} {record.data}"]
+            ttl = "" if record.ttl == TTL else f"{record.ttl} "
+            lines += [f"; {record.reason}", f"{record.relative} {ttl}IN {record.kind} {record.data}"]
     return "\n".join([*lines, ""])
 
 
 def records_as_json(records: Iterable[Record]) -> str:
     """Return the records as a JSON object: each with the fields of Record, `relative`, `value` and `ttl` (s)."""
     found = [
-        {"zone": r.zone, "name": r.name, "relative": r.relative, "type": r.kind, "ttl": TTL, "data": r.data,
+        {"zone": r.zone, "name": r.name, "relative": r.relative, "type": r.kind, "ttl": r.ttl, "data": r.data,
          "value": r.value, "reason": r.reason}
         for r in records
     ]  # fmt: skip

@@ -30,6 +30,7 @@ DIFFERENT = {
     "dnssec": "yes",
     "zone": "off",
     "lan_address": "192.168.7.2",
+    "secondaries": "192.0.2.53",
     "dns_over_tls": "yes",
     "dns_over_https": "yes",
     "certificate_names": "a.example",

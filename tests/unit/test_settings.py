@@ -8,9 +8,10 @@ import yaml
 
 from podserve.commands import ROOT, run
 from podserve.configuration import load
+from podserve.declaration import Setting
 from podserve.errors import Problem
 from podserve.manifests import KUBE, defaults
-from podserve.settings import SETTINGS, Setting
+from podserve.settings import SETTINGS
 from podserve.values import CertificateSource, both_forms
 from tests.testbed.network import own_network
 from tests.unit.helpers import chosen, pod_with
@@ -35,6 +36,8 @@ GOOD = [
     *(("zone", text) for text in ("off", "lan")),
     *(("lan_address", text) for text in ("", "192.168.7.2", "fd00::2", "fd00::2 192.168.7.2")),
     *(("public_address", text) for text in ("", "203.0.113.7", "2001:db8::7", "203.0.113.7 2001:db8::7")),
+    *(("nameservers", text) for text in ("", "ns.lab.sethlakowske.com", "ns1.example.org ns2.example.net")),
+    *(("secondaries", text) for text in ("", "192.0.2.53", "192.0.2.53 2001:db8::53")),
     *((name, text) for name in ("dnssec", "dns_over_tls", "dns_over_https") for text in ("yes", "no")),
     *(("blocklist", text) for text in ("", "/etc/hosts", "~/list", "./list")),
     *(("certificate_source", text) for text in ("authority", "import")),
@@ -48,8 +51,8 @@ GOOD = [
     *(("key_type", text) for text in ("ec256", "ec384", "rsa2048", "rsa4096")),
 ]
 PATHS = {"acme_root", "acme_dns_file", "forwarders_root", "blocklist"}
-MAY_BE_EMPTY = {"mail_host", "files_host", "lan_address", "public_address", "certificate_names"}
-MAY_BE_EMPTY |= {"acme_email", "acme_dns_provider"} | PATHS
+MAY_BE_EMPTY = {"mail_host", "files_host", "lan_address", "public_address", "certificate_names", "nameservers"}
+MAY_BE_EMPTY |= {"secondaries", "acme_email", "acme_dns_provider"} | PATHS
 WITH_NO_MEANING = ["a\nb.example", "a b", "a;b", "'", "${HOME}", "\x00", "-", "."]
 BAD = [
     *((name, text) for name in defaults() if name not in MAY_BE_EMPTY for text in ("", " ", "\n")),
@@ -77,6 +80,8 @@ BAD = [
     *(("zone", text) for text in ("Lan", "on", "yes", "public lan")),
     *(("lan_address", text) for text in ("192.168.7.2 192.168.7.3", "192.168.7.0/24", "router.lan", "fe80::1%eth0")),
     *(("public_address", text) for text in ("203.0.113.7 203.0.113.8", "203.0.113.0/24", "host.example.org", "::1%lo")),
+    *(("nameservers", text) for text in ("ns", "192.0.2.53", "ns.example.org.", "ns.example.org, ns.example.net")),
+    *(("secondaries", text) for text in ("ns.example.org", "192.0.2.53:53", "192.0.2.0/24", "fe80::1%eth0")),
     *(
         (name, text)
         for name in ("dnssec", "dns_over_tls", "dns_over_https")
@@ -206,6 +211,12 @@ def test_a_wildcard_is_the_name_of_no_host() -> None:
     assert settings.certified_names == ("example.org", "mail.example.org", "*.example.org", "www.example.net")
     assert settings.host_names == ("example.org", "mail.example.org", "www.example.net")
     assert chosen(domain="müller.de", certificate_names="*.müller.de").certificate_names == ("*.xn--mller-kva.de",)
+
+
+def test_a_public_zone_needs_a_public_address() -> None:
+    (line,) = complaints({"zone": "public"})
+    assert line.startswith("public_address is '': expected an IPv4 address, an IPv6 address, or both")
+    assert chosen(zone="public", public_address="203.0.113.7").zone_servers == ("ns.lab.sethlakowske.com",)
 
 
 def test_the_certificate_is_for_each_name_once() -> None:
