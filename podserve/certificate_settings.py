@@ -56,14 +56,15 @@ class CertificateSettings:
     acme_challenge: Annotated[Challenge, Setting(
         Challenge, "http or dns",
         "How the ACME directory verifies each name: http (it connects to port 80, which must lead here) or dns (it "
-        "looks up a TXT record, which acme_dns_provider sets; no port need be reachable).",
+        "looks up a TXT record, which the pod sets in its own zone with zone: public, otherwise at "
+        "acme_dns_provider).",
         default=Challenge.HTTP.value,
     )]  # fmt: skip
     acme_dns_provider: Annotated[str, Setting(
         matching(PROVIDER, may_be_empty=True),
         "lego's code for the DNS provider of the domain, such as hetzner (https://go-acme.github.io/lego/dns)",
         "The DNS provider of the domain, by its code in lego, such as hetzner or rfc2136 "
-        "(https://go-acme.github.io/lego/dns), for acme_challenge: dns.",
+        "(https://go-acme.github.io/lego/dns), for acme_challenge: dns. Not needed with zone: public.",
     )]  # fmt: skip
     acme_dns_file: Annotated[Path | None, Setting(
         path_or_none, "the path of a file with lego's variables for acme_dns_provider",

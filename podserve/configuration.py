@@ -29,11 +29,21 @@ def _unknown(given: Mapping[str, object], environment: Mapping[str, str]) -> lis
     return [f"{name} is not a setting: expected one of {', '.join(SETTINGS)}" for name in [*names, *variables]]
 
 
+def _outside(values: Mapping[str, Any]) -> list[str]:
+    """Return the names for the certificate that are not in the zone of the domain."""
+    names = (values.get("mail_host"), values.get("files_host"), *values.get("certificate_names", ()))
+    zone = values.get("domain")
+    return [name for name in dict.fromkeys(names) if name and name != zone and not name.endswith(f".{zone}")]
+
+
 def _acme_complaints(values: Mapping[str, Any]) -> Iterable[str]:
     """Yield a line for each setting that does not fit an ACME directory as the source of the certificate."""
     missing = ["acme_email"]
     if values.get("acme_challenge") is Challenge.DNS:
-        missing += ["acme_dns_provider", "acme_dns_file"]
+        own = values.get("zone") is ZoneMode.PUBLIC and not values.get("acme_dns_provider")
+        missing += [] if own else ["acme_dns_provider", "acme_dns_file"]
+        if own and (outside := " ".join(_outside(values))):
+            yield f"acme_dns_provider is '': expected one for {outside}, which the zone of domain does not have"
     elif wildcards := " ".join(filter(is_wildcard, values.get("certificate_names", ()))):
         yield f"acme_challenge is 'http': expected dns, because certificate_names has {wildcards}"
     for name in missing:

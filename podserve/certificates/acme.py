@@ -15,6 +15,7 @@ from podserve.commands import podman
 from podserve.errors import Problem
 from podserve.pod import Pod
 from podserve.values import CertificateSource, Challenge, covers
+from podserve.zone import challenge
 
 _LONGEST_BY_DNS = 1200
 """Seconds for lego with a DNS provider: it waits until all name servers of the zone have each record, often minutes."""
@@ -36,22 +37,30 @@ def obtain(pod: Pod, names: tuple[str, ...], key: Secret) -> KeyPair:
     if not podman("pod", "exists", pod.name, check=False).ok:
         raise Problem(f"there is no pod {pod.name}, and the ACME client uses its network. Start it: invoke up")
     roots = read_certificates(settings.acme_root.expanduser()) if settings.acme_root else ()
-    variables, longest, provider = Variables(), container.LONGEST, ""
-    if settings.acme_challenge is Challenge.DNS and settings.acme_dns_file:
-        variables, longest = read_variables(settings.acme_dns_file.expanduser()), _LONGEST_BY_DNS
-        provider = settings.acme_dns_provider
+    variables, options = _proof(pod)
     authority, web = (pod.volumes[content].name for content in ("authority", "web"))
     mounts = {"/data/state/authority": authority, "/data/web/acme": volumes.mountable(web, "acme")}
     pem = _request(names, key) + to_pem(roots).decode("ascii")
     asked = container.run_once(
-        "obtain", settings.acme_directory, settings.acme_email, provider,
-        mounts=mounts, pod=pod.name, stdin=f"{variables.lines()}\n{pem}", longest=longest,
+        "obtain", settings.acme_directory, settings.acme_email, *options,
+        mounts=mounts, pod=pod.name, stdin=f"{variables.lines()}\n{pem}",
+        longest=_LONGEST_BY_DNS if variables.values else container.LONGEST,
     )  # fmt: skip
     if not asked.ok:
         said = variables.masked(asked.stdout + asked.stderr)
         raise Problem(f"{settings.acme_directory} issued no certificate for {', '.join(names)}: {_reason(said)}")
     chain = parse_certificates(asked.stdout.encode(), "what lego printed")
     return KeyPair(directory_origin(settings.acme_directory), chain, key, tuple(roots))
+
+
+def _proof(pod: Pod) -> tuple[Variables, tuple[str, ...]]:
+    """Return lego's variables and options for the challenge: in the pod's zone, at a DNS provider, or at port 80."""
+    settings = pod.settings
+    if challenge.by_own_zone(settings):
+        return challenge.update_variables(pod), ("--dns", *challenge.PROVIDER)
+    if settings.acme_challenge is Challenge.DNS and settings.acme_dns_file:
+        return read_variables(settings.acme_dns_file.expanduser()), ("--dns", settings.acme_dns_provider)
+    return Variables(), ("--http", "--http.webroot", "/data/web/acme")
 
 
 def _request(names: tuple[str, ...], key: Secret) -> str:

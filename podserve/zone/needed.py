@@ -16,6 +16,7 @@ from podserve.pod import Pod
 from podserve.settings import Settings
 from podserve.values import CertificateSource, ZoneMode
 from podserve.zone import own
+from podserve.zone.challenge import challenge_zones
 from podserve.zone.record import ADDRESSES, Record, kind_of, normal, quoted
 
 ISSUERS = {
@@ -109,6 +110,12 @@ def _issuers(facts: Facts) -> Iterable[Record]:
         yield facts.record(settings.domain, "CAA", f'0 issue "{issuer}"', reason)
 
 
+def _challenges(facts: Facts) -> Iterable[Record]:
+    for name in challenge_zones(facts.settings):
+        reason = "the ACME directory finds the proof there that the name is this server's"
+        yield facts.record(name, "NS", f"{facts.settings.zone_servers[0]}.", reason)
+
+
 def _dane(facts: Facts) -> Iterable[Record]:
     name = f"_{facts.ports['smtp'].number}._tcp.{facts.settings.mail_host}"
     reason = (
@@ -127,7 +134,7 @@ def _clients(facts: Facts) -> Iterable[Record]:
 
 
 Source = Callable[[Facts], Iterable[Record]]
-SOURCES: tuple[Source, ...] = (_name_servers, _addresses, _mail, _issuers, _dane, _clients)
+SOURCES: tuple[Source, ...] = (_name_servers, _addresses, _mail, _issuers, _challenges, _dane, _clients)
 """The subjects, in the order in which they are shown."""
 
 

@@ -203,6 +203,10 @@ def test_a_wildcard_by_acme_needs_dns() -> None:
     assert provider.startswith("acme_dns_provider is '': expected lego's code for the DNS provider")
     assert file.startswith("acme_dns_file is '': expected the path of a file with lego's variables")
     assert chosen(**dns, acme_dns_provider="hetzner", acme_dns_file="./provider")
+    public = {**dns, "domain": "example.org", "zone": "public", "public_address": "203.0.113.7"}
+    assert chosen(**public)
+    (line,) = complaints({**public, "mail_host": "mx.example.net"})
+    assert line == "acme_dns_provider is '': expected one for mx.example.net, which the zone of domain does not have"
     assert chosen(certificate_names="*.example.org").certificate_names == ("*.example.org",)
 
 

@@ -179,3 +179,13 @@ def test_the_parents_ds_is_judged_by_the_keys_of_the_zone() -> None:
         (judged, found, _), wanted = judging.delegation("example.org", ask)
         assert (judged, found) == (state, there)
         assert wanted == (ds if with_keys else "")
+
+
+def test_the_zone_delegates_the_proof_of_each_name_to_this_server() -> None:
+    acme = {"certificate_source": "acme", "acme_email": "you@example.org", "acme_challenge": "dns"}
+    public = {**acme, "zone": "public", "certificate_names": "*.example.org"}
+    found = {line for line in lines(needed(**public)) if line.startswith("_acme-challenge")}
+    assert found == {f"_acme-challenge.{name} NS ns.example.org." for name in ("example.org", "mail.example.org")}
+    provider = {"acme_dns_provider": "hetzner", "acme_dns_file": "./provider"}
+    for other in ({**public, **provider}, {**acme, **provider}, {"zone": "public"}):
+        assert not [line for line in lines(needed(**other)) if line.startswith("_acme-challenge")]

@@ -1,0 +1,50 @@
+"""The zones in which the pod's own BIND shows an ACME directory that names are the pod's (RFC 8555, section 8.4).
+
+With `acme_challenge: dns` and `zone: public`, each name has a zone _acme-challenge.NAME below the domain's, which lego
+updates from inside the pod with the key that named makes at each start (named-zones). A dynamic zone of its own leaves
+the domain's zone a file that only the tasks write.
+"""
+
+import re
+
+from podserve.certificates.provider import Variables
+from podserve.commands import podman
+from podserve.errors import Problem
+from podserve.pod import Pod
+from podserve.settings import Settings
+from podserve.values import CertificateSource, Challenge, ZoneMode
+
+_KEY = "/run/named/session.key"
+"""The file that named writes for `update-policy local`; only its own user can read it."""
+PROVIDER = "rfc2136", "--dns.disable-cp"
+"""The provider for lego, and its option not to ask the name servers first: the only one is this."""
+
+
+def by_own_zone(settings: Settings) -> bool:
+    """Return whether the pod's own BIND shows the directory that names are the pod's."""
+    acme = settings.certificate_source is CertificateSource.ACME and settings.acme_challenge is Challenge.DNS
+    return acme and settings.zone is ZoneMode.PUBLIC and not settings.acme_dns_provider
+
+
+def challenge_zones(settings: Settings) -> tuple[str, ...]:
+    """Return the names of the zones, one for each name of the certificate; a wildcard shares that of its domain."""
+    names = settings.certified_names if by_own_zone(settings) else ()
+    return tuple(dict.fromkeys(f"_acme-challenge.{name.removeprefix('*.')}" for name in names))
+
+
+def update_variables(pod: Pod) -> Variables:
+    """Return the variables with which lego updates these zones. Raises Problem if named serves none yet."""
+    said = podman("exec", pod.containers["dns"], "cat", _KEY, check=False)
+    if not (found := re.search(r'secret "([^"]+)"', said.stdout)):
+        raise Problem(
+            f"named takes no updates for {pod.settings.domain} yet, which is public in the settings: invoke up"
+        )
+    return Variables({
+        "RFC2136_NAMESERVER": "127.0.0.1:53",
+        "RFC2136_TSIG_KEY": "local-ddns",
+        "RFC2136_TSIG_ALGORITHM": "hmac-sha256.",
+        "RFC2136_TSIG_SECRET": found[1],
+        "RFC2136_TTL": "1",
+        "RFC2136_SEQUENCE_INTERVAL": "0",
+        "RFC2136_POLLING_INTERVAL": "1",
+    })  # fmt: skip
