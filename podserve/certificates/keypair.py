@@ -1,6 +1,7 @@
 """A key pair (a private key and its certificate chain), and what its certificate says."""
 
 import datetime as dt
+import hashlib
 import io
 import tarfile
 from collections.abc import Iterable, Iterator
@@ -11,7 +12,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
 from podserve.errors import Problem
@@ -148,6 +149,11 @@ class Secret:
         """Return no part of the key."""
         return "Secret(…)"
 
+    @property
+    def digest(self) -> str:
+        """The SHA-256 digest of the public key, as in a TLSA record."""
+        return key_digest(self.private.public_key())
+
     def of_type(self, key_type: KeyType) -> bool:
         """Return whether the key is of that type."""
         letters = "rsa" if isinstance(self.private, rsa.RSAPrivateKey) else "ec"
@@ -157,6 +163,12 @@ class Secret:
     def pem(self) -> bytes:
         """The key as PEM, without a password."""
         return self.private.private_bytes(Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+
+
+def key_digest(public: object) -> str:
+    """Return the SHA-256 digest (hexadecimal) of a public key: what a TLSA record holds (RFC 6698: 1 1)."""
+    encoded = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)  # type: ignore[attr-defined]
+    return hashlib.sha256(encoded).hexdigest()
 
 
 def new_key(key_type: KeyType) -> Secret:

@@ -4,14 +4,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from podserve import failures, volumes
-from podserve.certificates import acme, authority, store
+from podserve.certificates import acme, authority, rollover, store
 from podserve.certificates.judging import require_good
 from podserve.certificates.keypair import IMPORTED, Certificate, KeyPair, Secret, new_key
 from podserve.certificates.pem import read_key_pair
 from podserve.errors import Problem
 from podserve.pod import Pod
 from podserve.settings import Settings
-from podserve.values import CertificateSource
+from podserve.values import CertificateSource, ZoneMode
+from podserve.zone import served
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,16 @@ def _from_authority(pod: Pod, key: Secret) -> KeyPair:
 
 def provide(pod: Pod) -> Certificate:
     """Return the pod's certificate; if there is none, issue one by the pod's own authority first."""
-    there = store.current(store.certificates_folder(pod))
-    return there or _take(pod, _from_authority(pod, new_key(pod.settings.key_type))).certificate
+    if there := store.current(store.certificates_folder(pod)):
+        rollover.prepare(pod)
+        return there
+    return _take(pod, _from_authority(pod, new_key(pod.settings.key_type))).certificate
 
 
 def _take(pod: Pod, pair: KeyPair) -> Renewal:
     warnings = require_good(pair, pod.settings.certified_names)
     taken = store.take(pod, pair)
+    rollover.prepare(pod)
     failures.tell(pod, failures.RENEWAL, "")
     return Renewal(taken, changed=True, warnings=warnings)
 
@@ -52,7 +56,13 @@ def issue(pod: Pod) -> Renewal:
 
     If this raises Problem, nothing has changed.
     """
-    return _issue(pod, new_key(pod.settings.key_type))
+    before = store.key_digests(store.certificates_folder(pod))
+    key = _key(pod, keep=False)
+    renewed = _issue(pod, key)
+    if key.digest in before:
+        said = f"the key stays: the record of the next key must be in the zone for {rollover.WAIT // 60} minutes first"
+        renewed.warnings.append(f"{said}. For another key, run the same command later")
+    return renewed
 
 
 def _issue(pod: Pod, key: Secret) -> Renewal:
@@ -76,13 +86,16 @@ def _from_source(pod: Pod, key: Secret) -> KeyPair:
             )
 
 
-def _next_key(pod: Pod) -> Secret:
-    """Return the key of the next certificate: the present one, if it is of the type in the settings.
+def _key(pod: Pod, *, keep: bool) -> Secret:
+    """Return the key for a new certificate: with `keep`, the present one if it is of the type in the settings.
 
-    The TLSA record at a DNS provider, which a person has typed, names the key (RFC 7671, section 8.1).
+    The TLSA record at a DNS provider, which a person has typed, names the key. In the pod's own zone the record comes
+    first: there it is the next key as soon as it may be used, and until then the present one.
     """
     present, wanted = store.key(store.certificates_folder(pod)), pod.settings.key_type
-    return present if present and present.of_type(wanted) else new_key(wanted)
+    if present and pod.settings.zone is ZoneMode.PUBLIC:
+        return rollover.ready_key(pod, served.published_zone(pod)) or present
+    return present if keep and present and present.of_type(wanted) else new_key(wanted)
 
 
 def renew(pod: Pod, *, force: bool = False) -> Renewal:
@@ -100,7 +113,7 @@ def renew(pod: Pod, *, force: bool = False) -> Renewal:
     if as_set and not there.due and not force:
         failures.tell(pod, failures.RENEWAL, "")
         return Renewal(there)
-    return _issue(pod, _next_key(pod))
+    return _issue(pod, _key(pod, keep=True))
 
 
 def _imported(there: Certificate, settings: Settings, *, force: bool) -> Renewal:
@@ -122,6 +135,19 @@ def _imported(there: Certificate, settings: Settings, *, force: bool) -> Renewal
     )  # fmt: skip
 
 
-def bring(pod: Pod, certificate: Path, key: Path) -> Renewal:
-    """Import a key pair and serve it. Raises Problem, which says what is wrong with the files; then nothing changes."""
-    return _take(pod, read_key_pair(certificate, key, IMPORTED))
+def bring(pod: Pod, certificate: Path, key: Path, *, now: bool = False) -> Renewal:
+    """Import a key pair and serve it. Raises Problem, which says what is wrong with the files; then nothing changes.
+
+    Under a zone that the pod serves, a new key is served only at a second call, when its TLSA record has been there for
+    long enough; or with `now`.
+    """
+    pair = read_key_pair(certificate, key, IMPORTED)
+    warnings = require_good(pair, pod.settings.certified_names)
+    there = store.current(store.certificates_folder(pod))
+    if there and not now and (begin := rollover.announce(pod, pair.key)):
+        said = (
+            f"its key is new, and its TLSA record is in the zone now. Run the same command again at {begin:%H:%M} UTC"
+        )
+        return Renewal(there, warnings=[f"{said} or later, or with --now: then other mail servers may refuse the key",
+                                        *warnings])  # fmt: skip
+    return _take(pod, pair)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from podserve import volumes
-from podserve.certificates import store
+from podserve.certificates import rollover
 from podserve.errors import Problem
 from podserve.manifests import Port
 from podserve.pod import Pod
@@ -34,7 +34,7 @@ POLICY = "v=DMARC1; p=quarantine"
 class Facts:
     """What the records follow from: the settings, the ports by name, and the SHA-256 digests (hexadecimal) of keys.
 
-    `keys` are the public keys of the certificates that port 25 may show: the present one, later also the next one.
+    `keys` are the public keys of the certificates that port 25 may show: first the present one.
     `own` are the records of `dns.add`.
     """
 
@@ -48,7 +48,7 @@ class Facts:
         """Return the facts about a pod. Before its first start it has no certificate, so `keys` is empty."""
         settings, certificates, dns = pod.settings, pod.volumes["certificates"].name, pod.volumes["dns"].name
         there = volumes.existing([certificates, dns])
-        keys = store.key_digests(volumes.folder(certificates)) if certificates in there else ()
+        keys = rollover.tlsa_keys(pod) if certificates in there else ()
         public = settings.zone is ZoneMode.PUBLIC and dns in there
         return cls(settings, pod.ports, keys, own.own_records(volumes.folder(dns), settings.domain) if public else ())
 

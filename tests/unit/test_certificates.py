@@ -21,7 +21,7 @@ from cryptography.x509.verification import PolicyBuilder, Store, VerificationErr
 
 from podserve import certificates, failures
 from podserve import volumes as podman_volumes
-from podserve.certificates import authority, container, renewal, store
+from podserve.certificates import authority, container, renewal, rollover, store
 from podserve.certificates.judging import require_good
 from podserve.certificates.keypair import Certificate, to_pem
 from podserve.certificates.pem import read_key, read_key_pair
@@ -33,18 +33,22 @@ from podserve.values import KeyType
 from tests.unit.helpers import pod_with
 
 NAMES = ("example.org", "mail.example.org")
+PUBLIC = {"zone": "public", "public_address": "203.0.113.7"}
 LONG_NAME = ".".join(["a" * 49] * 5)
 SCRIPTS = ROOT / "docker/certificates/rootfs/usr/local/bin"
 
 
 class Volumes:
-    """The folders of the volumes certificates and authority, and a pod with these volumes."""
+    """The folders of the volumes certificates, authority and dns, and a pod with these volumes."""
 
     def __init__(self, folder: Path) -> None:
         """Create the folders."""
         self.certificates, self.authority = folder / "certificates", folder / "authority"
         self.certificates.mkdir()
         self.authority.mkdir()
+        self.dns = folder / "dns"
+        self.dns.mkdir()
+        self.next = self.authority / "next.pem"
         self.current = self.certificates / "current"
         self.ca = self.current / "ca.crt"
 
@@ -78,7 +82,8 @@ def _no_podman(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def folder(name: str) -> Path:
         pod, _, content = name.rpartition("-")
-        return {"certificates": PODS[pod].certificates, "authority": PODS[pod].authority}[content]
+        made: Path = getattr(PODS[pod], content)
+        return made
 
     def here(program: str, _mount: str, *argv: str, mounts: dict[str, str], stdin: str) -> Result:
         (volume,) = mounts.values()
@@ -98,7 +103,7 @@ def made_in(folder: Path) -> Volumes:
 
 @pytest.fixture
 def volumes(tmp_path: Path) -> Volumes:
-    """Two new volumes."""
+    """New volumes."""
     return made_in(tmp_path)
 
 
@@ -383,6 +388,89 @@ def test_a_certificate_with_a_wildcard_serves_the_names_that_it_stands_for(volum
     assert not there.covers(f"a.b.{NAMES[0]}")
     assert not renewal.renew(volumes.as_pod(*NAMES, f"*.{NAMES[0]}", f"www.{NAMES[0]}")).changed
     assert renewal.renew(volumes.as_pod(*NAMES, f"a.b.{NAMES[0]}")).changed
+
+
+def publish(volumes: Volumes, age: float) -> str:
+    """Write the TLSA records into the zone, as `up` does, `age` seconds ago; return the digest of the next key."""
+    (volumes.dns / "world.zone").write_text(" ".join(rollover.tlsa_keys(volumes.as_pod(**PUBLIC))))
+    for file in (volumes.next, *volumes.certificates.iterdir()):
+        if not file.is_symlink():
+            at = file.stat().st_mtime - age
+            os.utime(file, (at, at))
+    return read_key(volumes.next).digest
+
+
+def test_a_renewal_changes_the_key_when_its_record_was_published_for_two_ttls(volumes: Volumes) -> None:
+    pod = volumes.as_pod(**PUBLIC)
+    renewal.provide(pod)
+    first = rollover.tlsa_keys(pod)[0]
+    second = publish(volumes, rollover.WAIT - 60)
+    assert rollover.tlsa_keys(pod) == (first, second)
+    renewal.renew(pod, force=True)
+    assert rollover.tlsa_keys(pod) == (first, second)
+    publish(volumes, 60)
+    renewal.renew(pod, force=True)
+    third = read_key(volumes.next).digest
+    assert rollover.tlsa_keys(pod) == (second, first, third)
+    publish(volumes, rollover.WAIT)
+    assert rollover.tlsa_keys(pod) == (second, third)
+
+
+def test_a_key_whose_record_is_not_in_the_zone_is_not_used(volumes: Volumes) -> None:
+    pod = volumes.as_pod(**PUBLIC)
+    renewal.provide(pod)
+    first, second = rollover.tlsa_keys(pod)
+    publish(volumes, rollover.WAIT + 60)
+    (volumes.dns / "world.zone").write_text(first)
+    renewal.renew(pod, force=True)
+    assert rollover.tlsa_keys(pod) == (first, second)
+    assert any("the key stays" in warning for warning in renewal.issue(pod).warnings)
+
+
+def test_an_interruption_after_the_key_was_used_leaves_its_record_and_makes_the_next_key_later(
+    volumes: Volumes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pod = volumes.as_pod(**PUBLIC)
+    renewal.provide(pod)
+    first = rollover.tlsa_keys(pod)[0]
+    second = publish(volumes, rollover.WAIT + 60)
+
+    prepare = rollover.prepare
+
+    def interrupted(pod: Pod) -> None:
+        if read_key(volumes.current / "tls.key").digest == second:
+            raise KeyboardInterrupt
+        prepare(pod)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rollover, "prepare", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            renewal.renew(pod, force=True)
+    assert rollover.tlsa_keys(pod) == (second, first)
+    renewal.renew(pod)
+    third = read_key(volumes.next).digest
+    assert rollover.tlsa_keys(pod) == (second, first, third)
+
+
+def test_another_type_of_key_is_published_first(volumes: Volumes) -> None:
+    renewal.provide(volumes.as_pod(**PUBLIC))
+    publish(volumes, rollover.WAIT + 60)
+    pod = volumes.as_pod(**PUBLIC, key_type="ec384")
+    first = rollover.tlsa_keys(pod)[0]
+    renewal.renew(pod, force=True)
+    assert rollover.tlsa_keys(pod)[0] == first
+    second = publish(volumes, rollover.WAIT + 60)
+    renewal.renew(pod, force=True)
+    assert rollover.tlsa_keys(pod)[0] == second
+    assert read_key(volumes.current / "tls.key").private.key_size == 384
+
+
+def test_without_a_public_zone_there_is_no_next_key(volumes: Volumes) -> None:
+    renewal.provide(volumes.as_pod(**PUBLIC))
+    assert stat.S_IMODE(volumes.next.stat().st_mode) == 0o600
+    renewal.provide(volumes.as_pod())
+    assert not volumes.next.exists()
+    assert len(rollover.tlsa_keys(volumes.as_pod())) == 1
 
 
 def test_what_the_authority_issues_is_judged_as_any_other_pair(

@@ -12,13 +12,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from podserve.errors import Problem
-from podserve.zone import judging
+from podserve.zone import checking, judging
+from podserve.zone.asking import Resolvers
 from podserve.zone.needed import Facts, needed_records, of_domain
 from podserve.zone.record import Record, as_zone_file, quoted, records_as_json, unquoted
 from podserve.zone.spf import SpfError, result
 from tests.unit.helpers import pod_with
 
-DIGEST = "ab" * 32
+DIGEST, NEXT = "ab" * 32, "cd" * 32
 
 
 def needed(**given: str) -> list[Record]:
@@ -189,3 +190,23 @@ def test_the_zone_delegates_the_proof_of_each_name_to_this_server() -> None:
     provider = {"acme_dns_provider": "hetzner", "acme_dns_file": "./provider"}
     for other in ({**public, **provider}, {**acme, **provider}, {"zone": "public"}):
         assert not [line for line in lines(needed(**other)) if line.startswith("_acme-challenge")]
+
+
+@pytest.mark.parametrize(
+    ("known", "states"),
+    [
+        ((DIGEST, NEXT), ["right", "right"]),
+        ((DIGEST,), ["right", "unused"]),  # a resolver has the records from before the renewal
+        ((NEXT,), ["different", "right"]),
+        ((), ["missing", "missing"]),
+    ],
+)
+def test_resolvers_need_the_record_of_the_key_in_use(
+    monkeypatch: pytest.MonkeyPatch, known: tuple[str, ...], states: list[str]
+) -> None:
+    pod = pod_with(domain="example.org", public_address="203.0.113.7", forwarders="192.0.2.1")
+    answers = {"TLSA": tuple(f"3 1 1 {digest}" for digest in known), "DS": (f"1 13 2 {DIGEST}",)}
+    monkeypatch.setattr(Facts, "of", lambda _: Facts(pod.settings, pod.ports, (DIGEST, NEXT)))
+    monkeypatch.setattr(Resolvers, "ask", lambda _, __, kind: answers.get(kind, ()))
+    seen = checking.check(pod, 1.0)
+    assert [verdict.state for verdict in seen.verdicts if verdict.record.kind == "TLSA"] == states
