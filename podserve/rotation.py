@@ -20,18 +20,14 @@ def swap(pod: Pod, change: Callable[[Pod], Renewal]) -> Renewal:
     Raises Problem if there is no new certificate: then the old one stays in use.
     """
     store.certificates_folder(pod)  # raises Problem if there is no volume
-    _serve_records(pod)
+    if publishing.publish(pod)[0]:  # the change may need records of new settings
+        resolver.read_again(pod)
     renewed = change(pod)
-    _serve_records(pod)
+    if any([resolver.write_files(pod), publishing.publish(pod)[0]]):
+        resolver.read_again(pod)
     if renewed.changed:
         wait_until_served(pod)
     return renewed
-
-
-def _serve_records(pod: Pod) -> None:
-    """Make named use the certificate, and the records that follow from it and from the settings."""
-    if any([resolver.write_files(pod), publishing.publish(pod)[0]]):
-        resolver.read_again(pod)
 
 
 def renew_if_due(pod: Pod) -> list[str]:

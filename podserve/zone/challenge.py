@@ -6,16 +6,24 @@ the domain's zone a file that only the tasks write.
 """
 
 import re
+from functools import partial
+
+import dns.exception
+import dns.message
+import dns.query
 
 from podserve.certificates.provider import Variables
 from podserve.commands import podman
 from podserve.errors import Problem
 from podserve.pod import Pod
 from podserve.settings import Settings
-from podserve.values import CertificateSource, Challenge, ZoneMode
+from podserve.values import CertificateSource, Challenge, ZoneMode, as_text
+from podserve.waiting import NotYet, wait_until
 
 _KEY = "/run/named/session.key"
 """The file that named writes for `update-policy local`; only its own user can read it."""
+_PATIENCE = 10.0
+"""Seconds until named must serve the zones. It takes less than 1."""
 PROVIDER = "rfc2136", "--dns.disable-cp"
 """The provider for lego, and its option not to ask the name servers first: the only one is this."""
 
@@ -32,13 +40,26 @@ def challenge_zones(settings: Settings) -> tuple[str, ...]:
     return tuple(dict.fromkeys(f"_acme-challenge.{name.removeprefix('*.')}" for name in names))
 
 
+def _expect_served(pod: Pod) -> None:
+    """Raise NotYet unless named serves each zone: it reads new ones within a second."""
+    host, port = as_text(pod.settings.local_address), pod.ports["dns-tcp"].number
+    for zone in challenge_zones(pod.settings):
+        try:
+            answer = dns.query.tcp(dns.message.make_query(zone, "SOA"), host, port=port, timeout=1)
+        except dns.exception.DNSException as error:
+            raise NotYet(str(error)) from error
+        if not answer.answer:
+            raise NotYet(f"it does not serve {zone}")
+
+
 def update_variables(pod: Pod) -> Variables:
-    """Return the variables with which lego updates these zones. Raises Problem if named serves none yet."""
+    """Return the variables with which lego updates these zones. Raises Problem if named does not serve them."""
     said = podman("exec", pod.containers["dns"], "cat", _KEY, check=False)
     if not (found := re.search(r'secret "([^"]+)"', said.stdout)):
         raise Problem(
             f"named takes no updates for {pod.settings.domain} yet, which is public in the settings: invoke up"
         )
+    wait_until(partial(_expect_served, pod), _PATIENCE, f"named to serve _acme-challenge.{pod.settings.domain}")
     return Variables({
         "RFC2136_NAMESERVER": "127.0.0.1:53",
         "RFC2136_TSIG_KEY": "local-ddns",

@@ -1,7 +1,9 @@
 """Certificates from an ACME directory that verifies names by DNS, at a DNS provider: a name server of the tests."""
 
+import contextlib
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -80,8 +82,17 @@ def refused(test_pod: PodUnderTest, pebble: Directory, file: Path, *told: str, *
 def test_a_wildcard_is_issued_by_a_dns_provider_with_port_80_out_of_reach(
     test_pod: PodUnderTest, pebble: Directory, file: Path
 ) -> None:
-    issued = invoke(test_pod, pebble, file, "certs.issue")
+    arguments = set[bytes]()
+    with ThreadPoolExecutor(1) as pool:
+        issuing = pool.submit(invoke, test_pod, pebble, file, "certs.issue")
+        while wait([issuing], 0.05).not_done:
+            for process in Path("/proc").iterdir():
+                with contextlib.suppress(OSError):
+                    arguments.add((process / "cmdline").read_bytes())
+        issued = issuing.result()
     assert "a new certificate is served: acme https://" in issued.stdout, issued
+    assert b"rfc2136" in b"".join(arguments), "lego was seen"
+    assert secret(test_pod).encode() not in b"".join(arguments)
     assert "Warning" not in issued.stdout + issued.stderr
     there, chosen = current(test_pod), test_pod.settings
     assert set(there.names) == {chosen.domain, f"*.{chosen.domain}"}
