@@ -17,7 +17,7 @@ REASON = "your own record (invoke dns.add)"
 _LARGEST = 2**24
 _LONGEST_TTL = 604800
 """Seconds: a week. BIND's default for what it caches (max-cache-ttl)."""
-_REFUSED = {"SOA", "RRSIG", "NSEC", "NSEC3", "NSEC3PARAM", "DNSKEY", "CDS", "CDNSKEY", "KEY", "SIG", "NXT", "OPT"}
+_REFUSED = {"SOA", "RRSIG", "NSEC", "NSEC3", "NSEC3PARAM", "DNSKEY", "CDS", "CDNSKEY", "NONE"}
 """Types that named makes itself, or that are no records."""
 
 
@@ -65,6 +65,8 @@ def data_of(kind: str, data: str) -> str:
         raise Problem(f"{kind!r} is no type of record: expected one such as A, AAAA, CNAME, MX, TXT or SRV") from error
     if kind in _REFUSED or dns.rdatatype.is_metatype(number) or kind.startswith("TYPE"):
         raise Problem(f"records of the type {kind} cannot be added: named makes them itself, or nobody does")
+    if not data.isprintable():
+        raise Problem(f"{data!r} is no data of a record: expected one line")
     text = quoted(data) if kind == "TXT" and not data.startswith('"') else data
     try:
         found = str(dns.rdata.from_text("IN", kind, text, origin=dns.name.root, relativize=False).to_text())
@@ -85,4 +87,8 @@ def typed_record(zone: str, name: str, kind: str, data: str, ttl: str = "") -> R
         raise Problem(f"--ttl is {ttl!r}: expected a number of seconds up to {_LONGEST_TTL}")
     if kind == "NS" and whole == zone:
         raise Problem(f"the name servers of {zone} are those of the setting nameservers (invoke.yaml)")
+    if kind == "DS" and whole == zone:
+        raise Problem(
+            f"the DS record of {zone} belongs to its parent zone: give that of invoke dns.ds to the registrar"
+        )
     return Record(zone, whole, kind, data_of(kind, data), REASON, int(ttl or TTL))

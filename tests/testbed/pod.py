@@ -302,8 +302,8 @@ def prepare_test_pod(purpose: str = "", **given: str) -> Iterator[PodUnderTest]:
             with state.locked(pod):
                 lifecycle.down(pod, with_volumes=True)
                 failures.forget(pod)
-            for lock in STATE.glob(f"{name}*.lock"):
-                lock.unlink()
+            for left in [*STATE.glob(f"{name}*.lock"), *STATE.glob(f"{name}*.serial")]:
+                left.unlink()
 
 
 @contextmanager
