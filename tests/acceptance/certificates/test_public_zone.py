@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import dns.flags
 import pytest
 
 from podserve import endpoints
@@ -20,6 +21,7 @@ from podserve.commands import Result
 from podserve.folder import Folder
 from podserve.values import KeyType
 from podserve.waiting import NotYet, wait_until
+from tests.testbed.internet import PUBLIC, SECONDARY, internet_around
 from tests.testbed.pebble import Directory, directory
 from tests.testbed.pod import PodUnderTest, play_test_pod
 from tests.testbed.server import token
@@ -77,7 +79,7 @@ keys that no record named, and the last records.
 @pytest.fixture(scope="module")
 def public() -> Iterator[PodUnderTest]:
     """A pod that serves its zone to the world. Its public address leads nowhere, so nobody reaches its port 80."""
-    with play_test_pod("-acme", zone="public", public_address="203.0.113.7") as made:
+    with play_test_pod("-acme", zone="public", public_address=PUBLIC, secondaries=SECONDARY) as made:
         yield made
 
 
@@ -269,3 +271,18 @@ def test_a_key_that_a_person_brings_is_served_when_its_record_is_known(
     other, files = brought("two")
     public.invoke("certs.import", *files, "--now")
     assert sender.once()[0] == other.key.digest
+
+
+def test_a_resolver_that_validates_takes_the_proof_and_vouches_for_the_keys(
+    public: PodUnderTest, pebble: Directory, outsider: Vantage, tmp_path: Path
+) -> None:
+    domain, proof = public.settings.domain, token()
+    assert invoke(public, pebble, "certs.renew").ok
+    zone, tlsa = f"_acme-challenge.{domain}", f"_25._tcp.{public.settings.mail_host}"
+    key = public.exec("dns", "cat", "/run/named/session.key").stdout.partition('secret "')[2].partition('"')[0]
+    assert public.inside.python(UPDATE, "127.0.0.1", zone, f"{zone}.", proof, key) == "NOERROR"
+    with internet_around(public, outsider, tmp_path) as internet:
+        answer = internet.ask(zone, "TXT")
+        assert f'"{proof}"' in answer.to_text()
+        assert not answer.flags & dns.flags.AD, "the zone for proofs is unsigned"
+        assert len(internet.validated(tlsa, "TLSA")) > 1
