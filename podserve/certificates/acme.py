@@ -29,8 +29,8 @@ def directory_origin(directory: str) -> str:
 def obtain(pod: Pod, names: tuple[str, ...], key: Secret) -> KeyPair:
     """Return a key pair for `names` with this key and a new certificate from the ACME directory of the settings.
 
-    The directory connects to port 80 of each name, or looks up TXT records that lego sets at the DNS provider. lego
-    joins the pod, so the pod's BIND resolves names for it. Raises Problem if there is no pod, and with lego's reason if
+    The directory connects to port 80 of each name, or looks up TXT records that lego sets. lego joins the pod, so the
+    pod's BIND resolves names for it. Raises Problem if there is no pod, and with lego's reason if
     the directory issues no certificate.
     """
     settings = pod.settings
@@ -75,10 +75,12 @@ _HINTS = {
     "unrecognized dns provider": "Debian's lego does not know this provider: expected another acme_dns_provider of "
     "those at https://go-acme.github.io/lego/dns (Debian leaves out some, such as cloudflare)",
     "information are missing": "Add these variables to the file of acme_dns_file",
-    "error presenting token": "The DNS provider refused the record: check acme_dns_provider and acme_dns_file",
+    "error presenting token": "The name server refused the record: check acme_dns_provider and acme_dns_file, or with "
+    "the pod's own zone: invoke restart",
     "time limit exceeded": "The name servers of the domain do not show the record: check that the domain is at "
     "acme_dns_provider, and that this host reaches its name servers on port 53",
-    "txt record": "The directory does not see the record: check that the domain is at acme_dns_provider",
+    "txt record": "The directory does not see the record: check that the domain's name servers are those of "
+    "acme_dns_provider, or this one: invoke dns.check",
     "error:connection": "The directory must reach port 80 of each name: check the DNS records, bind and the firewall",
     "error:dns": "The directory must resolve each name: check the names' DNS records",
     "error:unauthorized": "Another server than this pod answered at port 80 of a name: check the DNS records",

@@ -52,9 +52,9 @@ def _take(pod: Pod, pair: KeyPair) -> Renewal:
 
 
 def issue(pod: Pod) -> Renewal:
-    """Issue a certificate with a new key by the configured source, whatever the present one is.
+    """Issue a certificate with another key by the configured source, whatever the present one is.
 
-    If this raises Problem, nothing has changed.
+    A warning says so if the present key stays (rollover). If this raises Problem, nothing has changed.
     """
     before = store.key_digests(store.certificates_folder(pod))
     key = _key(pod, keep=False)
@@ -66,24 +66,18 @@ def issue(pod: Pod) -> Renewal:
 
 
 def _issue(pod: Pod, key: Secret) -> Renewal:
+    if pod.settings.certificate_source is CertificateSource.IMPORT:
+        raise Problem(
+            "certificate_source is import, so the pod issues no certificate: import one "
+            "(invoke certs.import CERT KEY), or set certificate_source to authority or acme"
+        )
+    by_acme = pod.settings.certificate_source is CertificateSource.ACME
     try:
-        return _take(pod, _from_source(pod, key))
+        names = pod.settings.certified_names
+        return _take(pod, acme.obtain(pod, names, key) if by_acme else _from_authority(pod, key))
     except Problem as problem:
         failures.tell(pod, failures.RENEWAL, problem.text)
         raise
-
-
-def _from_source(pod: Pod, key: Secret) -> KeyPair:
-    match pod.settings.certificate_source:
-        case CertificateSource.ACME:
-            return acme.obtain(pod, pod.settings.certified_names, key)
-        case CertificateSource.AUTHORITY:
-            return _from_authority(pod, key)
-        case CertificateSource.IMPORT:
-            raise Problem(
-                "certificate_source is import, so the pod issues no certificate: import one "
-                "(invoke certs.import CERT KEY), or set certificate_source to authority or acme"
-            )
 
 
 def _key(pod: Pod, *, keep: bool) -> Secret:
@@ -105,15 +99,13 @@ def renew(pod: Pod, *, force: bool = False) -> Renewal:
     Problem if the issue fails; then the present certificate stays in use.
     """
     there, settings = provide(pod), pod.settings
+    failures.tell(pod, failures.RENEWAL, "")
     if there.origin == IMPORTED:
         return _imported(there, settings, force=force)
     if settings.certificate_source is CertificateSource.IMPORT:
         return Renewal(there, warnings=["no certificate was imported yet: invoke certs.import CERT KEY"])
     as_set = there.origin == wanted_origin(settings) and all(map(there.covers, settings.certified_names))
-    if as_set and not there.due and not force:
-        failures.tell(pod, failures.RENEWAL, "")
-        return Renewal(there)
-    return _issue(pod, _key(pod, keep=True))
+    return Renewal(there) if as_set and not there.due and not force else _issue(pod, _key(pod, keep=True))
 
 
 def _imported(there: Certificate, settings: Settings, *, force: bool) -> Renewal:

@@ -379,6 +379,9 @@ def test_a_renewal_that_failed_is_told_until_one_succeeds(volumes: Volumes, monk
     assert "has expired" in failures.told(pod, failures.RENEWAL)[1]
     renewal.renew(pod)
     assert failures.told(pod, failures.RENEWAL) == ("", "")
+    with pytest.raises(Problem, match="certificate_source is import"):
+        renewal.issue(volumes.as_pod(certificate_source="import"))
+    assert failures.told(pod, failures.RENEWAL) == ("", ""), "nothing was tried"
 
 
 def test_a_certificate_with_a_wildcard_serves_the_names_that_it_stands_for(volumes: Volumes) -> None:

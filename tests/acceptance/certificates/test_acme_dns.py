@@ -129,12 +129,12 @@ def test_a_provider_that_refuses_is_told_by_up_and_status_without_its_secret(
     # Another source is a reason to renew. (Another name is one, too, but with it `up` would replace the shared pod.)
     up = invoke(test_pod, pebble, file, "up", INVOKE_CERTIFICATE_NAMES="")
     assert up.code == 0, up
-    assert "The DNS provider refused the record" in " ".join(up.stdout.split())
+    assert "The name server refused the record" in " ".join(up.stdout.split())
     assert "is still served" in " ".join(up.stdout.split())
     told = invoke(test_pod, pebble, file, "status")
     assert told.code == 1
     assert "the certificate was not renewed" in told.stdout
-    assert "The DNS provider refused the record" in " ".join(told.stdout.split())
+    assert "The name server refused the record" in " ".join(told.stdout.split())
     assert wrong not in up.stdout + up.stderr + told.stdout + told.stderr
     assert current(test_pod) == before
     test_pod.invoke("certs.issue")
