@@ -60,6 +60,8 @@ class KeyType(Enum):
     RSA4096 = "rsa4096"
 
 
+TTL = 3600
+"""Seconds that resolvers keep a record: long enough to be cached, short enough to correct a mistake the same day."""
 PLAIN_DNS, DNS_OVER_TLS = 53, 853
 """The ports of DNS (RFC 1035, section 4.2) and of DNS over TLS (RFC 7858, section 3.1)."""
 _OVER_TLS = "tls://"

@@ -12,7 +12,6 @@ from podserve.errors import Problem
 from podserve.pod import Pod
 from podserve.settings import Settings
 from podserve.values import CertificateSource, ZoneMode
-from podserve.zone import served
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ def _key(pod: Pod, *, keep: bool) -> Secret:
     """
     present, wanted = store.key(store.certificates_folder(pod)), pod.settings.key_type
     if present and pod.settings.zone is ZoneMode.PUBLIC:
-        return rollover.ready_key(pod, served.published_zone(pod)) or present
+        return rollover.ready_key(pod) or present
     return present if keep and present and present.of_type(wanted) else new_key(wanted)
 
 

@@ -14,8 +14,7 @@ from podserve.certificates.keypair import LARGEST, Secret, new_key
 from podserve.certificates.pem import parse_key
 from podserve.folder import Folder
 from podserve.pod import Pod
-from podserve.values import ZoneMode
-from podserve.zone.record import TTL
+from podserve.values import TTL, ZoneMode
 
 _FILE = "next.pem"
 """The next key. The time of the file is that of its publication."""
@@ -59,8 +58,15 @@ def tlsa_keys(pod: Pod) -> tuple[str, ...]:
     return tuple(dict.fromkeys(digests))
 
 
-def ready_key(pod: Pod, zone: str) -> Secret | None:
-    """Return the next key if it may be used: its record is in the zone's text, for long enough.
+def confirm_published(pod: Pod, zone: str) -> None:
+    """Begin the wait for the next key again unless its record is in the text of the zone that named serves."""
+    following = _next_key(pod)
+    if following and following.digest not in zone:
+        _set_next(pod, following)
+
+
+def ready_key(pod: Pod) -> Secret | None:
+    """Return the next key if it may be used: its record is in the zone for long enough.
 
     A key of another type than that of the settings is replaced by a new one.
     """
@@ -68,7 +74,7 @@ def ready_key(pod: Pod, zone: str) -> Secret | None:
     if following and not following.of_type(pod.settings.key_type):
         _set_next(pod, new_key(pod.settings.key_type))
         return None
-    return following if following and following.digest in zone and not _left(pod) else None
+    return following if following and not _left(pod) else None
 
 
 def _left(pod: Pod) -> float:

@@ -10,13 +10,13 @@ from urllib.parse import urlsplit
 
 from podserve import volumes
 from podserve.certificates import rollover
+from podserve.certificates.challenge import challenge_zones
 from podserve.errors import Problem
 from podserve.manifests import Port
 from podserve.pod import Pod
 from podserve.settings import Settings
 from podserve.values import CertificateSource, ZoneMode
 from podserve.zone import own
-from podserve.zone.challenge import challenge_zones
 from podserve.zone.record import ADDRESSES, Record, kind_of, normal, quoted
 
 ISSUERS = {

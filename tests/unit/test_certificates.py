@@ -39,15 +39,13 @@ SCRIPTS = ROOT / "docker/certificates/rootfs/usr/local/bin"
 
 
 class Volumes:
-    """The folders of the volumes certificates, authority and dns, and a pod with these volumes."""
+    """The folders of the volumes certificates and authority, and a pod with these volumes."""
 
     def __init__(self, folder: Path) -> None:
         """Create the folders."""
         self.certificates, self.authority = folder / "certificates", folder / "authority"
         self.certificates.mkdir()
         self.authority.mkdir()
-        self.dns = folder / "dns"
-        self.dns.mkdir()
         self.next = self.authority / "next.pem"
         self.current = self.certificates / "current"
         self.ca = self.current / "ca.crt"
@@ -82,8 +80,7 @@ def _no_podman(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def folder(name: str) -> Path:
         pod, _, content = name.rpartition("-")
-        made: Path = getattr(PODS[pod], content)
-        return made
+        return {"certificates": PODS[pod].certificates, "authority": PODS[pod].authority}[content]
 
     def here(program: str, _mount: str, *argv: str, mounts: dict[str, str], stdin: str) -> Result:
         (volume,) = mounts.values()
@@ -103,7 +100,7 @@ def made_in(folder: Path) -> Volumes:
 
 @pytest.fixture
 def volumes(tmp_path: Path) -> Volumes:
-    """New volumes."""
+    """Two new volumes."""
     return made_in(tmp_path)
 
 
@@ -394,8 +391,9 @@ def test_a_certificate_with_a_wildcard_serves_the_names_that_it_stands_for(volum
 
 
 def publish(volumes: Volumes, age: float) -> str:
-    """Write the TLSA records into the zone, as `up` does, `age` seconds ago; return the digest of the next key."""
-    (volumes.dns / "world.zone").write_text(" ".join(rollover.tlsa_keys(volumes.as_pod(**PUBLIC))))
+    """Publish the TLSA records, as `up` does, `age` seconds ago; return the digest of the next key."""
+    pod = volumes.as_pod(**PUBLIC)
+    rollover.confirm_published(pod, " ".join(rollover.tlsa_keys(pod)))
     for file in (volumes.next, *volumes.certificates.iterdir()):
         if not file.is_symlink():
             at = file.stat().st_mtime - age
@@ -424,7 +422,7 @@ def test_a_key_whose_record_is_not_in_the_zone_is_not_used(volumes: Volumes) -> 
     renewal.provide(pod)
     first, second = rollover.tlsa_keys(pod)
     publish(volumes, rollover.WAIT + 60)
-    (volumes.dns / "world.zone").write_text(first)
+    rollover.confirm_published(pod, first)
     renewal.renew(pod, force=True)
     assert rollover.tlsa_keys(pod) == (first, second)
     assert any("the key stays" in warning for warning in renewal.issue(pod).warnings)
