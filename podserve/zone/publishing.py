@@ -63,7 +63,7 @@ def zone_problems(pod: Pod) -> list[str]:
     if pod.settings.zone is not ZoneMode.PUBLIC:
         return []
     lost = key_problem(pod)
-    key = "" if lost else getattr(signing.signing_key(pod), "public", "")
+    key = "" if lost else signing.require_key(pod).public
     with ThreadPoolExecutor() as pool:
         seen = pool.map(lambda whom: _problem(pod, whom, key), _VIEWS)
         return [line for line in (lost, *seen) if line]

@@ -218,20 +218,21 @@ def test_an_alias_in_the_zone_is_not_resolved_for_strangers(public: PodUnderTest
         assert data(ask(public.server, f"alias.{DOMAIN}")) == {f"{target}.", "192.0.2.90"}
 
 
-def test_a_listed_secondary_with_the_key_follows_each_change(internet: Internet) -> None:
+def test_a_listed_secondary_with_the_key_is_notified_and_follows_each_change(internet: Internet) -> None:
     name = token()
-    with added(internet.own, name, "A", "192.0.2.99"):
 
-        def copied() -> None:
-            answer = internet.ask(f"{name}.{DOMAIN}", server=SECONDARY)
-            if data(answer) < {"192.0.2.99"}:
-                raise NotYet(str(data(answer)))
+    def copied(wanted: str, expected: set[str]) -> dns.message.Message:
+        answer = internet.ask(wanted, server=SECONDARY)
+        if not expected <= data(answer):
+            raise NotYet(str(data(answer)))
+        return answer
 
-        wait_until(copied, 10, "the secondary, which was notified, to have the record")
     # It copies the zone for the world, signed.
-    copy = internet.ask(DOMAIN, server=SECONDARY)
-    assert PUBLIC in data(copy)
-    assert "RRSIG" in str(copy)
+    whole = wait_until(lambda: copied(DOMAIN, {PUBLIC}), 10, "the secondary to have the zone")
+    assert "RRSIG" in str(whole)
+    with added(internet.own, name, "A", "192.0.2.99"):
+        wait_until(lambda: copied(f"{name}.{DOMAIN}", {"192.0.2.99"}), 10, "the secondary to have the record")
+    wait_until(lambda: copied(f"{name}.{DOMAIN}", {"NXDOMAIN"}), 10, "the secondary to lose the record")
 
 
 @pytest.mark.parametrize("kind", ["AXFR", "IXFR"])
@@ -379,7 +380,7 @@ def test_the_serial_rises_although_the_clock_was_set_back(public: PodUnderTest) 
     removed = serial(public)
     assert removed > changed
     restart(public)
-    assert serial(public) > removed
+    assert serial(public) > removed + 1000  # by then named might have renewed signatures, which raises it, too
 
 
 def test_a_lost_key_is_loud_and_never_replaced_and_the_old_one_is_taken_again(
