@@ -21,6 +21,7 @@ PYTHON = ["tasks.py", "noxfile.py", "podserve", "tests", "bench"]
 REMOVAL = 60.0
 """Seconds that an interrupted run may take to remove its containers. By default nox kills it after 0.5 s."""
 ARTEFACTS = Path("artefacts")
+PEERS = sorted(Path("bench/peers").glob("*/Containerfile"))
 SHELL = ["bootstrap", ".ci/run", "docker/build.sh", "docker/engine.sh", "tests/hosts/boot"]
 
 
@@ -49,11 +50,11 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "check", *PYTHON)
     session.run("ruff", "format", "--check", *PYTHON)
     session.run("lint-imports", "--no-cache", "--no-logo")
-    session.run("shellcheck", *SHELL, *_scripts())
+    session.run("shellcheck", *SHELL, *_scripts(), *map(str, sorted(Path("bench/peers").glob("*/start"))))
     session.run("yamllint", "--strict", ".")
     images = ("base", "apache", "mail", "dns", "certificates")
     session.run("hadolint", *(f"docker/{image}/Containerfile" for image in images),
-                "tests/testbed/directory/Containerfile")  # fmt: skip
+                "tests/testbed/directory/Containerfile", *map(str, PEERS))  # fmt: skip
     for file in ("volumes", "config", "podserve", "dns-over-tls"):
         session.run("kubernetes-validate", "--strict", f"kube/{file}.yaml")
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 
 from rich.console import Console
 
-from bench import dns, git, growth, https, images, imap, logins, memory, play, report, smtp, webdav
+from bench import dns, git, growth, https, images, imap, logins, memory, peers, play, report, smtp, webdav
 from bench.figures import Figure
 from bench.sides import native_twin, pod_of
 from podserve.accounts import ROUNDS
@@ -24,9 +24,14 @@ COMPARED = {"dns": dns.measure, "https": https.measure, "smtp": smtp.measure, "i
             "webdav": webdav.measure, "logins": logins.measure, "git": git.measure}  # fmt: skip
 """The sections that compare the pod with its native twin."""
 GROWTH = {"growth": growth.measure}
-SECTIONS = [*OUTSIDE, *ALONE, *COMPARED, *GROWTH]
+DEFAULT = [*OUTSIDE, *ALONE, *COMPARED, *GROWTH]
+PEERS = {f"peers:{job}": job for job in peers.ALL}
+"""The jobs of the section `peers`. It takes as long as all others together, so it is no default section."""
+SECTIONS = [*DEFAULT, "peers", *PEERS]
 ARTEFACTS, DOCUMENT, PLOT = ROOT / "artefacts", ROOT / "docs/figures.md", ROOT / "docs/figures.svg"
 BEGIN, END = "<!-- begin: nox -s bench -- --record -->", "<!-- end -->"
+PEERS_PLOT = ROOT / "docs/peers.svg"
+PEERS_BEGIN, PEERS_END = "<!-- begin: nox -s bench -- --record peers -->", "<!-- end of peers -->"
 
 
 def _figures(chosen: Collection[str]) -> Iterator[Figure]:
@@ -36,6 +41,8 @@ def _figures(chosen: Collection[str]) -> Iterator[Figure]:
             yield from measured()
     if set(chosen) <= set(OUTSIDE):
         return
+    jobs = [job for name, job in PEERS.items() if {name, "peers"} & set(chosen)]
+    peers.build(jobs)
     leave_the_network()
     with play_test_pod(cost=ROUNDS) as test_pod:
         for section, measured_alone in ALONE.items():
@@ -46,6 +53,8 @@ def _figures(chosen: Collection[str]) -> Iterator[Figure]:
         for section, grown in GROWTH.items():
             if section in chosen:
                 yield from grown(test_pod)
+        if jobs:
+            yield from peers.measure(test_pod, jobs)
 
 
 def _compared(chosen: Collection[str], test_pod: PodUnderTest) -> Iterator[Figure]:
@@ -58,7 +67,7 @@ def _compared(chosen: Collection[str], test_pod: PodUnderTest) -> Iterator[Figur
 def main() -> None:
     """Measure the chosen sections, show the figures and save them. Exits with a message if a section raised Problem."""
     parser = argparse.ArgumentParser(prog="nox -s bench --", description=__doc__)
-    parser.add_argument("section", nargs="*", help=f"{', '.join(SECTIONS)} (default: all)")
+    parser.add_argument("section", nargs="*", help=f"{', '.join(SECTIONS)} (default: {', '.join(DEFAULT)})")
     parser.add_argument("--record", action="store_true", help=f"write the run into {DOCUMENT.relative_to(ROOT)}")
     given = parser.parse_args()
     if unknown := set(given.section) - set(SECTIONS):
@@ -69,7 +78,7 @@ def main() -> None:
     console = Console() if sys.stdout.isatty() else Console(width=180)
     on, figures, failed = report.machine(), [], ""
     try:
-        for figure in _figures(given.section or SECTIONS):
+        for figure in _figures(given.section or DEFAULT):
             figures.append(figure)
             console.print(" · ".join([figure.section, *report.row(figure)]), highlight=False)
     except Problem as problem:
@@ -82,8 +91,13 @@ def main() -> None:
     if failed:
         raise SystemExit(failed)
     if given.record:
-        report.write(report.markdown(figures, on), DOCUMENT, BEGIN, END)
-        report.plot(figures, PLOT)
+        beside = [figure for figure in figures if figure.section in PEERS]
+        others = [figure for figure in figures if figure.section not in PEERS]
+        for some, begin, end, plot in ((others, BEGIN, END, PLOT), (beside, PEERS_BEGIN, PEERS_END, PEERS_PLOT)):
+            if some:
+                picture = f"![Each figure as a share of its goal]({plot.name})\n\n"
+                report.write(picture + report.markdown(some, on), DOCUMENT, begin, end)
+                report.plot(some, plot)
 
 
 if __name__ == "__main__":

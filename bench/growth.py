@@ -114,7 +114,7 @@ def _fill(cur: Path, count: int) -> None:
         os.link(template, cur / f"1700000000.M{number}P1.bench,S={len(text)}:2,S")
 
 
-def _open(side: Side, account: Account, messages: int) -> float:
+def open_mailbox(side: Side, account: Account, messages: int) -> float:
     """Return the seconds that a logged-in client needs to open the mailbox and list the newest 50 messages."""
     with side.server.imap(account) as client:
         client.use_uid = False  # number messages by their position
@@ -132,7 +132,7 @@ def _open_anew(side: Side, account: Account, messages: int) -> float:
     """Do the same after removing Dovecot's index files."""
     for known in side.mailbox(account.address).glob("dovecot*"):
         known.unlink()
-    return _open(side, account, messages)
+    return open_mailbox(side, account, messages)
 
 
 def _link(test_pod: PodUnderTest) -> float:
@@ -150,7 +150,7 @@ def mailbox(test_pod: PodUnderTest, pod: Side, account: Account) -> Iterator[Fig
     for count in MESSAGES:
         _fill(pod.mailbox(account.address) / "cur", count)
         firsts.append(_repeated(partial(_open_anew, pod, account, count)))
-        opens.append(_repeated(partial(_open, pod, account, count)))
+        opens.append(_repeated(partial(open_mailbox, pod, account, count)))
         deliveries.append(_repeated(lambda: _deliver_one(pod, account)))
         pauses.append(_repeated(lambda: _link(test_pod)))
     yield from _figures("mailbox opened without its index, messages", "s", MESSAGES, firsts)

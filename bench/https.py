@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from bench import load
-from bench.figures import Figure, at_least
+from bench.figures import Figure
 from bench.running import in_turn
 from bench.sides import Side
 from tests.testbed.pod import PodUnderTest
@@ -32,7 +32,7 @@ def measure(_own: PodUnderTest, pod: Side, native: Side) -> Iterator[Figure]:
     ]
     for name, unit, act in kinds:
         taken, beside = in_turn(pod.measured(act), native.measured(act))
-        yield Figure(SECTION, name, unit, taken, native.name, beside, at_least(0.9))
+        yield Figure(SECTION, name, unit, taken, native.name, beside)
 
 
 def _request(path: str, requests: int, options: list[str], side: Side) -> float:

@@ -1,5 +1,6 @@
 """The loads: limited, from this machine. Each function runs one and returns its throughput."""
 
+import os
 import re
 import tempfile
 import threading
@@ -86,8 +87,7 @@ def connect(side: Side, path: str) -> float:
 
 def deliver(side: Side, recipient: str, messages: int = MESSAGES) -> float:
     """Return the messages a second from port 25 into a mailbox."""
-    new = side.mailbox(recipient) / "new"
-    before = len(list(new.glob("*"))) if new.exists() else 0
+    before = side.delivered(recipient)
     process = first_process(side.containers["mail"])
     begin = time.perf_counter()
     # smtp-source is part of Postfix, in the mail image.
@@ -96,11 +96,11 @@ def deliver(side: Side, recipient: str, messages: int = MESSAGES) -> float:
          f"{side.server.host}:25")  # fmt: skip
 
     def there() -> None:
-        found = len(list(new.glob("*"))) - before
+        found = side.delivered(recipient) - before
         if found < messages:
             raise NotYet(f"{found} of {messages} are there")
 
-    wait_until(there, 20, f"{messages} messages in {new}")
+    wait_until(there, PATIENCE, f"{messages} messages of {recipient} at {side.name}")
     return messages / (time.perf_counter() - begin)
 
 
@@ -111,6 +111,25 @@ def curl(side: Side, account: Account | None, path: str, *argv: str) -> None:
          "--connect-to", f"::{side.server.host}:443", *argv, f"https://{side.server.domain}{path}"],
         stdin=f'user = "{account.address}:{account.password}"\n' if account else "", timeout=PATIENCE,
     )  # fmt: skip
+
+
+def rclone(side: Side, account: Account | None, *argv: str, timeout: float = PATIENCE, check: bool = True) -> None:
+    """Run rclone, with a login if an account is given. In `argv`, `dav:` is the server's shared folder.
+
+    `timeout` is in seconds. Raises Problem after it, and if rclone fails (only with `check`).
+    """
+    settings = {"TYPE": "webdav", "VENDOR": "other", "URL": f"https://{side.server.domain}/webdav/"}
+    if account:
+        hidden = commands.run(["rclone", "obscure", "-"], stdin=account.password).stdout.strip()
+        settings |= {"USER": account.address, "PASS": hidden}
+    env = {**os.environ, **{f"RCLONE_CONFIG_DAV_{name}": value for name, value in settings.items()},
+           "RCLONE_CONFIG": os.devnull, "RCLONE_CA_CERT": str(side.server.authority)}  # fmt: skip
+    with tempfile.NamedTemporaryFile("w") as hosts:
+        hosts.write(f"{side.server.host} {side.server.domain}\n")
+        hosts.flush()
+        # rclone resolves the name by a hosts file of its own.
+        shell = ["unshare", "--mount", "sh", "-c", 'mount --bind "$0" /etc/hosts && exec rclone "$@"', hosts.name]
+        commands.run([*shell, *argv], env=env, timeout=timeout, check=check)
 
 
 def log_in(side: Side, account: Account, *, workers: int, duration: float) -> float:

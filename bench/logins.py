@@ -11,7 +11,7 @@ from bench import load
 from bench.figures import Figure, Goal, at_least
 from bench.running import in_turn, seconds
 from bench.sides import Side, native_twin, replaced
-from podserve.commands import ROOT, run
+from podserve.commands import ROOT
 from tests.testbed.git import Git, serve
 from tests.testbed.pod import PodUnderTest
 from tests.testbed.server import Account
@@ -26,14 +26,10 @@ _FOLDER = ROOT / "docker/apache/rootfs/etc/apache2/podserve"
 _OPEN = {
     "logins": {
         "    AuthType Basic\n": "", '    AuthName "PodServe"\n': "", "    AuthBasicProvider file\n": "",
-        "    LuaHookAccessChecker /usr/share/podserve/logins.lua before early\n": "",
-        "    LuaHookCheckUserID /usr/share/podserve/logins.lua remembered\n": "",
-        "    LuaHookFixups /usr/share/podserve/logins.lua accepted\n": "",
+        "    LuaHookCheckUserID /usr/share/podserve/logins.lua login\n": "",
+        "    LuaHookAuthChecker /usr/share/podserve/logins.lua accepted early\n": "",
         "    LuaHookLog /usr/share/podserve/logins.lua after\n": "",
         "\nInclude podserve/webdav.conf": '\nDefine ACCOUNT "true"\nInclude podserve/webdav.conf',
-    },
-    "webdav": {
-        "        LuaHookAccessChecker /usr/share/podserve/logins.lua ask\n": "",
     },
 }  # fmt: skip
 """The parts of Apache's configuration that authenticate, and their replacements."""
@@ -52,23 +48,9 @@ def _open_twin(test_pod: PodUnderTest) -> Iterator[Side]:
 
 def _copy(side: Side, account: Account | None, source: Path) -> float:
     """Copy a folder to the shared folder by rclone, and compare it byte by byte. Return the seconds of both."""
-    server = side.server
-    settings = {"TYPE": "webdav", "VENDOR": "other", "URL": f"https://{server.domain}/webdav/"}
-    if account:
-        settings |= {"USER": account.address, "PASS": run(["rclone", "obscure", "-"], stdin=account.password).stdout}
-    remote = {f"RCLONE_CONFIG_BENCH_{name}": value.strip() for name, value in settings.items()}
-    env = {**os.environ, **remote, "RCLONE_CONFIG": "/dev/null", "RCLONE_CA_CERT": str(side.server.authority)}
-    hosts = source.parent / "hosts"
-    hosts.write_text(f"{server.host} {server.domain}\n")
-    # rclone resolves the name by a hosts file of its own.
-    rclone = ["unshare", "--mount", "sh", "-c", f'mount --bind {hosts} /etc/hosts && exec rclone "$@"', "rclone"]
-
-    def call(*words: str, check: bool = True) -> None:
-        run([*rclone, *words, "bench:files"], env=env, timeout=load.PATIENCE, check=check)
-
-    call("purge", check=False)
-    took = seconds(lambda: call("copy", str(source)))
-    return took + seconds(lambda: call("check", "--download", str(source)))
+    load.rclone(side, account, "purge", "dav:files", check=False)
+    took = seconds(lambda: load.rclone(side, account, "copy", str(source), "dav:files"))
+    return took + seconds(lambda: load.rclone(side, account, "check", "--download", str(source), "dav:files"))
 
 
 def measure(test_pod: PodUnderTest, pod: Side, native: Side) -> Iterator[Figure]:

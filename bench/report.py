@@ -51,7 +51,11 @@ def machine() -> dict[str, Any]:
 
 
 def row(figure: Figure) -> list[str]:
-    """Return the cells of a figure: name, median, spread, alternative, ratio or difference, goal."""
+    """Return the cells of a figure: name, median, spread, alternative, ratio or difference, goal.
+
+    A figure with a second alternative has four more: that alternative, the ratio to it, the goal, and the medians of
+    further alternatives.
+    """
     beside = ""
     if figure.beside:
         one = Figure("", "", "", figure.beside)
@@ -59,22 +63,37 @@ def row(figure: Figure) -> list[str]:
     compared = "" if figure.ratio is None else f"{number(figure.ratio)} ×"
     if figure.goal and figure.goal.of == "beyond" and figure.beyond is not None:
         compared = f"{figure.beyond:+.2f} {figure.unit}"
-    return [figure.name, f"{number(figure.median)} {figure.unit}", _spread(figure.runs), beside, compared,
-            figure.goal.words(figure.unit) if figure.goal else ""]  # fmt: skip
+    cells = [figure.name, f"{number(figure.median)} {figure.unit}", _spread(figure.runs), beside, compared,
+             figure.goal.words(figure.unit) if figure.goal else ""]  # fmt: skip
+    if not figure.instead:
+        return cells
+    others = [f"{number(Figure('', '', '', runs).median)} ({name})" for name, runs in figure.others.items()]
+    return [*cells, *row(figure.instead)[3:], ", ".join(others)]
 
 
-HEADINGS = "Figure", "Median", "Spread", "Alternative", "Compared", "Goal", "Result"
+def _headings(figures: Sequence[Figure]) -> list[str]:
+    if any(figure.instead for figure in figures):
+        return ["Figure", "PodServe", "Spread", "Best peer", "Ratio", "Goal",
+                "Bare", "Ratio", "Goal", "Other peers", "Result"]  # fmt: skip
+    return ["Figure", "Median", "Spread", "Alternative", "Compared", "Goal", "Result"]
+
+
+def _filled(figure: Figure, headings: Sequence[str]) -> list[str]:
+    """Return the cells of a figure, as many as there are headings without the last one."""
+    cells = row(figure)
+    return cells + [""] * (len(headings) - 1 - len(cells))
 
 
 def table(figures: Sequence[Figure], console: Console) -> None:
     """Print the figures as one table, with a heading for each section."""
-    shown = Table(*HEADINGS, box=None, pad_edge=False, header_style="bold")
+    headings = _headings(figures)
+    shown = Table(*headings, box=None, pad_edge=False, header_style="bold")
     section = ""
     for figure in figures:
         if figure.section != section:
             section = figure.section
             shown.add_row(f"[bold]{section}[/]")
-        shown.add_row(*row(figure), VERDICTS[figure.reached])
+        shown.add_row(*_filled(figure, headings), VERDICTS[figure.reached])
     console.print(shown)
 
 
@@ -87,13 +106,14 @@ def markdown(figures: Sequence[Figure], on: dict[str, Any]) -> str:
     """Return the run as Markdown: the generated part of docs/figures.md."""
     where = "{processor}, {cores} cores, {memory_gb} GB; {system}, Linux {kernel}, Podman {podman}; commit {commit}"
     words = [where.format(**on) + f"; load {on['load_before']} before the run.", ""]
-    section = ""
+    section, headings = "", list[str]()
     for figure in figures:
         if figure.section != section:
             section = figure.section
-            words += ["", f"### {section}", "", f"| {' | '.join(HEADINGS)} |", "| --- " * len(HEADINGS) + "|"]
+            headings = _headings([one for one in figures if one.section == section])
+            words += ["", f"### {section}", "", f"| {' | '.join(headings)} |", "| --- " * len(headings) + "|"]
         verdict = {True: "reached", False: "**missed**", None: ""}[figure.reached]
-        words.append(f"| {' | '.join(row(figure))} | {verdict} |")
+        words.append(f"| {' | '.join(_filled(figure, headings))} | {verdict} |")
     return "\n".join(words) + "\n"
 
 
@@ -127,16 +147,20 @@ _LONGEST_BAR = 2.0
 
 
 def plot(figures: Sequence[Figure], file: Path) -> None:
-    """Draw each figure that has a goal as a bar. Half the width is exactly the goal."""
+    """Draw each figure that has a goal as a bar. Half the width is exactly the goal.
+
+    Of two alternatives, the bar shows the one that is nearer to its goal.
+    """
     console = Console(file=io.StringIO(), record=True, width=130, force_terminal=True, color_system="truecolor")
     drawn = Table("Figure", "Share of the goal; half the width is 100 %", "", "", box=None, pad_edge=False)
     for figure in figures:
-        share = _share(figure)
+        counting = max(filter(None, (figure, figure.instead)), key=lambda one: _share(one) or 0)
+        share = _share(counting)
         if share is None or figure.goal is None:
             continue
         colour = "#2e7d32" if share >= 1 else "#c62828"
         bar = Bar(_LONGEST_BAR, 0, min(share, _LONGEST_BAR), width=44, color=colour, bgcolor="#eeeeee")
-        _, median, _, _, compared, goal = row(figure)
+        _, median, _, _, compared, goal, *_ = row(counting)
         said = median if figure.goal.of == "median" else compared
         drawn.add_row(Text(f"{figure.section}: {figure.name}", overflow="ellipsis", no_wrap=True), bar, said, goal)
     console.print(drawn, "")  # Rich cuts off the lower edge of the last line

@@ -7,7 +7,7 @@ pod's network and confinement differ.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -38,6 +38,8 @@ class Side:
     web: Path
     mail: Path
     containers: dict[str, str]
+    letters: str = "{domain}/{local}/Maildir/new/*"
+    """Where new messages of an account are, below the folder of mail."""
 
     def measured(self, act: Callable[["Side"], T]) -> Callable[[], T]:
         """Return `act` for this side, as a function without arguments."""
@@ -47,6 +49,23 @@ class Side:
         """Call `act` in the network namespace of this side's clients, and return its result."""
         with ThreadPoolExecutor(1, initializer=enter, initargs=(self.network,)) as thread:
             return thread.submit(act, self).result()
+
+    def wait_for(self, ports: Iterable[Port]) -> None:
+        """Wait until each of these ports answers. Raises Problem after 30 s."""
+
+        def check(port: Port, _: "Side") -> None:
+            try:
+                self.server.exchange(port)
+            except endpoints.FAILURES as error:
+                raise NotYet(str(error)) from error
+
+        for port in ports:
+            wait_until(self.measured(partial(check, port)), 30, f"{self.name} to answer on {port.name}")
+
+    def delivered(self, account: str) -> int:
+        """Return the number of new messages of an account."""
+        local, _, domain = account.partition("@")
+        return len(list(self.mail.glob(self.letters.format(local=local, domain=domain))))
 
     def mailbox(self, account: str) -> Path:
         """Return the Maildir of an account."""
@@ -69,8 +88,11 @@ def _control_group(side: str) -> str:
     return f"--cgroup-parent=/libpod_parent/{side}"
 
 
-def _start(test_pod: PodUnderTest, side: str, service: str, *options: str) -> str:
-    """Start one container of the twin in the network namespace of the container `side`; return its name."""
+def start(test_pod: PodUnderTest, side: str, service: str, network: str, *options: str) -> str:
+    """Start another container of a service of the pod, with volumes of its own; return its name.
+
+    The names of the container and of its volumes begin with `side`. `network` is Podman's.
+    """
     name, spec = f"{side}-{service}", test_pod.pod.manifests.pod["spec"]
     claims = {v["name"]: v["persistentVolumeClaim"]["claimName"] for v in spec["volumes"]
               if "persistentVolumeClaim" in v}  # fmt: skip
@@ -85,7 +107,7 @@ def _start(test_pod: PodUnderTest, side: str, service: str, *options: str) -> st
         else:
             # A volume of the twin's own; an anonymous one where the pod has scratch space.
             words.append(f"--volume={side}-{mount['name']}:{path}" if claim else f"--volume={path}")
-    podman("run", "--detach", "--name", name, "--network", f"container:{side}", *words, *options, container["image"])
+    podman("run", "--detach", "--name", name, "--network", network, *words, *options, container["image"])
     return name
 
 
@@ -117,7 +139,7 @@ def native_twin(test_pod: PodUnderTest, name: str = "native", *services: str, **
         group = _control_group(side)
         over = [w for n, p in mounts.items() for w in ("--volume", f"{p}:/etc/apache2/podserve/{n}.conf:ro")]
         containers = {
-            service: _start(test_pod, side, service, group, *(over if service == "apache" else ()))
+            service: start(test_pod, side, service, f"container:{side}", group, *(over if service == "apache" else ()))
             for service in services or test_pod.pod.containers
         }
         kinds = (("web", "apache"), ("mail", "mail"))
@@ -126,7 +148,7 @@ def native_twin(test_pod: PodUnderTest, name: str = "native", *services: str, **
             name, replace(test_pod.server, host="127.0.0.1"), Path(f"/proc/{process}/ns/net"),
             folders.get("web", Path()), folders.get("mail", Path()), containers,
         )  # fmt: skip
-        made.call(partial(_answers, test_pod, set(containers)))
+        made.wait_for(port for port in test_pod.pod.ports.values() if port.container in containers)
         yield made
     finally:
         for container in (*(f"{side}-{service}" for service in test_pod.pod.containers), side):
@@ -137,17 +159,3 @@ def native_twin(test_pod: PodUnderTest, name: str = "native", *services: str, **
             for left in (*place.glob("*/"), place):
                 with suppress(OSError):
                     left.rmdir()
-
-
-def _answers(test_pod: PodUnderTest, services: set[str], side: Side) -> None:
-    """Wait until each port of these services answers on this side."""
-    for port in test_pod.pod.ports.values():
-        if port.container in services:
-
-            def check(port: Port = port) -> None:
-                try:
-                    side.server.exchange(port)
-                except endpoints.FAILURES as error:
-                    raise NotYet(str(error)) from error
-
-            wait_until(check, 30, f"{side.name} to answer on {port.name}")

@@ -157,11 +157,17 @@ def _clock(patient: Patient) -> Iterable[Finding]:
         yield Finding("clock", "ok", now)
 
 
-def _health(_: Patient) -> Iterable[Finding]:
-    if host.has_systemd():
-        yield Finding("health checks", "ok", "run by systemd; a service that hangs is restarted")
-    else:
+def _health(patient: Patient) -> Iterable[Finding]:
+    if not host.has_systemd():
         yield Finding("health checks", "warning", host.NO_HEALTH_CHECKS, "invoke status, which runs them")
+    elif (patient.podman.version >= host.PROBES_UNRECORDED and patient.podman.events == "journald"
+          and host.probes_are_events()):  # fmt: skip
+        said = "run by systemd; Podman writes 60 lines a minute about them to the journal"
+        folder = f"{'~/.config' if host.rootless() else '/etc'}/containers/containers.conf.d"
+        fix = rf"mkdir -p {folder}; printf '[engine]\nhealthcheck_events = false\n' > {folder}/podserve.conf"
+        yield Finding("health checks", "warning", said, fix)
+    else:
+        yield Finding("health checks", "ok", "run by systemd; a service that hangs is restarted")
 
 
 def _name(patient: Patient) -> Iterable[Finding]:

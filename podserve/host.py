@@ -8,6 +8,7 @@ import re
 import shutil
 import socket
 import sys
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from podserve.errors import INTERRUPTIONS, Problem
 
 OLDEST = (4, 3)
 """The oldest Podman that PodServe is tested with: Debian 12's."""
+PROBES_UNRECORDED = (5, 0)
+"""The first Podman that can leave out the events of health checks (healthcheck_events in its containers.conf)."""
 QUADLET = (4, 4)
 """The first Podman with Quadlet (its release notes)."""
 PATIENCE = 15
@@ -41,7 +44,7 @@ def written(version: tuple[int, ...]) -> str:
 class PodmanInfo:
     """What Podman says of itself: version, network backend, cgroups (v1 or v2), the folder of its storage.
 
-    `controllers` are the controllers of the cgroups that it may use.
+    `controllers` are the controllers of the cgroups that it may use, `events` is the place of its events.
     """
 
     version: tuple[int, ...]
@@ -49,6 +52,7 @@ class PodmanInfo:
     cgroups: str
     storage: Path
     controllers: tuple[str, ...] = ()
+    events: str = ""
 
     @property
     def named(self) -> str:
@@ -70,11 +74,22 @@ def podman_info() -> PodmanInfo:
         host, storage = info["host"], Path(info["store"]["graphRoot"])
         return PodmanInfo(
             version, host.get("networkBackend", "cni"), host["cgroupVersion"], storage,
-            tuple(host.get("cgroupControllers") or ()),
+            tuple(host.get("cgroupControllers") or ()), host.get("eventLogger", ""),
         )  # fmt: skip
     except (ValueError, KeyError) as error:
         expected = "expected the output of Podman 4.3 or later"
         raise Problem(f"the output of 'podman info --format json' cannot be read: {expected}") from error
+
+
+def probes_are_events() -> bool:
+    """Return whether Podman records an event for each health check: `healthcheck_events` in containers.conf(5)."""
+    said = True
+    own = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    for folder in (Path("/usr/share/containers"), Path("/etc/containers"), own / "containers"):
+        for file in (folder / "containers.conf", *sorted((folder / "containers.conf.d").glob("*.conf"))):
+            if file.is_file():
+                said = tomllib.loads(file.read_text()).get("engine", {}).get("healthcheck_events", said)
+    return bool(said)
 
 
 def rootless() -> bool:

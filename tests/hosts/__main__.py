@@ -32,6 +32,10 @@ DEFAULT = "A", "B", "C"
 """The kinds to run by default: those that PodServe supports."""
 SHORT = "up", "acceptance", "outside"
 """The steps of --short: `invoke up`, then `acceptance`, or `outside` for a user, who cannot run `acceptance`."""
+IDLE = 20
+"""Lines that the journal may get in a minute in which nobody uses the pod."""
+WATCHED = 30.0
+"""Seconds in which these lines are counted."""
 LATER = 25
 """Seconds after a replacement in which the service must not be replaced again. Five failed probes take less."""
 
@@ -86,6 +90,20 @@ def refused(host: Machine) -> str:
 def doctor(host: Machine) -> str:
     """`doctor` must find no problem."""
     return expect(host.run("./bootstrap invoke doctor"))
+
+
+def journal(host: Machine) -> str:
+    """Turn off the events of health checks as `doctor` says: the journal then grows by IDLE lines a minute at most."""
+    found = json.loads(expect(host.run("./bootstrap invoke doctor --json")))["findings"]
+    expect(host.run(next(finding["fix"] for finding in found if finding["check"] == "health checks")))
+    begun = expect(host.run("date +%s", as_root=True)).strip()
+    time.sleep(WATCHED)  # the length of the measurement
+    told = expect(host.run(f"journalctl --quiet --no-pager --since=@{begun}", as_root=True)).splitlines()
+    lines = [line for line in told if " kernel: " not in line]  # the kernel tells of the pods of other hosts, too
+    assert len(lines) <= IDLE * WATCHED / 60, "\n".join(lines)
+    states = expect(host.run("podman ps")).splitlines()
+    assert sum("(healthy)" in state for state in states) == len(("apache", "mail", "dns")), states
+    return "\n".join([*lines, *states])
 
 
 def acceptance(host: Machine) -> str:
@@ -294,6 +312,8 @@ def steps(kind: Kind, process: str) -> Iterator[tuple[str, Step]]:
         return
     yield "up", up
     yield "doctor", doctor
+    if kind.systemd:
+        yield "journal", journal
     yield "stranger", lambda host: stranger(host, process)
     if kind.user != "root":
         yield "outside", lambda host: outside(host, process)

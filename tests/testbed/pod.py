@@ -152,14 +152,7 @@ class PodUnderTest:
 
     def processes(self, service: str) -> list[Path]:
         """Return the processes of a service's container, as folders of this host's /proc."""
-        space, found = Path(f"/proc/{first_process(self.container(service))}/ns/pid").readlink(), []
-        for process in Path("/proc").glob("[0-9]*"):
-            try:
-                if (process / "ns" / "pid").readlink() == space:
-                    found.append(process)
-            except OSError:
-                continue  # the process has just exited
-        return found
+        return processes_of(self.container(service))
 
     def exec(self, service: str, *argv: str, stdin: str = "", check: bool = True) -> Result:
         """Run a command in a service's container. Raises Problem if it fails (only with `check`)."""
@@ -242,6 +235,18 @@ class PodUnderTest:
             return found[0]
 
         return wait_until(check, timeout, f"{text!r} in the log of {service}")
+
+
+def processes_of(container: str) -> list[Path]:
+    """Return the processes of a container, as folders of this host's /proc."""
+    space, found = Path(f"/proc/{first_process(container)}/ns/pid").readlink(), []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "ns" / "pid").readlink() == space:
+                found.append(process)
+        except OSError:
+            continue  # the process has just exited
+    return found
 
 
 def _environment(chosen: Settings) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -86,6 +87,25 @@ def test_the_table_shows_what_is_reached_and_what_is_missed() -> None:
     assert "reached" in lines["queries"]
     assert "missed" in lines["bytes"]
     assert "missed" not in lines["PSS"]
+
+
+BESIDE_BARE = Figure("peers:site", "4 kB", "/s", [80, 80], "nginx", [100, 100], at_least(0.95),
+                     Figure("peers:site", "4 kB", "/s", [80, 80], "apache", [85, 85], at_least(0.9)),
+                     {"caddy": [50, 50]})  # fmt: skip
+
+
+def test_a_goal_beside_a_second_alternative_is_enough() -> None:
+    assert BESIDE_BARE.reached
+    assert BESIDE_BARE.instead is not None
+    assert not replace(BESIDE_BARE, instead=replace(BESIDE_BARE.instead, goal=None)).reached
+    text = report.markdown([BESIDE_BARE], ON)
+    assert "| 100 (nginx) | 0.8 × | ≥ 0.95 × | 85.0 (apache) | 0.941 × | ≥ 0.9 × | 50.0 (caddy) | reached |" in text
+    assert BESIDE_BARE.document()["others"]["caddy"] == [50, 50]
+
+
+def test_the_table_of_figures_with_one_and_with_two_alternatives_is_even() -> None:
+    lines = report.markdown([BESIDE_BARE, Figure("peers:site", "x", "s", [1, 1])], ON).splitlines()
+    assert len({line.count("|") for line in lines if line.startswith("|")}) == 1
 
 
 def test_json_has_each_run_and_what_follows_from_them() -> None:

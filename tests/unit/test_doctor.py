@@ -322,6 +322,29 @@ def test_without_systemd_health_checks_do_not_run_by_themselves(
     assert finding.state == state
 
 
+@pytest.mark.parametrize(
+    ("info", "text", "state"),
+    [
+        (replace(GOOD, events="journald"), "", "warning"),
+        (replace(GOOD, events="journald"), "[engine]\nhealthcheck_events = false\n", "ok"),
+        (replace(GOOD, events="journald"), "[engine]\nhealthcheck_events = true\n", "warning"),
+        (replace(GOOD, events="file"), "", "ok"),
+        (replace(GOOD, events="journald", version=(4, 3, 1)), "", "ok"),
+    ],
+)
+def test_events_of_health_checks_in_the_journal_get_a_remedy(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, info: host.PodmanInfo, text: str, state: str
+) -> None:
+    monkeypatch.setattr(host, "has_systemd", lambda: True)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    folder = tmp_path / "containers" / "containers.conf.d"
+    folder.mkdir(parents=True)
+    (folder / "own.conf").write_text(text)
+    (finding,) = examine(monkeypatch, info, "health")
+    assert finding.state == state
+    assert ("healthcheck_events = false" in finding.fix) == (state == "warning")
+
+
 @pytest.mark.parametrize(("states", "code"), [(["ok", "warning"], 0), (["ok", "problem"], 1), (["problem", "ok"], 1)])
 def test_the_exit_code_and_the_json_tell_of_a_problem(
     fake_podman: FakePodman, monkeypatch: pytest.MonkeyPatch, states: list[State], code: int

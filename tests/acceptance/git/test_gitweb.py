@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import shutil
 import signal
 import socket
 import struct
@@ -45,6 +46,26 @@ def hidden(test_pod: PodUnderTest, tmp_path_factory: pytest.TempPathFactory) -> 
 def shown(test_pod: PodUnderTest, tmp_path_factory: pytest.TempPathFactory) -> Repository:
     """A public repository that no test changes."""
     return make(test_pod, tmp_path_factory.mktemp("shown") / "work", public=True)
+
+
+def _repeated(client: httpx.Client, path: str) -> list[httpx.Response]:
+    """Return the answers to so many requests for one address that most of GitWeb's workers answer."""
+    return [client.get(path) for _ in range(24)]
+
+
+@contextmanager
+def _without_objects(repository: Repository) -> Iterator[None]:
+    """Hide the commits and files of a repository from git. Its branches and settings stay as they are."""
+    objects = repository.folder / "objects"
+    moved = {place: repository.work.parent / f"objects-{place.name}" for place in objects.iterdir()}
+    for place, away in moved.items():
+        shutil.move(place, away)
+    try:
+        yield
+    finally:
+        for place, away in moved.items():
+            shutil.move(away, place)
+        give(objects)
 
 
 def test_the_list_shows_a_login_every_repository(
@@ -377,6 +398,54 @@ def test_a_repository_that_is_hidden_is_private_at_once_and_public_when_publishe
             mark.touch() if here else mark.unlink()
             assert client.get(f"/git/{public.name}/log").status_code == status
             assert client.get(f"/git/?p={public.name}").status_code == status
+
+
+def test_a_kept_page_is_private_at_once_when_its_repository_is(test_pod: PodUnderTest, public: Repository) -> None:
+    # Apache itself reads no repository's name from the query, so GitWeb alone decides about these addresses.
+    paths = [f"/git/?p={public.name};a=blob;f=file.txt;hb=main", f"/git/?p={public.name}"]
+    with test_pod.server.http() as client:
+        assert {page.status_code for path in paths for page in _repeated(client, path)} == {200}
+        assert all(public.name in page.text for page in _repeated(client, "/git/"))
+        (public.folder / "git-daemon-export-ok").unlink()
+        pages = [page for path in paths for page in _repeated(client, path)]
+        assert not any(public.name in page.text for page in _repeated(client, "/git/"))
+    assert {page.status_code for page in pages} == {401}
+    assert not any(secret in page.text for page in pages for secret in (public.content, public.message))
+
+
+def test_a_page_is_kept_for_the_reader_who_has_read_it_and_for_nobody_else(
+    test_pod: PodUnderTest, alice: Account, bob: Account, public: Repository
+) -> None:
+    path = f"/git/{public.name}/blob/main:/file.txt"
+    with test_pod.server.http(alice) as reader, test_pod.server.http(bob) as other, test_pod.server.http() as stranger:
+        assert all(public.content in page.text for page in _repeated(reader, path))
+        with _without_objects(public):
+            assert any(public.content in page.text for page in _repeated(reader, path))
+            for client in (other, stranger):
+                assert {page.status_code for page in _repeated(client, path)} == {404}
+
+
+def test_kept_pages_show_each_change_at_once(test_pod: PodUnderTest, alice: Account, private: Repository) -> None:
+    git, content, description = Git(test_pod.server, alice), token(), token()
+    path = f"/git/{private.name}/blob/HEAD:/file.txt"
+    with test_pod.server.http(alice) as client:
+        assert all(private.content in page.text for page in _repeated(client, path))
+        git.commit(private.work, "Change", {"file.txt": content.encode()})
+        git.run("-C", str(private.work), "push", "--quiet", git.url(private.name), "main")
+        assert all(content in page.text for page in _repeated(client, path))
+        for page in (path, "/git/"):
+            assert not any(description in answer.text for answer in _repeated(client, page))
+        (private.folder / "description").write_text(description)
+        for page in (path, "/git/"):
+            assert all(description in answer.text for answer in _repeated(client, page))
+
+
+def test_an_incomplete_page_is_not_kept(test_pod: PodUnderTest, public: Repository) -> None:
+    path = f"/git/{public.name}"
+    with test_pod.server.http() as client:
+        with _without_objects(public):
+            assert not any(public.message in page.text for page in _repeated(client, path))
+        assert all(public.message in page.text for page in _repeated(client, path))
 
 
 @pytest.mark.parametrize("asks", ["a=nonsense", "h={commit}", "hb=main;f=file.txt", "hb=main;f={none}", "pg=x", "s=x",

@@ -3,7 +3,9 @@
 import contextlib
 import imaplib
 import poplib
+import re
 import smtplib
+import time
 from base64 import b64encode
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +14,7 @@ from functools import partial
 import pytest
 from imapclient.exceptions import IMAPClientError
 
+from podserve.waiting import NotYet, wait_until
 from tests.testbed.mail import sasl_plain
 from tests.testbed.pod import PodUnderTest
 from tests.testbed.server import Account, Server, token
@@ -71,6 +74,22 @@ def log_in_everywhere(server: Server, account: Account) -> None:
     others = partial(smtp_without_tls, server, account), partial(web, server, account)
     with ThreadPoolExecutor() as pool:  # in parallel, because each refusal takes some seconds
         list(pool.map(attempt, (imap, imap_sasl, imap_without_tls, pop3, submission, *others)))
+
+
+def test_the_probes_write_nothing_to_the_logs(test_pod: PodUnderTest, server: Server) -> None:
+    """Podman runs each probe 20 times a minute. A client that ends before it logs in is still logged."""
+    begun = time.time()
+    for service, probe in (("apache", "http"), ("mail", "mail"), ("dns", "dns-ready")):
+        test_pod.exec(service, "healthcheck", probe)
+    assert not re.search(r"health|secured, session|noop|curl|google", test_pod.logs(begun))
+    with server.plain_imap() as client:
+        client.logout()
+
+    def logged() -> None:
+        if not re.search(r"imap-login: Info: Login aborted: Logged out .* rip=[0-9]", test_pod.logs(begun)):
+            raise NotYet("the line of a client is missing")
+
+    wait_until(logged, 5, "the line of a client")
 
 
 @pytest.mark.parametrize("right", [True, False], ids=["right", "wrong"])

@@ -1,6 +1,7 @@
 """A login on the web is computed once. Apache remembers that it was right, and for which accounts file."""
 
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from podserve.folder import Folder
 from podserve.waiting import NotYet, wait_until
 from tests.testbed.pod import PodUnderTest
 from tests.testbed.server import Account, token
+from tests.testbed.webdav import folder
 
 COSTLY = 12
 """A cost of bcrypt at which a hash takes some 200 ms of a core, which Apache's processor time shows."""
@@ -165,3 +167,20 @@ def test_ten_thousand_wrong_passwords_take_no_memory(test_pod: PodUnderTest, new
         before = memory()
         list(pool.map(guess, [WRONG // 8] * 8))
     assert memory() - before < 16 * MEGABYTE, "it grows to some 45 MB in the first 10,000, and by 1 MB in the next"
+
+
+@pytest.mark.parametrize(("method", "status"), [("PROPFIND", 207), ("PUT", 204)])
+def test_many_requests_on_one_connection_do_not_end_apache(
+    test_pod: PodUnderTest, alice: Account, method: str, status: int
+) -> None:
+    """A Lua interpreter that keeps a value of each request on its stack damages memory after some hundred requests."""
+
+    def request_often(name: str) -> set[int]:
+        with folder(test_pod.server, alice) as client:
+            client.put(name, content=b"")
+            return {client.request(method, name, content=b"").status_code for _ in range(98)}
+
+    begun = time.time()
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(request_often, [f"{number}" for number in range(8)])) == [{status}] * 8
+    assert "exit signal" not in test_pod.logs(begun)

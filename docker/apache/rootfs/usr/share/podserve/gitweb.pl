@@ -27,7 +27,7 @@ $build_environment->();
 # case five seconds later.
 use POSIX ();
 our ($page_time, $download_time);
-my ($late, $sent, $saved);
+my ($late, $sent, $saved, $page);
 setpgrp;
 my $end     = sub { kill KILL => -$$ };
 my $give_up = sub {
@@ -42,8 +42,9 @@ my $give_up = sub {
 # Error output of those programs goes through Apache, which escapes it and names the request's client.
 open my $said, "+>", undef or die $!;
 POSIX::dup2(fileno $said, 2);
-my $tell = sub {
-    return "" if sysseek($said, 0, 1) eq "0 but true";
+my $silent = sub { sysseek($said, 0, 1) eq "0 but true" };
+my $tell   = sub {
+    return "" if $silent->();
     sysseek $said, 0, 0;
     sysread $said, my $text, 4000;
     truncate $said, 0;
@@ -63,7 +64,7 @@ $post_dispatch_hook = sub {
 
 our $per_request_config = sub {
     $build_environment->();
-    ($late, $sent, $saved) = ();
+    ($late, $sent, $saved, $page) = ();
     $SIG{ALRM} = $give_up;
     alarm $page_time;
     # GitWeb keeps the values of the last request until it has read those of the next. An error before that would show or read the
@@ -135,7 +136,12 @@ for my $action (qw(blame_data blob_plain blobdiff_plain commitdiff_plain patch p
 
 # A request ends when its client has closed the connection.
 my $print = \&FCGI::Stream::PRINT;
-*FCGI::Stream::PRINT = sub { $sent = 1; $print->(@_) or $end->() };
+*FCGI::Stream::PRINT = sub {
+    $sent = 1;
+    $page .= join "", @_[1 .. $#_] if defined $page;
+    undef $page if length($page // "") > 500_000;
+    $print->(@_) or $end->();
+};
 
 # The name under which a browser saves a file: https://www.rfc-editor.org/rfc/rfc6266
 my $header = \&CGI::header;
@@ -172,10 +178,14 @@ $actions{project_list} = sub { $path_info ? die_error(404, "No such project") : 
 require Time::HiRes;
 my (%known, $folders);
 $folders = sub { ($_[0], map { $folders->($_) } grep { -d } glob "\Q$_[0]\E/*") };
+my $state_of = sub {
+    my ($repository, @others) = @_;
+    my @places = (map({ "$repository/$_" } qw(HEAD packed-refs reftable), @others), $folders->("$repository/refs"));
+    return join " ", map { (Time::HiRes::stat($_))[9] // "none" } @places;
+};
 my $remember = sub {
     my ($repository, $question, $ask, @words) = @_;
-    my @places = (map({ "$repository/$_" } qw(HEAD packed-refs reftable)), $folders->("$repository/refs"));
-    my $state = join " ", map { (Time::HiRes::stat($_))[9] // "none" } @places;
+    my $state = $state_of->($repository);
     my $kept = $known{join "\0", $repository, $question, @words} //= { state => "" };
     return @{$kept->{answer}} if $kept->{state} eq $state;
     my @answer = $ask->(@words);
@@ -207,6 +217,35 @@ $actions{summary} = sub {
     local *parse_commit = sub { $remember->($git_dir, "commit", $parse_commit, @_) };
     $summary->();
 };
+
+# Highlighting takes 30 ms, also for a file whose language is unknown, in which it changes nothing.
+my $blob = $actions{blob};
+$actions{blob} = sub {
+    local $feature{highlight}{default} = [defined guess_file_syntax(1, $file_name)];
+    $blob->();
+};
+
+# A worker keeps its last pages, a megabyte in all, for a minute (the ages on them must not get old) or until a repository on them
+# changes. It sends a page again only for the same request of the same reader: %ENV is all that GitWeb reads of a request, the login
+# included. Before that, GitWeb has checked that this reader may see the repository. (The mark of a public one changes its folder.)
+my (%pages, $size);
+for my $action (qw(blame blob blobdiff commit commitdiff heads history log project_list shortlog summary tag tags tree)) {
+    my $show = $actions{$action};
+    $actions{$action} = sub {
+        my $request = join "\0", map { "$_=$ENV{$_}" } sort keys %ENV;
+        my $state   = join "\0", map { $_ => $state_of->($_, qw(. config description cloneurl info info/attributes)) }
+            $git_dir || ($projectroot, glob "\Q$projectroot\E/*.git");
+        my ($now, $kept) = (time, $pages{$request});
+        return print $kept->{page} if $kept && $kept->{state} eq $state && $now < $kept->{made} + 60;
+        $page = "";
+        $show->();
+        # A page that is too long or may be incomplete is not kept, nor a file.
+        return if !defined $page || $late || $saved || !$silent->();
+        (%pages, $size) = () if ($size += length $page) > 1_000_000;
+        $pages{$request} = {page => $page, state => $state, made => $now};
+        undef $page;
+    };
+}
 
 # Every text is sent as text/plain in UTF-8. (With $prevent_xss, GitWeb sends a Python file as text/plain-python.)
 my $blob_contenttype = \&blob_contenttype;

@@ -38,6 +38,12 @@ local function guesses(r, account, now)
     return found
 end
 
+-- Remember an accepted login, and that its account has logged in from this address.
+local function remember(r, accepted, name, known)
+    set(r, "accepted", accepted, os.time() .. " " .. name)
+    if known and not get(r, "known", known) then set(r, "known", known, "") end
+end
+
 -- Return the seconds until an account accepts logins again from addresses that are new to it; nil if it accepts them now. Guesses from
 -- one address alone do not count, because that address is blocked.
 local function blocked(counted, now)
@@ -46,40 +52,41 @@ local function blocked(counted, now)
     end
 end
 
--- For a request that has no login and needs one.
-function ask(r)
-    return challenge(r)
-end
-
--- Before a password is checked. A login that was accepted is not computed again (50 ms of bcrypt) for SECONDS after its last use, while
--- the accounts file is the same one.
-function before(r)
+-- For a request that needs a login, before mod_auth_basic computes the hash of its password (50 ms of bcrypt). A login that was accepted
+-- is not computed again for SECONDS after its last use, while the accounts file is the same one.
+function login(r)
     local encoded = (r.headers_in["Authorization"] or ""):match("^[Bb][Aa][Ss][Ii][Cc] [ \t]*(.+)$")
-    if not encoded then return apache2.DECLINED end
-    local name, password = ((r:base64_decode(encoded) or "") .. ":"):match("^([^:]*):(.*):$")
-    name, password = (name or r:base64_decode(encoded) or ""):lower(), password or ""
-    r.headers_in["Authorization"] = "Basic " .. r:base64_encode(name .. ":" .. password)
+    if not encoded then return challenge(r) end
     local file, now = r:stat(ACCOUNTS), os.time()
     if not file then return apache2.DECLINED end
     local checked = table.concat({lfs.attributes(ACCOUNTS, "ino") or "", file.size, file.mtime}, " ")
-    local accepted = digest(r, name, password, checked)
-    local used = tonumber(get(r, "accepted", accepted) or nil)
-    r.notes["accepted"] = accepted
-    if used and now < used + SECONDS then r.notes["name"] = name end
-    if r.subprocess_env["shared"] then return apache2.DECLINED end
-
-    local network = r.headers_in["Client-Network"]
-    local account, known = digest(r, name), digest(r, network, name)
-    r.notes["known"] = known
-
-    -- An address from which the account has logged in before is not new to it.
-    local seconds = blocked(guesses(r, account, now), now)
-    if seconds and not get(r, "known", known) then
-        r.subprocess_env["guess_Remaining"] = tostring(seconds) -- the header Retry-After
-        return 429
+    local accepted = digest(r, encoded, checked)
+    local used, name = (get(r, "accepted", accepted) or ""):match("^(%d+) (.*)$")
+    local remembered, password = used and now < used + SECONDS
+    if not remembered then
+        name, password = ((r:base64_decode(encoded) or "") .. ":"):match("^([^:]*):(.*):$")
+        name, password = (name or r:base64_decode(encoded) or ""):lower(), password or ""
+        r.headers_in["Authorization"] = "Basic " .. r:base64_encode(name .. ":" .. password)
     end
 
-    if r.notes["name"] then return apache2.DECLINED end
+    local network, account, known = r.headers_in["Client-Network"]
+    local shared = r.subprocess_env["shared"]
+    if not shared then
+        account, known = digest(r, name), digest(r, network, name)
+        -- An address from which the account has logged in before is not new to it.
+        local seconds = blocked(guesses(r, account, now), now)
+        if seconds and not get(r, "known", known) then
+            r.subprocess_env["guess_Remaining"] = tostring(seconds) -- the header Retry-After
+            return 429
+        end
+    end
+    if remembered then
+        remember(r, accepted, name, known)
+        r.user = name
+        return apache2.OK
+    end
+    r.notes["accepted"], r.notes["name"], r.notes["known"] = accepted, name, known
+    if shared then return apache2.DECLINED end
 
     local tried = digest(r, network, name, password)
     r.notes["account"], r.notes["tried"], r.notes["checked"] = account, tried, checked
@@ -98,18 +105,9 @@ function before(r)
     return apache2.DECLINED
 end
 
--- In the place of mod_auth_basic, which computes the hash: it is asked if this declines.
-function remembered(r)
-    if not r.notes["name"] then return apache2.DECLINED end
-    r.user = r.notes["name"]
-    return apache2.OK
-end
-
--- For a request whose login was accepted.
+-- For a request whose password was computed and found right.
 function accepted(r)
-    local login, known = r.notes["accepted"], r.notes["known"]
-    if r.user and login then set(r, "accepted", login, tostring(os.time())) end
-    if r.user and known and not get(r, "known", known) then set(r, "known", known, "") end
+    if r.notes["accepted"] then remember(r, r.notes["accepted"], r.notes["name"], r.notes["known"]) end
     return apache2.DECLINED
 end
 
