@@ -15,6 +15,7 @@ from podserve import (
     dns_report,
     doctor,
     errors,
+    failures,
     findings,
     homes,
     host,
@@ -135,7 +136,7 @@ def down(c: Context, volumes: bool = False, yes: bool = False) -> None:  # noqa:
     with state.locked(pod):
         removed = lifecycle.down(pod, with_volumes=volumes)
         if volumes:
-            keeping.forget(pod)
+            failures.forget(pod)
     print("removed: " + ", ".join(removed) if removed else f"there is no pod {pod.name}: nothing to remove")
 
 
@@ -415,10 +416,11 @@ def certs_renew(c: Context, force: bool = False) -> None:  # noqa: FBT001,FBT002
 
 
 @task(name="import", help={"certificate": "PEM file: the certificate, then those that issued it",
-                           "key": "PEM file: its private key, without a password"})  # fmt: skip
-def certs_import(c: Context, certificate: str, key: str) -> None:
+                           "key": "PEM file: its private key, without a password",
+                           "now": "serve a new key before its TLSA record is known (zone: public)"})  # fmt: skip
+def certs_import(c: Context, certificate: str, key: str, now: bool = False) -> None:  # noqa: FBT001,FBT002
     """Import a certificate that was issued elsewhere, with its key."""
-    _swap(c, lambda pod: renewal.bring(pod, Path(certificate), Path(key)))
+    _swap(c, lambda pod: renewal.bring(pod, Path(certificate), Path(key), now=now))
 
 
 @task(name="ca")

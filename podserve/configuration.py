@@ -1,12 +1,12 @@
 """Turns Invoke's configuration into settings, and refuses all wrong and unknown ones at once."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from podserve.errors import Problem
 from podserve.settings import SETTINGS, Settings
-from podserve.values import CertificateSource, WrongWordError, ZoneMode
+from podserve.values import CertificateSource, Challenge, WrongWordError, ZoneMode, is_wildcard
 
 INVOKES_OWN = ("run", "runners", "sudo", "tasks", "timeouts")
 """The other names at the top level of Invoke's configuration (docs.pyinvoke.org, "Default configuration values")."""
@@ -27,6 +27,28 @@ def _unknown(given: Mapping[str, object], environment: Mapping[str, str]) -> lis
     ]
     names = [name for name in given if name not in SETTINGS and name not in INVOKES_OWN]
     return [f"{name} is not a setting: expected one of {', '.join(SETTINGS)}" for name in [*names, *variables]]
+
+
+def _outside(values: Mapping[str, Any]) -> list[str]:
+    """Return the names for the certificate that are not in the zone of the domain."""
+    names = (values.get("mail_host"), values.get("files_host"), *values.get("certificate_names", ()))
+    zone = values.get("domain")
+    return [name for name in dict.fromkeys(names) if name and name != zone and not name.endswith(f".{zone}")]
+
+
+def _acme_complaints(values: Mapping[str, Any]) -> Iterable[str]:
+    """Yield a line for each setting that does not fit an ACME directory as the source of the certificate."""
+    missing = ["acme_email"]
+    if values.get("acme_challenge") is Challenge.DNS:
+        own = values.get("zone") is ZoneMode.PUBLIC and not values.get("acme_dns_provider")
+        missing += [] if own else ["acme_dns_provider", "acme_dns_file"]
+        if own and (outside := " ".join(_outside(values))):
+            yield f"acme_dns_provider is '': expected one for {outside}, which the zone of domain does not have"
+    elif wildcards := " ".join(filter(is_wildcard, values.get("certificate_names", ()))):
+        yield f"acme_challenge is 'http': expected dns, because certificate_names has {wildcards}"
+    for name in missing:
+        if name in values and not values[name]:
+            yield f"{name} is '': expected {SETTINGS[name].expected}"
 
 
 def load(
@@ -56,8 +78,8 @@ def load(
         except ValueError as error:
             word = f" (wrong: {str(error)!r})" if isinstance(error, WrongWordError) else ""
             complaints.append(f"{name} is {text!r}: expected {declared.expected}{word}")
-    if values.get("certificate_source") is CertificateSource.ACME and values.get("acme_email") == "":
-        complaints.append(f"acme_email is '': expected {SETTINGS['acme_email'].expected}")
+    if values.get("certificate_source") is CertificateSource.ACME:
+        complaints += _acme_complaints(values)
     if values.get("zone") is ZoneMode.PUBLIC and values.get("public_address") == ():
         complaints.append(
             f"public_address is '': expected {SETTINGS['public_address'].expected}; zone: public needs one"

@@ -6,8 +6,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from podserve.errors import printable
+from podserve.values import TTL
 from podserve.zone.checking import Report
-from podserve.zone.record import TTL, Record
+from podserve.zone.record import Record
 
 _MARKS = {
     "right": "[green]right[/]",

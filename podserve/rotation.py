@@ -20,6 +20,8 @@ def swap(pod: Pod, change: Callable[[Pod], Renewal]) -> Renewal:
     Raises Problem if there is no new certificate: then the old one stays in use.
     """
     store.certificates_folder(pod)  # raises Problem if there is no volume
+    if publishing.publish(pod)[0]:  # the change may need records of new settings
+        resolver.read_again(pod)
     renewed = change(pod)
     if any([resolver.write_files(pod), publishing.publish(pod)[0]]):
         resolver.read_again(pod)

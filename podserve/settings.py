@@ -3,22 +3,20 @@
 Inside PodServe a setting has a typed value. Text is for Invoke's configuration, the ConfigMap and archives.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, get_args, get_type_hints
 
+from podserve.certificate_settings import CertificateSettings
+from podserve.declaration import Setting
 from podserve.values import (
     ANY_ADDRESS,
-    EMAIL_ADDRESS,
-    HTTPS_ADDRESS,
     LOCAL_PART,
     LOOPBACK,
     POD_NAME,
     Address,
-    CertificateSource,
     Forwarder,
-    KeyType,
     ZoneMode,
     address_pair,
     as_text,
@@ -26,6 +24,7 @@ from podserve.values import (
     domain_name,
     forwarder,
     host_address,
+    is_wildcard,
     matching,
     number,
     path_or_none,
@@ -38,24 +37,7 @@ _HOST_NAME = 64  # the domain is the pod's host name: HOST_NAME_MAX of Linux (ge
 
 
 @dataclass(frozen=True)
-class Setting:
-    """A declaration. `expected` completes "expected …" in an error; `help` is the text of the documentation.
-
-    `services` says whether services read it, from the ConfigMap. The defaults of these settings, and of `pod`, are in
-    kube/. `default` is the default of any other setting, as text. `derived` is a default that follows from earlier
-    settings: a format, such as "mail.{domain}".
-    """
-
-    parse: Callable[[str], Any]
-    expected: str
-    help: str
-    services: bool = False
-    default: str = ""
-    derived: str = ""
-
-
-@dataclass(frozen=True)
-class Settings:
+class Settings(CertificateSettings):
     """A pod's settings."""
 
     pod: Annotated[str, Setting(
@@ -173,39 +155,6 @@ class Settings:
         "A file with names that the pod does not resolve for its clients: one name on each line, or a hosts file. All "
         "names below them are blocked, too. invoke dns.blocklist takes a changed file and allows names.",
     )]  # fmt: skip
-    certificate_source: Annotated[CertificateSource, Setting(
-        CertificateSource, "authority, acme or import",
-        "The source of the certificate: authority (the pod's own, whose CA certificate clients import), acme (Let's "
-        "Encrypt or another directory; port 80 of every name must lead here; this setting accepts the directory's "
-        "terms), or import (invoke certs.import CERT KEY).",
-        default=CertificateSource.AUTHORITY.value,
-    )]  # fmt: skip
-    certificate_names: Annotated[tuple[str, ...], Setting(
-        words(domain_name(), may_be_empty=True), "host names in lower case, separated by spaces, or none",
-        "Names in the certificate besides domain, mail_host and files_host: host names, separated by spaces.",
-        services=True,
-    )]  # fmt: skip
-    acme_directory: Annotated[str, Setting(
-        matching(HTTPS_ADDRESS),
-        "the https:// address of an ACME directory, such as https://acme-v02.api.letsencrypt.org/directory",
-        "The ACME directory.",
-        default="https://acme-v02.api.letsencrypt.org/directory",
-    )]  # fmt: skip
-    acme_email: Annotated[str, Setting(
-        matching(EMAIL_ADDRESS, may_be_empty=True),
-        "an address for the ACME account, such as you@example.org; certificate_source: acme needs one",
-        "The e-mail address of the ACME account. The source acme needs one.",
-    )]  # fmt: skip
-    acme_root: Annotated[Path | None, Setting(
-        path_or_none, "the path of a PEM file, or nothing",
-        "A PEM file with the root certificate of a private ACME directory. Without it, the root certificates of this "
-        "host verify the directory.",
-    )]  # fmt: skip
-    key_type: Annotated[KeyType, Setting(
-        KeyType, f"one of {', '.join(key.value for key in KeyType)}",
-        "The key type of the next certificate: ec256 or ec384 (ECDSA P-256, P-384), rsa2048 or rsa4096.",
-        default=KeyType.EC256.value,
-    )]  # fmt: skip
 
     @classmethod
     def of_texts(cls, texts: Mapping[str, str]) -> "Settings":
@@ -224,6 +173,11 @@ class Settings:
     def certified_names(self) -> tuple[str, ...]:
         """What the certificate is for: the domain first."""
         return tuple(dict.fromkeys([self.domain, self.mail_host, self.files_host, *self.certificate_names]))
+
+    @property
+    def host_names(self) -> tuple[str, ...]:
+        """The certified names that hosts have: all but the wildcards."""
+        return tuple(name for name in self.certified_names if not is_wildcard(name))
 
     @property
     def zone_servers(self) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 
-from podserve import accounts, endpoints, forwarding, host, running, systemd, volumes
+from podserve import accounts, endpoints, failures, forwarding, host, running, systemd, volumes
 from podserve.answering import others_certificate
 from podserve.backup import keeping
 from podserve.certificates import store
@@ -59,6 +59,8 @@ class Status:
     """The state of the pod's service in systemd; empty if the pod is not installed as a service."""
     backup_failed: str = ""
     """When the last backup failed, and why; empty if it succeeded."""
+    renewal_failed: str = ""
+    """When the last renewal of the certificate failed, and why; empty if it succeeded."""
     records: checking.Summary = field(default_factory=lambda: checking.Summary("unset", ""))
     """The DNS records in a line. Wrong records are a problem; records that no resolver answered for are none."""
     other_accounts: list[str] = field(default_factory=list)
@@ -81,6 +83,11 @@ class Status:
             *(f"{answer.port} does not answer: {answer.error}" for answer in self.endpoints if not answer.ok),
             *(f"{port} serves a certificate other than the volume's: invoke restart" for port in other),
             *self._ending(),
+            *(
+                [f"the certificate was not renewed ({self.renewal_failed}). Then: invoke certs.renew"]
+                if self.renewal_failed
+                else []
+            ),
             *(f"forwarder {problem}" for problem in self.forwarders),
             *self.zone,
             *(["the mail queue cannot be read: invoke logs --service mail"] if self.queue < 0 else []),
@@ -167,6 +174,7 @@ def look(pod: Pod) -> Status:
             host.has_systemd(),
             systemd.state(pod) if systemd.installed(pod) else "",
             keeping.failed(pod),
+            ": ".join(filter(None, failures.told(pod, failures.RENEWAL))),
             records.result(),
             accounts.Accounts(volumes.folder(pod.volumes["accounts"].name)).elsewhere(pod.settings.domain),
             forwarders.result(),

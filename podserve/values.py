@@ -1,7 +1,7 @@
 """The types of settings: each has a parser from text, which raises ValueError. `as_text` converts a value back."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -19,6 +19,7 @@ LOOPBACK = IPv4Address("127.0.0.1")
 
 _LABEL = r"(?!-)[a-z0-9-]{1,63}(?<!-)"  # RFC 1123, section 2.1
 DOMAIN_NAME = re.compile(rf"(?=.{{1,253}}\Z)({_LABEL}\.)+(?![0-9]+\Z){_LABEL}\Z")
+PROVIDER = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\Z")
 POD_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?\Z")
 HTTPS_ADDRESS = re.compile(r"https://[a-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/%-]*)?\Z")
 EMAIL_ADDRESS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*@[A-Za-z0-9.-]+\Z")
@@ -33,6 +34,13 @@ class CertificateSource(Enum):
     AUTHORITY = "authority"
     ACME = "acme"
     IMPORT = "import"
+
+
+class Challenge(Enum):
+    """How an ACME directory verifies names (RFC 8555, section 8). The values are the words of `acme_challenge`."""
+
+    HTTP = "http"
+    DNS = "dns"
 
 
 class ZoneMode(Enum):
@@ -52,6 +60,8 @@ class KeyType(Enum):
     RSA4096 = "rsa4096"
 
 
+TTL = 3600
+"""Seconds that resolvers keep a record: long enough to be cached, short enough to correct a mistake the same day."""
 PLAIN_DNS, DNS_OVER_TLS = 53, 853
 """The ports of DNS (RFC 1035, section 4.2) and of DNS over TLS (RFC 7858, section 3.1)."""
 _OVER_TLS = "tls://"
@@ -97,6 +107,22 @@ def domain_name(*, longest: int = 253) -> Callable[[str], str]:
     """Return a parser of domain names in lower case. A name outside ASCII becomes its A-label (RFC 5890)."""
     parse_text = matching(DOMAIN_NAME, longest=longest)
     return lambda text: parse_text(text if text.isascii() else idna.encode(text, uts46=True).decode())
+
+
+def name_or_wildcard(text: str) -> str:
+    """Parse a domain name as `domain_name` does, or one after `*.`, which stands for one label."""
+    star = "*." if is_wildcard(text) else ""
+    return star + domain_name()(text.removeprefix(star))
+
+
+def is_wildcard(name: str) -> bool:
+    """Return whether a certificate's name stands for all names with one more label."""
+    return name.startswith("*.")
+
+
+def covers(names: Iterable[str], name: str) -> bool:
+    """Return whether one of a certificate's names is this one, or a wildcard for it (RFC 6125, section 6.4.3)."""
+    return bool({name, f"*.{name.partition('.')[2]}"} & set(names))
 
 
 def both_forms(name: str) -> str:

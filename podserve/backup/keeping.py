@@ -4,7 +4,6 @@ The caller of `backup` and `restore` holds the pod's lock (`state.locked`).
 """
 
 import datetime as dt
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -12,11 +11,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from podserve import lifecycle, network, volumes
+from podserve import failures, lifecycle, network, volumes
 from podserve.backup import reading, snapshot, writing
 from podserve.backup.layout import FORMAT, Extent, Header, Progress
 from podserve.descriptors import written_whole
-from podserve.errors import Problem, printable
+from podserve.errors import Problem
 from podserve.folder import Folder
 from podserve.pod import Pod
 from podserve.state import is_locked
@@ -76,36 +75,14 @@ def size(folder: Folder) -> int:
                for place in folder.walk() for name in place.files)  # fmt: skip
 
 
-def _failures(pod: Pod) -> Path:
-    """Return the file with the reason why the last backup failed. `down` does not remove it."""
-    return pod.state / f"{pod.name}.backup"
-
-
 def failed(pod: Pod) -> str:
     """Return when the last backup failed, and why; an empty text if it succeeded, or if there was none."""
-    try:
-        failure = json.loads(_failures(pod).read_text())
-        under_way = failure["why"] == _UNFINISHED and is_locked(pod)
-        return "" if under_way else printable(f"{failure['at']}: {failure['why']}")
-    except FileNotFoundError:
-        return ""
-    except (OSError, ValueError, LookupError, TypeError):
-        return f"the record of its failure, {_failures(pod)}, cannot be read"
+    at, why = failures.told(pod, failures.BACKUP)
+    return "" if not why or (why == _UNFINISHED and is_locked(pod)) else f"{at}: {why}"
 
 
 def _tell(pod: Pod, why: str) -> None:
-    """Store why the last backup failed, for `status`; an empty text means that it succeeded."""
-    file = _failures(pod)
-    if why:
-        with Folder.at(file.parent).replacing(file.name, 0o644) as opened:
-            opened.write(json.dumps({"at": _now().isoformat(), "why": why}).encode())
-    else:
-        file.unlink(missing_ok=True)
-
-
-def forget(pod: Pod) -> None:
-    """Remove the stored failure of the last backup: the volumes of the pod are gone."""
-    _tell(pod, "")
+    failures.tell(pod, failures.BACKUP, why)
 
 
 def backup(pod: Pod, name: str, progress: Progress, total: Progress) -> list[str]:

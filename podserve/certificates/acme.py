@@ -2,17 +2,22 @@
 
 import re
 
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
+
 from podserve import volumes
-from podserve.certificates import container
-from podserve.certificates.keypair import LARGEST, KeyPair, to_pem
-from podserve.certificates.pem import parse_certificates, parse_key, read_certificates
+from podserve.certificates import challenge, container
+from podserve.certificates.keypair import KeyPair, Secret, to_pem
+from podserve.certificates.pem import parse_certificates, read_certificates
+from podserve.certificates.provider import Variables, read_variables
 from podserve.commands import podman
 from podserve.errors import Problem
 from podserve.pod import Pod
-from podserve.values import CertificateSource
+from podserve.values import CertificateSource, Challenge, covers
 
-_FOLDER = "acme"
-"""The folder on the authority's volume with the account, its key and, for a moment, the new certificate."""
+_LONGEST_BY_DNS = 1200
+"""Seconds for lego with a DNS provider: it waits until all name servers of the zone have each record, often minutes."""
 
 
 def directory_origin(directory: str) -> str:
@@ -20,41 +25,61 @@ def directory_origin(directory: str) -> str:
     return f"{CertificateSource.ACME.value} {directory}"
 
 
-def obtain(pod: Pod, names: tuple[str, ...]) -> KeyPair:
-    """Return a new key pair for `names` from the ACME directory of the settings.
+def obtain(pod: Pod, names: tuple[str, ...], key: Secret) -> KeyPair:
+    """Return a key pair for `names` with this key and a new certificate from the ACME directory of the settings.
 
-    The directory connects to port 80 of each name. lego joins the pod, so the pod's BIND resolves names for it. Raises
-    Problem if there is no pod, and with lego's reason if the directory issues no certificate.
+    The directory connects to port 80 of each name, or looks up TXT records that lego sets. lego joins the pod, so the
+    pod's BIND resolves names for it. Raises Problem if there is no pod, and with lego's reason if
+    the directory issues no certificate.
     """
     settings = pod.settings
     if not podman("pod", "exists", pod.name, check=False).ok:
-        raise Problem(f"there is no pod {pod.name}, and the ACME directory must connect to it. Start it: invoke up")
+        raise Problem(f"there is no pod {pod.name}, and the ACME client uses its network. Start it: invoke up")
     roots = read_certificates(settings.acme_root.expanduser()) if settings.acme_root else ()
+    variables, options = _proof(pod)
     authority, web = (pod.volumes[content].name for content in ("authority", "web"))
     mounts = {"/data/state/authority": authority, "/data/web/acme": volumes.mountable(web, "acme")}
+    pem = _request(names, key) + to_pem(roots).decode("ascii")
     asked = container.run_once(
-        "obtain", settings.acme_directory, settings.acme_email, settings.key_type.value, *names,
-        mounts=mounts, pod=pod.name, stdin=to_pem(roots).decode("ascii"),
+        "obtain", settings.acme_directory, settings.acme_email, *options,
+        mounts=mounts, pod=pod.name, stdin=f"{variables.lines()}\n{pem}",
+        longest=_LONGEST_BY_DNS if variables.values else container.LONGEST,
     )  # fmt: skip
     if not asked.ok:
-        raise Problem(
-            f"{settings.acme_directory} issued no certificate for {', '.join(names)}: "
-            f"{_reason(asked.stdout + asked.stderr)}"
-        )
-    there = volumes.folder(authority).enter(_FOLDER, "certificates")
-    crt, key = f"{names[0]}.crt", f"{names[0]}.key"
-    try:
-        chain = parse_certificates(there.read(crt, LARGEST) or b"", f"{there}/{crt}")
-        secret = parse_key(there.read(key, LARGEST) or b"", f"{there}/{key}")
-        return KeyPair(directory_origin(settings.acme_directory), chain, secret, tuple(roots))
-    finally:
-        # The key is kept in one place only: on the certificates volume.
-        for name in there.names():
-            if name.startswith(f"{names[0]}."):
-                there.remove(name)
+        said = variables.masked(asked.stdout + asked.stderr)
+        raise Problem(f"{settings.acme_directory} issued no certificate for {', '.join(names)}: {_reason(said)}")
+    chain = parse_certificates(asked.stdout.encode(), "what lego printed")
+    return KeyPair(directory_origin(settings.acme_directory), chain, key, tuple(roots))
+
+
+def _proof(pod: Pod) -> tuple[Variables, tuple[str, ...]]:
+    """Return lego's variables and options for the challenge: in the pod's zone, at a DNS provider, or at port 80."""
+    settings = pod.settings
+    if challenge.by_own_zone(settings):
+        return challenge.update_variables(pod), ("--dns", *challenge.PROVIDER)
+    if settings.acme_challenge is Challenge.DNS and settings.acme_dns_file:
+        return read_variables(settings.acme_dns_file.expanduser()), ("--dns", settings.acme_dns_provider)
+    return Variables(), ("--http", "--http.webroot", "/data/web/acme")
+
+
+def _request(names: tuple[str, ...], key: Secret) -> str:
+    """Return a certificate request (PEM). Directories refuse a name beside a wildcard that stands for it."""
+    asked = [x509.DNSName(name) for name in names if not covers(set(names) - {name}, name)]
+    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    signed = request.add_extension(x509.SubjectAlternativeName(asked), critical=False).sign(key.private, SHA256())
+    return signed.public_bytes(Encoding.PEM).decode("ascii")
 
 
 _HINTS = {
+    "unrecognized dns provider": "Debian's lego does not know this provider: expected another acme_dns_provider of "
+    "those at https://go-acme.github.io/lego/dns (Debian leaves out some, such as cloudflare)",
+    "information are missing": "Add these variables to the file of acme_dns_file",
+    "error presenting token": "The name server refused the record: check acme_dns_provider and acme_dns_file, or with "
+    "the pod's own zone: invoke restart",
+    "time limit exceeded": "The name servers of the domain do not show the record: check that the domain is at "
+    "acme_dns_provider, and that this host reaches its name servers on port 53",
+    "txt record": "The directory does not see the record: check that the domain's name servers are those of "
+    "acme_dns_provider, or this one: invoke dns.check",
     "error:connection": "The directory must reach port 80 of each name: check the DNS records, bind and the firewall",
     "error:dns": "The directory must resolve each name: check the names' DNS records",
     "error:unauthorized": "Another server than this pod answered at port 80 of a name: check the DNS records",
@@ -75,8 +100,8 @@ def _reason(said: str) -> str:
     # lego's lines begin with the date. Lines marked INFO give no reason.
     lines = [re.sub(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d ", "", line).strip() for line in said.splitlines()]
     reasons = [line for line in lines if line and not line.startswith("[INFO]")][-8:]
-    # Lines about a new account may come first.
-    first = next((number for number, line in enumerate(reasons) if line.startswith("Could not")), 0)
+    # Lines about a new account may come first. A reason of one line may have another beginning.
+    first = next((number for number, line in enumerate(reasons) if line.startswith("Could not")), -1)
     reason = " ".join(" ".join(reasons[first:]).split()) or "lego printed no reason; its time may have run out"
     hints = [hint for word, hint in _HINTS.items() if word in reason.lower()]
     return ". ".join([reason, *hints[:1]])

@@ -5,10 +5,10 @@ import datetime as dt
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from podserve.certificates.keypair import LARGEST, Key, KeyPair, Secret, to_pem
+from podserve.certificates.keypair import LARGEST, Key, KeyPair, Secret, new_key, to_pem
 from podserve.errors import Problem
 from podserve.folder import Folder
 from podserve.values import CertificateSource, KeyType
@@ -21,17 +21,17 @@ _FILE = "ca.pem"
 """The file with the authority's key and certificate. In one file, neither can exist without the other."""
 
 
-def issue_for(folder: Folder, names: tuple[str, ...], key_type: KeyType) -> KeyPair:
-    """Return a new key pair for `names`, with a key of that type.
+def issue_for(folder: Folder, names: tuple[str, ...], key: KeyType | Secret) -> KeyPair:
+    """Return a key pair for `names` with a new certificate, and with this key or a new one of this type.
 
     `folder` is the authority's volume. Raises Problem if the authority's file cannot be read.
     """
     issuer, issuer_key = _authority(folder, names[0])
-    key = _new_key(key_type)
+    secret = new_key(key) if isinstance(key, KeyType) else key
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])  # X.520 allows 64 characters
     alternative = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
     certificate = (
-        _builder(subject, issuer.subject, key, LIFETIME)
+        _builder(subject, issuer.subject, secret.private, LIFETIME)
         .add_extension(alternative, critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(authority=False), critical=True)
@@ -39,19 +39,7 @@ def issue_for(folder: Folder, names: tuple[str, ...], key_type: KeyType) -> KeyP
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
         .sign(issuer_key, hashes.SHA256())
     )
-    return KeyPair(CertificateSource.AUTHORITY.value, (certificate,), Secret(key), (issuer,))
-
-
-def _new_key(key_type: KeyType) -> Key:
-    match key_type:
-        case KeyType.EC256:
-            return ec.generate_private_key(ec.SECP256R1())
-        case KeyType.EC384:
-            return ec.generate_private_key(ec.SECP384R1())
-        case KeyType.RSA2048:
-            return rsa.generate_private_key(65537, 2048)
-        case KeyType.RSA4096:
-            return rsa.generate_private_key(65537, 4096)
+    return KeyPair(CertificateSource.AUTHORITY.value, (certificate,), secret, (issuer,))
 
 
 def _builder(subject: x509.Name, issuer: x509.Name, key: Key, lifetime: dt.timedelta) -> x509.CertificateBuilder:

@@ -1,6 +1,7 @@
 """A key pair (a private key and its certificate chain), and what its certificate says."""
 
 import datetime as dt
+import hashlib
 import io
 import tarfile
 from collections.abc import Iterable, Iterator
@@ -11,11 +12,11 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
 from podserve.errors import Problem
-from podserve.values import CertificateSource
+from podserve.values import CertificateSource, KeyType, covers
 
 IMPORTED = CertificateSource.IMPORT.value
 """The origin of a key pair that a person imported."""
@@ -60,8 +61,8 @@ class Certificate:
         return self._left() < 1 / 6
 
     def covers(self, name: str) -> bool:
-        """Return whether the certificate is for a name, also by a wildcard as the first label (RFC 6125)."""
-        return bool({name, f"*.{name.partition('.')[2]}"} & set(self.names))
+        """Return whether the certificate is for a name, also by a wildcard."""
+        return covers(self.names, name)
 
 
 @contextmanager
@@ -149,9 +150,38 @@ class Secret:
         return "Secret(…)"
 
     @property
+    def digest(self) -> str:
+        """The SHA-256 digest of the public key, as in a TLSA record."""
+        return key_digest(self.private.public_key())
+
+    def of_type(self, key_type: KeyType) -> bool:
+        """Return whether the key is of that type."""
+        letters = "rsa" if isinstance(self.private, rsa.RSAPrivateKey) else "ec"
+        return f"{letters}{self.private.key_size}" == key_type.value
+
+    @property
     def pem(self) -> bytes:
         """The key as PEM, without a password."""
         return self.private.private_bytes(Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+
+
+def key_digest(public: object) -> str:
+    """Return the SHA-256 digest (hexadecimal) of a public key: what a TLSA record holds (RFC 6698: 1 1)."""
+    encoded = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)  # type: ignore[attr-defined]
+    return hashlib.sha256(encoded).hexdigest()
+
+
+def new_key(key_type: KeyType) -> Secret:
+    """Return a new private key of that type."""
+    match key_type:
+        case KeyType.EC256:
+            return Secret(ec.generate_private_key(ec.SECP256R1()))
+        case KeyType.EC384:
+            return Secret(ec.generate_private_key(ec.SECP384R1()))
+        case KeyType.RSA2048:
+            return Secret(rsa.generate_private_key(65537, 2048))
+        case KeyType.RSA4096:
+            return Secret(rsa.generate_private_key(65537, 4096))
 
 
 def issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:

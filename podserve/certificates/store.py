@@ -3,14 +3,15 @@
 The link is replaced in one step, so a reader finds the new key pair or the old one.
 """
 
-import hashlib
+import math
+from itertools import pairwise
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from podserve import volumes
 from podserve.certificates import container
-from podserve.certificates.keypair import IMPORTED, LARGEST, Certificate, KeyPair, describe, legible
+from podserve.certificates.keypair import IMPORTED, LARGEST, Certificate, KeyPair, Secret, describe, key_digest, legible
+from podserve.certificates.pem import parse_key
 from podserve.errors import Problem
 from podserve.folder import Folder
 from podserve.pod import Pod
@@ -44,18 +45,26 @@ def current(folder: Folder) -> Certificate | None:
         return describe(x509.load_pem_x509_certificate(content), origin)
 
 
-def key_digests(folder: Folder) -> tuple[str, ...]:
-    """Return the SHA-256 digests (hexadecimal) of the public keys that ports may show; none without a certificate.
+def key_digests(folder: Folder, since: float = math.inf) -> tuple[str, ...]:
+    """Return the digests of the public keys that ports show, as TLSA records hold them; none without a certificate.
 
-    They are what TLSA records hold (RFC 6698: selector 1, matching type 1). Raises Problem as `current` does.
+    The first is that of the certificate in use. The others were replaced after `since`, in seconds since the epoch.
+    Raises Problem as `current` does.
     """
-    pair = _pair(folder)
-    content = pair.read("tls.crt", LARGEST) if pair else None
-    if content is None:
+    if not (pair := _pair(folder)):
         return ()
-    with legible(f"{folder}/{_CURRENT}/tls.crt", "Replace it: invoke certs.issue"):
-        key = x509.load_pem_x509_certificate(content).public_key()
-        return (hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest(),)
+    kept = [name for name in folder.names() if folder.has_folder(name)]
+    taken = sorted((there.st_mtime, name) for name in kept if (there := folder.look(name)))
+    replaced = [name for (_, name), (at, _) in pairwise(taken) if at > since]
+    pairs = [pair, *(folder.enter(name) for name in reversed(replaced))]
+    return tuple(dict.fromkeys(filter(None, map(_digest, pairs))))
+
+
+def _digest(pair: Folder) -> str:
+    if not (content := pair.read("tls.crt", LARGEST)):
+        return ""
+    with legible(f"{pair}/tls.crt", "Replace it: invoke certs.issue"):
+        return key_digest(x509.load_pem_x509_certificate(content).public_key())
 
 
 def served_pair(folder: Folder) -> bytes:
@@ -63,6 +72,13 @@ def served_pair(folder: Folder) -> bytes:
     pair = _pair(folder)
     parts = [pair.read(name, LARGEST) for name in ("tls.key", "tls.crt")] if pair else []
     return b"\n".join(part for part in parts if part) if all(parts) else b""
+
+
+def key(folder: Folder) -> Secret | None:
+    """Return the private key in use, or None if there is none. Raises Problem for one that cannot be read."""
+    pair = _pair(folder)
+    content = pair.read("tls.key", LARGEST) if pair else None
+    return parse_key(content, f"{folder}/{_CURRENT}/tls.key") if content else None
 
 
 def root(folder: Folder) -> str:

@@ -54,7 +54,7 @@ def add_record(pod: Pod, name: str, kind: str, data: str, ttl: str) -> Record:
     """Add a record, and return it when named serves it. Raises Problem; then nothing has changed."""
     facts = _facts(pod)
     new = own.typed_record(pod.settings.domain, name, kind, data, ttl)
-    if new.kind in ADDRESSES and new.name in pod.settings.certified_names:
+    if new.kind in ADDRESSES and new.name in pod.settings.host_names:
         raise Problem(
             f"the address of {new.name} is that of this server: set public_address (invoke.yaml), not a record"
         )

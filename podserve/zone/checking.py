@@ -1,7 +1,7 @@
 """Checks the records of this server at a resolver, and says what to type where."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -150,10 +150,21 @@ def check(pod: Pod, budget: float, servers: tuple[Forwarder, ...] = ()) -> Repor
         seen = pool.map(partial(_verdict, judge=judge, ours=ours), wanted)
         back = pool.map(partial(_verdict, judge=lambda r: judging.plain(r, resolvers.ask)), reverse)
         unsigned = {zone for zone, verdict in signed.items() if verdict.result().state == "unused"}
-        verdicts = (*(_unused(v) if v.record.zone in unsigned else v for v in seen), *back,
+        verdicts = (*(_unused(v) if v.record.zone in unsigned else v for v in _not_yet_used(seen)), *back,
                     *(verdict.result() for verdict in signed.values()))  # fmt: skip
     silent = verdicts[0].advice if all(verdict.state == "unanswered" for verdict in verdicts) else ""
     return Report(str(resolvers), verdicts, silent)
+
+
+def _not_yet_used(verdicts: Iterable[Verdict]) -> Iterator[Verdict]:
+    """Yield the verdicts; the record of a key that is not in use is no problem while resolvers do not have it yet."""
+    seen = set[str]()
+    for verdict in verdicts:
+        name, waits = verdict.record.name, verdict.record.kind == "TLSA" and verdict.state == "different"
+        said = "the key of this record is not in use, and resolvers may have older records"
+        yield replace(verdict, state="unused", advice=said) if waits and name in seen else verdict
+        if verdict.record.kind == "TLSA":
+            seen.add(name)
 
 
 def _unused(verdict: Verdict) -> Verdict:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from podserve import volumes
-from podserve.certificates import store
+from podserve.certificates import rollover
+from podserve.certificates.challenge import challenge_zones
 from podserve.errors import Problem
 from podserve.manifests import Port
 from podserve.pod import Pod
@@ -33,7 +34,7 @@ POLICY = "v=DMARC1; p=quarantine"
 class Facts:
     """What the records follow from: the settings, the ports by name, and the SHA-256 digests (hexadecimal) of keys.
 
-    `keys` are the public keys of the certificates that port 25 may show: the present one, later also the next one.
+    `keys` are the public keys of the certificates that port 25 may show: first the present one.
     `own` are the records of `dns.add`.
     """
 
@@ -47,7 +48,7 @@ class Facts:
         """Return the facts about a pod. Before its first start it has no certificate, so `keys` is empty."""
         settings, certificates, dns = pod.settings, pod.volumes["certificates"].name, pod.volumes["dns"].name
         there = volumes.existing([certificates, dns])
-        keys = store.key_digests(volumes.folder(certificates)) if certificates in there else ()
+        keys = rollover.tlsa_keys(pod) if certificates in there else ()
         public = settings.zone is ZoneMode.PUBLIC and dns in there
         return cls(settings, pod.ports, keys, own.own_records(volumes.folder(dns), settings.domain) if public else ())
 
@@ -86,7 +87,7 @@ def _addresses(facts: Facts) -> Iterable[Record]:
         settings.mail_host: "mail servers and mail clients connect to this name",
         settings.files_host: "browsers see files and repositories at this name",
     }
-    for name in settings.certified_names:
+    for name in settings.host_names:
         for address in settings.public_address:
             reason = reasons.get(name, "the certificate holds this name")
             yield facts.record(name, kind_of(address), str(address), reason)
@@ -109,6 +110,12 @@ def _issuers(facts: Facts) -> Iterable[Record]:
         yield facts.record(settings.domain, "CAA", f'0 issue "{issuer}"', reason)
 
 
+def _challenges(facts: Facts) -> Iterable[Record]:
+    for name in challenge_zones(facts.settings):
+        reason = "the ACME directory finds the proof there that the name is this server's"
+        yield facts.record(name, "NS", f"{facts.settings.zone_servers[0]}.", reason)
+
+
 def _dane(facts: Facts) -> Iterable[Record]:
     name = f"_{facts.ports['smtp'].number}._tcp.{facts.settings.mail_host}"
     reason = (
@@ -127,7 +134,7 @@ def _clients(facts: Facts) -> Iterable[Record]:
 
 
 Source = Callable[[Facts], Iterable[Record]]
-SOURCES: tuple[Source, ...] = (_name_servers, _addresses, _mail, _issuers, _dane, _clients)
+SOURCES: tuple[Source, ...] = (_name_servers, _addresses, _mail, _issuers, _challenges, _dane, _clients)
 """The subjects, in the order in which they are shown."""
 
 

@@ -10,7 +10,8 @@ import dns.rdatatype
 
 from podserve.errors import Problem
 from podserve.folder import Folder
-from podserve.zone.record import TTL, Record, quoted
+from podserve.values import TTL
+from podserve.zone.record import Record, quoted
 
 FILE = "own.records"
 REASON = "your own record (invoke dns.add)"

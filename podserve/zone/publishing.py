@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+from podserve.certificates import rollover
 from podserve.commands import podman
 from podserve.errors import Problem
 from podserve.pod import Pod
@@ -26,6 +27,7 @@ def publish(pod: Pod) -> tuple[bool, list[str]]:
             changed = bool(step(pod)) or changed
         except Problem as problem:
             warnings.append(problem.text)
+    rollover.confirm_published(pod, served.published_zone(pod))
     return changed, warnings
 
 

@@ -8,10 +8,8 @@ from itertools import groupby
 
 import dns.rdata
 
-from podserve.values import Address
+from podserve.values import TTL, Address
 
-TTL = 3600
-"""Seconds that resolvers keep a record: long enough to be cached, short enough to correct a mistake the same day."""
 _VERSION = re.compile(r"v=[A-Za-z0-9]+")
 _STRING = 255
 """Bytes of one string of a TXT record (RFC 1035, section 3.3.14). A longer text is several strings, without a gap."""

@@ -81,6 +81,11 @@ def zone_text(facts: Facts, serial: int, *, private: bool = False) -> str:
     return zone
 
 
+def published_zone(pod: Pod) -> str:
+    """Return the zone for the world as it was written last; empty if there is none."""
+    return (volumes.folder(pod.volumes["dns"].name).read(WORLD, _LARGEST) or b"").decode()
+
+
 def _serial_in(zone: str) -> int:
     """Return the serial in a file; 0 if there is none."""
     with suppress(LookupError, ValueError):

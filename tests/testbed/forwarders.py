@@ -20,6 +20,8 @@ from podserve.values import KeyType
 from tests.testbed.vantage import address_on
 
 HERE = Path(__file__).parent
+UPDATE_KEY = "update-key.conf"
+"""The name of a file beside that of the names: the key with which an ACME client may update a zone."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,12 @@ def write_names(file: Path, addresses: Mapping[str, str], kind: str = "A", ttl: 
 def start_upstream(name: str, network: str, names: Path, pair: Path | None = None) -> Upstream:
     """Start a DNS server in a container of this name on a network. `names` is the zone file that tests write.
 
-    With `pair`, a folder with tls.crt and tls.key, the server also speaks DNS over TLS: on 853, over IPv6 on 8853.
+    With `pair`, a folder with tls.crt and tls.key, the server also speaks DNS over TLS: on 853, over IPv6 on 8853. With
+    a file UPDATE_KEY beside `names`, a client with that key may update the zone of upstream/updated.conf.
     """
     config, mounts = ("encrypted.conf", ["--volume", f"{pair}:/pair:ro"]) if pair else ("named.conf", [])
+    if (key := names.with_name(UPDATE_KEY)).exists():
+        config, mounts = "updated.conf", ["--volume", f"{key}:/update-key.conf:ro"]
     podman("run", "--detach", "--name", name, "--network", network, "--volume", f"{HERE / 'upstream'}:/upstream:ro",
            "--volume", f"{names}:/names.zone:ro", *mounts,
            "--entrypoint", "named", "localhost/podserve-dns:latest", "-g", "-c", f"/upstream/{config}")  # fmt: skip

@@ -16,26 +16,39 @@ from podserve.folder import Folder
 from podserve.values import KeyType
 from podserve.waiting import NotYet, wait_until
 from tests.testbed.pod import PodUnderTest
+from tests.testbed.vantage import Vantage
 
 IMAGE = "localhost/podserve-pebble:latest"
 NAME = "directory.acme.example.com"
 """The name by which the pod's BIND resolves Pebble."""
+NAME_SERVER = "ns.acme.example.com"
+"""The name server of the zone for challenges (upstream/challenge.zone): the first upstream DNS server."""
 PORT, MANAGEMENT = 14000, 15000
 """The ports of ACME and of Pebble's management interface."""
 
 
 @dataclass
 class Directory:
-    """An ACME directory for a pod, with its files in a folder of this host."""
+    """An ACME directory for a pod, with its files in a folder of this host.
+
+    It is on the pod's network, and asks the first upstream DNS server for names. At a place `beyond` it is a stranger,
+    and asks the pod.
+    """
 
     test_pod: PodUnderTest
     folder: Path
+    beyond: Vantage | None = None
     running: tuple[object, ...] = ()
 
     @property
     def container(self) -> str:
         """The name of the container."""
         return f"{self.test_pod.name}-pebble"
+
+    @property
+    def address(self) -> str:
+        """The address of the container."""
+        return self.beyond.address if self.beyond else self.test_pod.address_of(self.container)
 
     @property
     def settings(self) -> dict[str, str]:
@@ -79,17 +92,21 @@ class Directory:
         }
         (self.folder / "config.json").write_text(json.dumps({"pebble": config}))
         environment = {"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "0", "PEBBLE_AUTHZREUSE": "100", **hardships}
+        network, asked = self.test_pod.name, self.test_pod.upstreams[0].address
+        if self.beyond:
+            network, asked = f"container:{self.beyond.container}", self.test_pod.address
         podman(
-            "run", "--detach", "--name", self.container, "--network", self.test_pod.name,
+            "run", "--detach", "--name", self.container, "--network", network,
             "--volume", f"{self.folder}:/pebble:ro", *(f"--env={name}={value}" for name, value in environment.items()),
-            IMAGE, "-dnsserver", f"{self.test_pod.upstreams[0].address}:53",
+            IMAGE, "-dnsserver", f"{asked}:53",
         )  # fmt: skip
 
     def lead_names_to(self, address: str) -> None:
         """Make the pod's names resolve to an address, for Pebble."""
         chosen = self.test_pod.settings
         names = dict.fromkeys((chosen.domain, chosen.mail_host, f"www.{chosen.domain}"), address)
-        self.test_pod.name_addresses({NAME: self.test_pod.address_of(self.container), **names})
+        servers = {NAME: self.address, NAME_SERVER: self.test_pod.upstreams[0].address}
+        self.test_pod.name_addresses({**servers, **names})
 
     def stop(self) -> None:
         """Remove the container."""
@@ -99,7 +116,7 @@ class Directory:
     def _root(self) -> str:
         context = ssl.create_default_context(cafile=str(self.folder / "ca.crt"))
         context.check_hostname = False
-        address = f"https://{self.test_pod.address_of(self.container)}:{MANAGEMENT}/roots/0"
+        address = f"https://{self.address}:{MANAGEMENT}/roots/0"
         try:
             with urllib.request.urlopen(address, context=context, timeout=2) as answer:
                 said: bytes = answer.read()
@@ -109,7 +126,7 @@ class Directory:
 
 
 @contextmanager
-def directory(test_pod: PodUnderTest, folder: Path) -> Iterator[Directory]:
+def directory(test_pod: PodUnderTest, folder: Path, beyond: Vantage | None = None) -> Iterator[Directory]:
     """Yield a directory with its files in `folder`; it does not run yet. Raises Problem without its image."""
     if not podman("image", "exists", IMAGE, check=False).ok:
         raise Problem(f"there is no image {IMAGE}: python -m tests.testbed.pebble builds it, as nox does")
@@ -117,7 +134,7 @@ def directory(test_pod: PodUnderTest, folder: Path) -> Iterator[Directory]:
     (folder / "tls.crt").write_bytes(to_pem(pair.chain))
     (folder / "tls.key").write_bytes(pair.key.pem)
     (folder / "ca.crt").write_bytes(to_pem(pair.roots))
-    made = Directory(test_pod, folder)
+    made = Directory(test_pod, folder, beyond)
     try:
         yield made
     finally:

@@ -1,5 +1,6 @@
 """A pod for the tests, with its own name, network, volumes, loopback address and upstream DNS servers."""
 
+import base64
 import logging
 import os
 import signal
@@ -15,9 +16,8 @@ import bcrypt
 import dns.message
 import dns.query
 
-from podserve import accounts, homes, images, lifecycle, network, state, volumes
+from podserve import accounts, failures, homes, images, lifecycle, network, state, volumes
 from podserve.accounts import random_password
-from podserve.backup import keeping
 from podserve.commands import Result, podman
 from podserve.configuration import load
 from podserve.errors import Problem, uninterrupted
@@ -28,7 +28,7 @@ from podserve.repositories import Repositories
 from podserve.settings import Settings
 from podserve.waiting import NotYet, wait_until
 from tests.testbed import command_line
-from tests.testbed.forwarders import Upstream, start_upstream, write_names
+from tests.testbed.forwarders import UPDATE_KEY, Upstream, start_upstream, write_names
 from tests.testbed.server import Account, Server, token
 from tests.testbed.vantage import Vantage, address_on, first_process
 
@@ -289,6 +289,8 @@ def prepare_test_pod(purpose: str = "", **given: str) -> Iterator[PodUnderTest]:
     scratch = tempfile.TemporaryDirectory()
     names = Path(scratch.name) / "names.zone"
     write_names(names, {})
+    key = base64.b64encode(os.urandom(32)).decode()
+    names.with_name(UPDATE_KEY).write_text(f'key acme {{ algorithm hmac-sha256; secret "{key}"; }};')
     try:
         images.build(show=logging.getLogger(__name__).info)
         network.ensure_network(pod)
@@ -304,7 +306,7 @@ def prepare_test_pod(purpose: str = "", **given: str) -> Iterator[PodUnderTest]:
             podman("pod", "rm", "--force", "--time", "0", name, check=False)
             with state.locked(pod):
                 lifecycle.down(pod, with_volumes=True)
-                keeping.forget(pod)
+                failures.forget(pod)
             for left in [*STATE.glob(f"{name}*.lock"), *STATE.glob(f"{name}*.serial")]:
                 left.unlink()
 

@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
-from podserve import certificates
+from podserve import certificates, failures
 from podserve import volumes as podman_volumes
-from podserve.certificates import authority, container, renewal, store
+from podserve.certificates import authority, container, renewal, rollover, store
 from podserve.certificates.judging import require_good
 from podserve.certificates.keypair import Certificate, to_pem
 from podserve.certificates.pem import read_key, read_key_pair
@@ -33,6 +33,7 @@ from podserve.values import KeyType
 from tests.unit.helpers import pod_with
 
 NAMES = ("example.org", "mail.example.org")
+PUBLIC = {"zone": "public", "public_address": "203.0.113.7"}
 LONG_NAME = ".".join(["a" * 49] * 5)
 SCRIPTS = ROOT / "docker/certificates/rootfs/usr/local/bin"
 
@@ -45,6 +46,7 @@ class Volumes:
         self.certificates, self.authority = folder / "certificates", folder / "authority"
         self.certificates.mkdir()
         self.authority.mkdir()
+        self.next = self.authority / "next.pem"
         self.current = self.certificates / "current"
         self.ca = self.current / "ca.crt"
 
@@ -52,7 +54,7 @@ class Volumes:
         """Return a pod whose certificate is for these names."""
         domain, mail_host, *more = names or NAMES
         given = {"domain": domain, "mail_host": mail_host, "certificate_names": " ".join(more), "pod": self.pod}
-        return pod_with(**given, **settings)
+        return pod_with(self.certificates.parent, **given, **settings)
 
     @property
     def pod(self) -> str:
@@ -343,6 +345,133 @@ def test_the_key_is_of_the_type_that_is_set(volumes: Volumes, key_type: str) -> 
     renewal.issue(volumes.as_pod(key_type=key_type))
     key = read_key(volumes.current / "tls.key").private
     assert f"{'rsa' if isinstance(key, rsa.RSAPrivateKey) else 'ec'}{key.key_size}" == key_type
+
+
+def test_a_renewal_keeps_the_key_which_a_tlsa_record_names(volumes: Volumes) -> None:
+    folder = Folder.at(volumes.certificates)
+    renewal.provide(volumes.as_pod())
+    (digest,) = store.key_digests(folder)
+    renewed = renewal.renew(volumes.as_pod(), force=True)
+    assert renewed.changed
+    assert store.key_digests(folder) == (digest,)
+    renewal.renew(volumes.as_pod(key_type="ec384"), force=True)
+    assert store.key_digests(folder) != (digest,)
+
+
+def test_an_issue_changes_the_key(volumes: Volumes) -> None:
+    folder = Folder.at(volumes.certificates)
+    renewal.provide(volumes.as_pod())
+    before = store.key_digests(folder)
+    renewal.issue(volumes.as_pod())
+    assert store.key_digests(folder) != before
+
+
+def test_a_renewal_that_failed_is_told_until_one_succeeds(volumes: Volumes, monkeypatch: pytest.MonkeyPatch) -> None:
+    pod = volumes.as_pod()
+    renewal.provide(pod)
+    with monkeypatch.context() as patch:
+        patch.setattr(authority, "LIFETIME", dt.timedelta(minutes=-30))
+        with pytest.raises(Problem):
+            renewal.renew(pod, force=True)
+    assert "has expired" in failures.told(pod, failures.RENEWAL)[1]
+    renewal.renew(pod)
+    assert failures.told(pod, failures.RENEWAL) == ("", "")
+    with pytest.raises(Problem, match="certificate_source is import"):
+        renewal.issue(volumes.as_pod(certificate_source="import"))
+    assert failures.told(pod, failures.RENEWAL) == ("", ""), "nothing was tried"
+
+
+def test_a_certificate_with_a_wildcard_serves_the_names_that_it_stands_for(volumes: Volumes) -> None:
+    pod = volumes.as_pod(*NAMES, f"*.{NAMES[0]}")
+    there = renewal.provide(pod)
+    assert there.covers(f"any.{NAMES[0]}")
+    assert not there.covers(f"a.b.{NAMES[0]}")
+    assert not renewal.renew(volumes.as_pod(*NAMES, f"*.{NAMES[0]}", f"www.{NAMES[0]}")).changed
+    assert renewal.renew(volumes.as_pod(*NAMES, f"a.b.{NAMES[0]}")).changed
+
+
+def publish(volumes: Volumes, age: float) -> str:
+    """Publish the TLSA records, as `up` does, `age` seconds ago; return the digest of the next key."""
+    pod = volumes.as_pod(**PUBLIC)
+    rollover.confirm_published(pod, " ".join(rollover.tlsa_keys(pod)))
+    for file in (volumes.next, *volumes.certificates.iterdir()):
+        if not file.is_symlink():
+            at = file.stat().st_mtime - age
+            os.utime(file, (at, at))
+    return read_key(volumes.next).digest
+
+
+def test_a_renewal_changes_the_key_when_its_record_was_published_for_two_ttls(volumes: Volumes) -> None:
+    pod = volumes.as_pod(**PUBLIC)
+    renewal.provide(pod)
+    first = rollover.tlsa_keys(pod)[0]
+    second = publish(volumes, rollover.WAIT - 60)
+    assert rollover.tlsa_keys(pod) == (first, second)
+    renewal.renew(pod, force=True)
+    assert rollover.tlsa_keys(pod) == (first, second)
+    publish(volumes, 60)
+    renewal.renew(pod, force=True)
+    third = read_key(volumes.next).digest
+    assert rollover.tlsa_keys(pod) == (second, first, third)
+    publish(volumes, rollover.WAIT)
+    assert rollover.tlsa_keys(pod) == (second, third)
+
+
+def test_a_key_whose_record_is_not_in_the_zone_is_not_used(volumes: Volumes) -> None:
+    pod = volumes.as_pod(**PUBLIC)
+    renewal.provide(pod)
+    first, second = rollover.tlsa_keys(pod)
+    publish(volumes, rollover.WAIT + 60)
+    rollover.confirm_published(pod, first)
+    renewal.renew(pod, force=True)
+    assert rollover.tlsa_keys(pod) == (first, second)
+    assert any("the key stays" in warning for warning in renewal.issue(pod).warnings)
+
+
+def test_an_interruption_after_the_key_was_used_leaves_its_record_and_makes_the_next_key_later(
+    volumes: Volumes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pod = volumes.as_pod(**PUBLIC)
+    renewal.provide(pod)
+    first = rollover.tlsa_keys(pod)[0]
+    second = publish(volumes, rollover.WAIT + 60)
+
+    prepare = rollover.prepare
+
+    def interrupted(pod: Pod) -> None:
+        if read_key(volumes.current / "tls.key").digest == second:
+            raise KeyboardInterrupt
+        prepare(pod)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rollover, "prepare", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            renewal.renew(pod, force=True)
+    assert rollover.tlsa_keys(pod) == (second, first)
+    renewal.renew(pod)
+    third = read_key(volumes.next).digest
+    assert rollover.tlsa_keys(pod) == (second, first, third)
+
+
+def test_another_type_of_key_is_published_first(volumes: Volumes) -> None:
+    renewal.provide(volumes.as_pod(**PUBLIC))
+    publish(volumes, rollover.WAIT + 60)
+    pod = volumes.as_pod(**PUBLIC, key_type="ec384")
+    first = rollover.tlsa_keys(pod)[0]
+    renewal.renew(pod, force=True)
+    assert rollover.tlsa_keys(pod)[0] == first
+    second = publish(volumes, rollover.WAIT + 60)
+    renewal.renew(pod, force=True)
+    assert rollover.tlsa_keys(pod)[0] == second
+    assert read_key(volumes.current / "tls.key").private.key_size == 384
+
+
+def test_without_a_public_zone_there_is_no_next_key(volumes: Volumes) -> None:
+    renewal.provide(volumes.as_pod(**PUBLIC))
+    assert stat.S_IMODE(volumes.next.stat().st_mode) == 0o600
+    renewal.provide(volumes.as_pod())
+    assert not volumes.next.exists()
+    assert len(rollover.tlsa_keys(volumes.as_pod())) == 1
 
 
 def test_what_the_authority_issues_is_judged_as_any_other_pair(

@@ -8,9 +8,10 @@ import yaml
 
 from podserve.commands import ROOT, run
 from podserve.configuration import load
+from podserve.declaration import Setting
 from podserve.errors import Problem
 from podserve.manifests import KUBE, defaults
-from podserve.settings import SETTINGS, Setting
+from podserve.settings import SETTINGS
 from podserve.values import CertificateSource, both_forms
 from tests.testbed.network import own_network
 from tests.unit.helpers import chosen, pod_with
@@ -40,18 +41,22 @@ GOOD = [
     *((name, text) for name in ("dnssec", "dns_over_tls", "dns_over_https") for text in ("yes", "no")),
     *(("blocklist", text) for text in ("", "/etc/hosts", "~/list", "./list")),
     *(("certificate_source", text) for text in ("authority", "import")),
-    *(("certificate_names", text) for text in ("", "www.example.org", "www.example.org ftp.example.org")),
+    *(("certificate_names", text) for text in ("", "www.example.org", "www.example.org *.example.org")),
     *(("acme_directory", text) for text in ("https://ca.example/directory", "https://127.0.0.1:14000/dir")),
     *(("acme_email", text) for text in ("", "you@example.org", "you+acme@mail.example.org")),
     *(("acme_root", text) for text in ("", "/etc/ssl/root.pem", "~/root.pem", "./root.pem")),
+    *(("acme_challenge", text) for text in ("http", "dns")),
+    *(("acme_dns_provider", text) for text in ("", "rfc2136", "acme-dns", "hetzner")),
+    *(("acme_dns_file", text) for text in ("", "/etc/podserve.dns", "~/provider", "./provider")),
     *(("key_type", text) for text in ("ec256", "ec384", "rsa2048", "rsa4096")),
 ]
+PATHS = {"acme_root", "acme_dns_file", "forwarders_root", "blocklist"}
 MAY_BE_EMPTY = {"mail_host", "files_host", "lan_address", "public_address", "certificate_names", "nameservers"}
-MAY_BE_EMPTY |= {"acme_email", "acme_root", "forwarders_root", "blocklist", "secondaries"}
+MAY_BE_EMPTY |= {"secondaries", "acme_email", "acme_dns_provider"} | PATHS
 WITH_NO_MEANING = ["a\nb.example", "a b", "a;b", "'", "${HOME}", "\x00", "-", "."]
 BAD = [
     *((name, text) for name in defaults() if name not in MAY_BE_EMPTY for text in ("", " ", "\n")),
-    *((name, text) for name in defaults() if not name.endswith(("_root", "blocklist")) for text in WITH_NO_MEANING),
+    *((name, text) for name in defaults() if name not in PATHS for text in WITH_NO_MEANING),
     *(("pod", text) for text in ("Pod", "-a", "a-", "a_b", "a.b", "a/b", "../a", "a" * 43)),
     *(("bind", text) for text in ("localhost", "192.0.2.10:80", "192.0.2", "192.0.2.256", "[::1]", "fe80::1%eth0")),
     *(("domain", text) for text in ("localhost", "Example.org", "example.org.", ".org", "a..b", "a_b.org", "-a.org")),
@@ -84,13 +89,17 @@ BAD = [
     ),
     *(("blocklist", text) for text in ("list", "https://example.org/list")),
     *(("certificate_source", text) for text in ("Authority", "letsencrypt", "self-signed")),
-    *(("certificate_names", text) for text in ("*.example.org", "www.example.org, ftp.example.org", "192.0.2.1")),
+    *(("certificate_names", text) for text in ("*", "*.org", "*.*.example.org", "a.*.example.org", "a*.example.org")),
+    *(("certificate_names", text) for text in ("www.example.org, ftp.example.org", "192.0.2.1")),
     *(
         ("acme_directory", text)
         for text in ("http://ca.example/directory", "ca.example", "https://a@b/", "https://a b")
     ),
     *(("acme_email", text) for text in ("you", "you@", "@example.org", "--help@example.org", "you@example.org x")),
     *(("acme_root", text) for text in ("root.pem", "-----BEGIN CERTIFICATE-----")),
+    *(("acme_challenge", text) for text in ("HTTP", "dns-01", "tls")),
+    *(("acme_dns_provider", text) for text in ("Hetzner", "-v", "rfc2136 --debug", "a;b")),
+    *(("acme_dns_file", text) for text in ("provider", "HETZNER_API_KEY=1")),
     *(("key_type", text) for text in ("ed25519", "EC256", "rsa1024", "ecdsa")),
 ]
 
@@ -180,6 +189,32 @@ def test_acme_needs_an_address_for_its_account() -> None:
     (line,) = complaints({"certificate_source": "acme"})
     assert line.startswith("acme_email is '': expected an address for the ACME account")
     assert chosen(certificate_source="acme", acme_email="you@example.org").certificate_source is CertificateSource.ACME
+
+
+def test_a_wildcard_by_acme_needs_dns() -> None:
+    acme: dict[str, object] = {
+        "certificate_source": "acme",
+        "acme_email": "you@example.org",
+        "certificate_names": "*.example.org",
+    }
+    assert complaints(acme) == ["acme_challenge is 'http': expected dns, because certificate_names has *.example.org"]
+    dns: dict[str, object] = {**acme, "acme_challenge": "dns"}
+    provider, file = complaints(dns)
+    assert provider.startswith("acme_dns_provider is '': expected lego's code for the DNS provider")
+    assert file.startswith("acme_dns_file is '': expected the path of a file with lego's variables")
+    assert chosen(**dns, acme_dns_provider="hetzner", acme_dns_file="./provider")
+    public = {**dns, "domain": "example.org", "zone": "public", "public_address": "203.0.113.7"}
+    assert chosen(**public)
+    (line,) = complaints({**public, "mail_host": "mx.example.net"})
+    assert line == "acme_dns_provider is '': expected one for mx.example.net, which the zone of domain does not have"
+    assert chosen(certificate_names="*.example.org").certificate_names == ("*.example.org",)
+
+
+def test_a_wildcard_is_the_name_of_no_host() -> None:
+    settings = chosen(domain="example.org", certificate_names="*.example.org www.example.net")
+    assert settings.certified_names == ("example.org", "mail.example.org", "*.example.org", "www.example.net")
+    assert settings.host_names == ("example.org", "mail.example.org", "www.example.net")
+    assert chosen(domain="müller.de", certificate_names="*.müller.de").certificate_names == ("*.xn--mller-kva.de",)
 
 
 def test_a_public_zone_needs_a_public_address() -> None:

@@ -62,6 +62,10 @@ def test_a_pod_that_is_well_has_no_problems() -> None:
             "1023 MiB are free for mail, web: expected 1024; make room",
         ),
         (
+            {"renewal_failed": "on Monday: refused"},
+            "the certificate was not renewed (on Monday: refused). Then: invoke",
+        ),
+        (
             {"backup_failed": "on Monday: full"},
             "the last backup failed (on Monday: full): invoke backup",
         ),

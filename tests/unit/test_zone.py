@@ -12,13 +12,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from podserve.errors import Problem
-from podserve.zone import judging
+from podserve.zone import checking, judging
+from podserve.zone.asking import Resolvers
 from podserve.zone.needed import Facts, needed_records, of_domain
 from podserve.zone.record import Record, as_zone_file, quoted, records_as_json, unquoted
 from podserve.zone.spf import SpfError, result
 from tests.unit.helpers import pod_with
 
-DIGEST = "ab" * 32
+DIGEST, NEXT = "ab" * 32, "cd" * 32
 
 
 def needed(**given: str) -> list[Record]:
@@ -33,7 +34,8 @@ def lines(found: list[Record]) -> set[str]:
 
 
 def test_the_list_has_what_a_web_and_mail_server_needs() -> None:
-    assert lines(needed(public_address="203.0.113.7 2001:db8::7", certificate_names="www.example.org")) == {
+    names = "*.example.org www.example.org"
+    assert lines(needed(public_address="203.0.113.7 2001:db8::7", certificate_names=names)) == {
         *(f"{name} {kind}" for name in ("example.org", "mail.example.org", "www.example.org")
           for kind in ("A 203.0.113.7", "AAAA 2001:db8::7")),
         "example.org MX 10 mail.example.org.",
@@ -178,3 +180,33 @@ def test_the_parents_ds_is_judged_by_the_keys_of_the_zone() -> None:
         (judged, found, _), wanted = judging.delegation("example.org", ask)
         assert (judged, found) == (state, there)
         assert wanted == (ds if with_keys else "")
+
+
+def test_the_zone_delegates_the_proof_of_each_name_to_this_server() -> None:
+    acme = {"certificate_source": "acme", "acme_email": "you@example.org", "acme_challenge": "dns"}
+    public = {**acme, "zone": "public", "certificate_names": "*.example.org"}
+    found = {line for line in lines(needed(**public)) if line.startswith("_acme-challenge")}
+    assert found == {f"_acme-challenge.{name} NS ns.example.org." for name in ("example.org", "mail.example.org")}
+    provider = {"acme_dns_provider": "hetzner", "acme_dns_file": "./provider"}
+    for other in ({**public, **provider}, {**acme, **provider}, {"zone": "public"}):
+        assert not [line for line in lines(needed(**other)) if line.startswith("_acme-challenge")]
+
+
+@pytest.mark.parametrize(
+    ("known", "states"),
+    [
+        ((DIGEST, NEXT), ["right", "right"]),
+        ((DIGEST,), ["right", "unused"]),  # a resolver has the records from before the renewal
+        ((NEXT,), ["different", "right"]),
+        ((), ["missing", "missing"]),
+    ],
+)
+def test_resolvers_need_the_record_of_the_key_in_use(
+    monkeypatch: pytest.MonkeyPatch, known: tuple[str, ...], states: list[str]
+) -> None:
+    pod = pod_with(domain="example.org", public_address="203.0.113.7", forwarders="192.0.2.1")
+    answers = {"TLSA": tuple(f"3 1 1 {digest}" for digest in known), "DS": (f"1 13 2 {DIGEST}",)}
+    monkeypatch.setattr(Facts, "of", lambda _: Facts(pod.settings, pod.ports, (DIGEST, NEXT)))
+    monkeypatch.setattr(Resolvers, "ask", lambda _, __, kind: answers.get(kind, ()))
+    seen = checking.check(pod, 1.0)
+    assert [verdict.state for verdict in seen.verdicts if verdict.record.kind == "TLSA"] == states

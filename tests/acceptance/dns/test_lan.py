@@ -107,12 +107,13 @@ def test_served_names_are_refused_to_strangers(
 
 
 def test_names_of_the_certificate_and_ipv6_addresses_are_served_too(test_pod: PodUnderTest) -> None:
-    addresses = {"LAN_ADDRESS": "fd00::2 192.168.7.2", "CERTIFICATE_NAMES": f"www.{DOMAIN} shop.example.com"}
+    addresses = {"LAN_ADDRESS": "fd00::2 192.168.7.2", "CERTIFICATE_NAMES": f"www.{DOMAIN} *.{DOMAIN} shop.example.com"}
     with resolver(test_pod, **addresses) as there:
         for name in (DOMAIN, MAIL_HOST, f"www.{DOMAIN}", "shop.example.com"):
             assert data(ask(there, name)) == {"192.168.7.2"}
             assert data(ask(there, name, "AAAA")) == {"fd00::2"}
         assert data(ask(there, "example.com")) == {"192.0.2.80"}
+        assert data(ask(there, f"any.{DOMAIN}")) == {"NXDOMAIN"}  # *.DOMAIN is the name of no host
 
 
 @pytest.mark.parametrize("settings", [{"ZONE": "off"}, {"LAN_ADDRESS": ""}])
