@@ -1,7 +1,4 @@
-"""Plays, replaces, restarts and removes the pod, and makes it a service.
-
-The caller holds the pod's lock (`state.locked`).
-"""
+"""Plays, replaces, restarts and removes the pod, and makes it a service. The caller holds its lock (`state.locked`)."""
 
 import logging
 from concurrent.futures import ThreadPoolExecutor

@@ -81,7 +81,7 @@ function login(r)
         end
     end
     if remembered then
-        remember(r, accepted, name, known)
+        if now > tonumber(used) then remember(r, accepted, name, known) end
         r.user = name
         return apache2.OK
     end
