@@ -4,6 +4,7 @@ import base64
 import hashlib
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import dns.message
@@ -12,7 +13,7 @@ import dns.rcode
 import httpx
 import pytest
 
-from podserve import endpoints
+from podserve import endpoints, resolver
 from podserve.certificates import store
 from podserve.certificates.clients import unverified_context
 from podserve.commands import podman
@@ -23,6 +24,8 @@ from tests.testbed.resolver import started_resolver
 from tests.testbed.server import PATIENCE, token
 from tests.testbed.vantage import Vantage, neighbour_of
 
+BLOCKED = "blocked.once.example.com"
+"""A name of the blocklist, which the forwarders would resolve."""
 OVER_TLS = """
 import dns.message, dns.query, dns.rcode, ssl, sys
 context = ssl.create_default_context()
@@ -42,9 +45,11 @@ with httpx.Client(base_url=f"{scheme}://{host}", headers=headers, verify=False) 
 
 
 @pytest.fixture(scope="module")
-def private() -> Iterator[PodUnderTest]:
-    """A pod that answers DNS over TLS and over HTTPS: the pod of the other tests does neither."""
-    with play_test_pod("-private", dns_over_tls="yes", dns_over_https="yes") as made:
+def private(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PodUnderTest]:
+    """A pod that answers DNS over TLS and over HTTPS, with a blocklist: the pod of the other tests has neither."""
+    blocked = tmp_path_factory.mktemp("blocked") / "names"
+    blocked.write_text(f"{BLOCKED}\n")
+    with play_test_pod("-private", dns_over_tls="yes", dns_over_https="yes", blocklist=str(blocked)) as made:
         yield made
 
 
@@ -84,6 +89,16 @@ def test_a_query_over_https_is_answered(private: PodUnderTest, method: str, http
     assert response.status_code == 200, response
     assert response.headers["Content-Type"] == "application/dns-message"
     assert str(dns.message.from_wire(response.content).answer[0][0]) == "192.0.2.90"
+
+
+def test_a_blocked_name_is_blocked_over_tls_and_over_https(private: PodUnderTest) -> None:
+    query, host = dns.message.make_query(BLOCKED, "A"), private.server.host
+    over_tls = dns.query.tls(query, host, timeout=PATIENCE, ssl_context=private.server.context())
+    with private.server.http() as client:
+        headers = {"Content-Type": "application/dns-message"}
+        over_https = dns.message.from_wire(client.post("/dns-query", content=query.to_wire(), headers=headers).content)
+    assert {answer.rcode() for answer in (over_tls, over_https)} == {dns.rcode.NXDOMAIN}
+    assert not any(upstream.questions(BLOCKED) for upstream in private.upstreams)
 
 
 def test_only_private_addresses_are_answered_over_tls(
@@ -126,6 +141,14 @@ def test_the_copy_of_the_key_can_be_read_by_root_and_named_alone(private: PodUnd
     key = private.folder("dns") / PAIR
     there = key.stat()
     assert (there.st_uid, there.st_gid, there.st_mode & 0o777) == (0, 5004, 0o640)
+
+
+def test_the_copy_of_the_key_is_removed_when_dns_over_tls_is_off(private: PodUnderTest) -> None:
+    off = replace(private.pod, settings=replace(private.pod.settings, dns_over_tls=False))
+    assert resolver.write_files(off)
+    assert not (private.folder("dns") / PAIR).exists()
+    assert resolver.write_files(private.pod)
+    assert (private.folder("dns") / PAIR).exists()
 
 
 def test_the_pod_of_the_default_settings_serves_neither(test_pod: PodUnderTest) -> None:
