@@ -27,7 +27,6 @@ _OPEN = {
     "logins": {
         "    AuthType Basic\n": "", '    AuthName "PodServe"\n': "", "    AuthBasicProvider file\n": "",
         "    LuaHookCheckUserID /usr/share/podserve/logins.lua login\n": "",
-        "    LuaHookAuthChecker /usr/share/podserve/logins.lua accepted early\n": "",
         "    LuaHookLog /usr/share/podserve/logins.lua after\n": "",
         "\nInclude podserve/webdav.conf": '\nDefine ACCOUNT "true"\nInclude podserve/webdav.conf',
     },

@@ -95,6 +95,11 @@ class Internet:
             dns.rcode.to_text(answer.rcode())
         }
 
+    def delv(self, name: str, kind: str = "A") -> str:
+        """Return what delv(1) says, which validates by itself, from the root on."""
+        words = ["delv", "-a", "/internet/anchor", "+root=.", f"@{RESOLVER}", name, kind]
+        return podman("exec", f"{self.outsider.container}-resolver", *words).stdout
+
     def wait(self, name: str, expected: set[str], kind: str = "A") -> None:
         """Wait until `validated` returns this: the resolver keeps what it has for a second."""
 
@@ -131,6 +136,7 @@ def internet_around(own: PodUnderTest, outsider: Vantage, files: Path) -> Iterat
     # The master key's base64 may stand in pieces.
     algorithm, _, public = anchor.partition(" 3 ")[2].partition(" ")
     trusted = f'trust-anchors {{ . static-key 257 3 {algorithm} "{public}"; }};'
+    (files / "anchor").write_text(trusted)
     zones = "".join(f'zone "{zone}" {{ type primary; file "/internet/{file}.zone"; }};\n'
                     for zone, file in ((".", "root"), (_PARENT, "parent")))  # fmt: skip
     secret = own.invoke("dns.transfer-key").stdout

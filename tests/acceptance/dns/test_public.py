@@ -161,6 +161,7 @@ def test_a_resolver_that_knows_only_the_root_validates_each_record(internet: Int
     assert {record["type"] for record in records} == {"NS", "A", "MX", "TXT", "TLSA", "SRV"}
     for record in records:
         assert record["data"] in internet.validated(record["name"], record["type"]), record
+    assert "; fully validated" in internet.delv(DOMAIN)
     assert internet.validated(f"{token()}.{DOMAIN}") == {"NXDOMAIN"}
 
 

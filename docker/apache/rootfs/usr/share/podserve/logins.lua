@@ -105,17 +105,14 @@ function login(r)
     return apache2.DECLINED
 end
 
--- For a request whose password was computed and found right.
-function accepted(r)
-    if r.notes["accepted"] then remember(r, r.notes["accepted"], r.notes["name"], r.notes["known"]) end
-    return apache2.DECLINED
-end
-
--- After the response.
+-- After the response. A request has the variable only if its login was accepted (logins.conf).
 function after(r)
+    local accepted = r.notes["accepted"]
+    if not accepted then return apache2.OK end
     local account, time = r.notes["account"], r.notes["time"]
-    if not time then return apache2.OK end
-    if r.status == 401 then
+    if r.subprocess_env["login_accepted"] then
+        remember(r, accepted, r.notes["name"], r.notes["known"])
+    elseif time and r.status == 401 then
         set(r, "tried", r.notes["tried"], " " .. time .. " " .. r.notes["checked"])
         local counted, password = guesses(r, account, os.time()), r.notes["password"]
         for _, guess in ipairs(counted) do
