@@ -96,7 +96,7 @@ class Internet:
         }
 
     def delv(self, name: str, kind: str = "A") -> str:
-        """Return what delv(1) says, which validates by itself, from the root on."""
+        """Return the output of delv, which validates by itself, from the root on."""
         words = ["delv", "-a", "/internet/anchor", "+root=.", f"@{RESOLVER}", name, kind]
         return podman("exec", f"{self.outsider.container}-resolver", *words).stdout
 
