@@ -3,6 +3,7 @@
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 
 import httpx
@@ -41,9 +42,12 @@ def status(client: httpx.Client, account: Account) -> int:
 
 def processor(test_pod: PodUnderTest) -> float:
     """Return the seconds of a core that Apache has used in user mode: utime in proc_pid_stat(5)."""
-    stats = [(process / "stat").read_text() for process in test_pod.processes("apache")]
-    times = [int(stat.rpartition(")")[2].split()[11]) for stat in stats if "(apache2)" in stat]
-    return sum(times) / os.sysconf("SC_CLK_TCK")
+    ticks = 0
+    for process in test_pod.processes("apache"):
+        with suppress(OSError):  # it has just exited
+            stat = (process / "stat").read_text()
+            ticks += int(stat.rpartition(")")[2].split()[11]) if "(apache2)" in stat else 0
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 @pytest.mark.parametrize("path", ["/webdav/", "/webdav/home/{}/", "/git/"])
