@@ -9,7 +9,7 @@ from bench.sides import Side
 from tests.testbed.pod import PodUnderTest
 
 SECTION = "dns"
-_NEW = 3000
+NEW = 3000
 """Names in a query run without the cache. Each round makes new names."""
 
 
@@ -20,7 +20,7 @@ def cached(side: Side) -> float:
 
 def uncached(side: Side) -> float:
     """Return the queries a second for names that no query has used yet."""
-    return load.resolve(side, load.new_names(_NEW), once=True)
+    return load.resolve(side, load.new_names(NEW), once=True)
 
 
 def measure(_own: PodUnderTest, pod: Side, native: Side) -> Iterator[Figure]:

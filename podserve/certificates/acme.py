@@ -29,8 +29,8 @@ def obtain(pod: Pod, names: tuple[str, ...], key: Secret) -> KeyPair:
     """Return a key pair for `names` with this key and a new certificate from the ACME directory of the settings.
 
     The directory connects to port 80 of each name, or looks up TXT records that lego sets. lego joins the pod, so the
-    pod's BIND resolves names for it. Raises Problem if there is no pod, and with lego's reason if
-    the directory issues no certificate.
+    pod's BIND resolves names for it. Raises Problem if there is no pod, and with lego's reason if the directory issues
+    no certificate.
     """
     settings = pod.settings
     if not podman("pod", "exists", pod.name, check=False).ok:

@@ -32,6 +32,8 @@ DEFAULT = "A", "B", "C"
 """The kinds to run by default: those that PodServe supports."""
 SHORT = "up", "acceptance", "outside"
 """The steps of --short: `invoke up`, then `acceptance`, or `outside` for a user, who cannot run `acceptance`."""
+SERVICES = 3
+"""Containers with a health check: apache, mail and dns."""
 IDLE = 20
 """Lines that the journal may get in a minute in which nobody uses the pod."""
 WATCHED = 30.0
@@ -102,7 +104,7 @@ def journal(host: Machine) -> str:
     lines = [line for line in told if " kernel: " not in line]  # the kernel tells of the pods of other hosts, too
     assert len(lines) <= IDLE * WATCHED / 60, "\n".join(lines)
     states = expect(host.run("podman ps")).splitlines()
-    assert sum("(healthy)" in state for state in states) == len(("apache", "mail", "dns")), states
+    assert sum("(healthy)" in state for state in states) == SERVICES, states
     return "\n".join([*lines, *states])
 
 

@@ -1,7 +1,9 @@
 """The DNS servers to which the pod under test forwards."""
 
 import datetime as dt
+import os
 import re
+import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,8 +18,9 @@ from podserve.certificates import authority
 from podserve.certificates.keypair import to_pem
 from podserve.commands import podman
 from podserve.folder import Folder
+from podserve.resolver import FORWARDERS_ROOT
 from podserve.values import KeyType
-from tests.testbed.vantage import address_on
+from tests.testbed.vantage import address_on, first_process
 
 HERE = Path(__file__).parent
 UPDATE_KEY = "update-key.conf"
@@ -88,3 +91,50 @@ def write_pair(signer: Path, pair: Path, name: str, *, ended: bool = False) -> N
         leaf = builder.sign(key, hashes.SHA256())
     (pair / "tls.crt").write_bytes(to_pem([leaf]))
     (pair / "tls.key").write_bytes(made.key.pem)
+
+
+@dataclass(frozen=True)
+class Encrypted:
+    """An upstream that speaks DNS over TLS, the name in its certificate, and the folders of its key pair and authority.
+
+    The authority's folder has the file FORWARDERS_ROOT, too, by which a resolver verifies the upstream.
+    """
+
+    upstream: Upstream
+    name: str
+    pair: Path
+    authority: Path
+
+    def forwarder(self, name: str = "") -> str:
+        """Return this upstream as the setting names it, by default with the name in its certificate."""
+        return f"tls://{self.upstream.address}#{name or self.name}"
+
+    @contextmanager
+    def certificate_that_has_ended(self) -> Iterator[None]:
+        """Use a certificate that ended yesterday."""
+        try:
+            self._use(ended=True)
+            yield
+        finally:
+            self._use(ended=False)
+
+    def _use(self, *, ended: bool) -> None:
+        write_pair(self.authority, self.pair, self.name, ended=ended)
+        os.kill(int(first_process(self.upstream.container)), signal.SIGHUP)
+
+
+@contextmanager
+def encrypted_upstream(container: str, network: str, folder: Path, name: str) -> Iterator[Encrypted]:
+    """Yield an upstream in this container on a network, with a certificate for `name`. `folder` is an empty folder."""
+    signer, pair, names = folder / "authority", folder / "pair", folder / "names.zone"
+    for made in (signer, pair):
+        made.mkdir()
+        made.chmod(0o755)
+    write_names(names, {})
+    write_pair(signer, pair, name)
+    roots = authority.issue_for(Folder.at(signer), (name,), KeyType.EC256).roots
+    (signer / FORWARDERS_ROOT).write_bytes(to_pem(roots))
+    try:
+        yield Encrypted(start_upstream(container, network, names, pair), name, pair, signer)
+    finally:
+        podman("rm", "--force", "--time", "0", container, check=False)

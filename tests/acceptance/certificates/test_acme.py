@@ -11,13 +11,11 @@ from pathlib import Path
 import pytest
 
 from podserve import endpoints
-from podserve.certificates import store
 from podserve.certificates.clients import client_context, unverified_context
-from podserve.certificates.keypair import Certificate
 from podserve.commands import Result, podman
 from podserve.errors import Problem
-from podserve.folder import Folder
 from podserve.waiting import NotYet, wait_until
+from tests.testbed.certificates import current
 from tests.testbed.pebble import NAME, Directory, directory
 from tests.testbed.pod import PodUnderTest, prepare_test_pod
 
@@ -40,13 +38,6 @@ def pebble(made: Directory) -> Directory:
 def invoke(test_pod: PodUnderTest, pebble: Directory, *argv: str, check: bool = True, **more: str) -> Result:
     """Run a task on the pod with the directory as the source of certificates. `more` adds INVOKE_ variables."""
     return test_pod.invoke(*argv, stdin="", check=check, **{**pebble.settings, **more})
-
-
-def current(test_pod: PodUnderTest) -> Certificate:
-    """Return the certificate on the volume."""
-    there = store.current(Folder.at(test_pod.folder("certificates")))
-    assert there
-    return there
 
 
 def served(test_pod: PodUnderTest) -> set[str]:

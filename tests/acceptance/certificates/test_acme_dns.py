@@ -9,11 +9,9 @@ from pathlib import Path
 import pytest
 
 from podserve import endpoints
-from podserve.certificates import store
 from podserve.certificates.clients import client_context
-from podserve.certificates.keypair import Certificate
 from podserve.commands import Result
-from podserve.folder import Folder
+from tests.testbed.certificates import current
 from tests.testbed.forwarders import UPDATE_KEY
 from tests.testbed.pebble import Directory, directory
 from tests.testbed.pod import PodUnderTest
@@ -59,13 +57,6 @@ def invoke(test_pod: PodUnderTest, pebble: Directory, file: Path, *argv: str, **
         "INVOKE_CERTIFICATE_NAMES": f"*.{test_pod.settings.domain}",
     }
     return test_pod.invoke(*argv, check=False, **{**chosen, **more})
-
-
-def current(test_pod: PodUnderTest) -> Certificate:
-    """Return the certificate on the volume."""
-    there = store.current(Folder.at(test_pod.folder("certificates")))
-    assert there
-    return there
 
 
 def refused(test_pod: PodUnderTest, pebble: Directory, file: Path, *told: str, **more: str) -> None:

@@ -18,11 +18,12 @@ from cryptography.x509.oid import ExtensionOID
 from podserve import endpoints
 from podserve.certificates import authority, store
 from podserve.certificates.clients import unverified_context
-from podserve.certificates.keypair import Certificate, KeyPair, to_pem
+from podserve.certificates.keypair import KeyPair, to_pem
 from podserve.commands import podman
 from podserve.folder import Folder
 from podserve.values import KeyType
 from podserve.waiting import NotYet, wait_until
+from tests.testbed.certificates import current
 from tests.testbed.pod import PodUnderTest
 
 
@@ -67,13 +68,6 @@ def answers(test_pod: PodUnderTest) -> dict[str, str]:
     seen = endpoints.attempt_all(test_pod.pod, context, endpoints.tls_ports(test_pod.pod))
     assert all(answer.ok for answer in seen), seen
     return {answer.port: answer.fingerprint for answer in seen}
-
-
-def current(test_pod: PodUnderTest) -> Certificate:
-    """Return the certificate on the volume."""
-    there = store.current(Folder.at(test_pod.folder("certificates")))
-    assert there
-    return there
 
 
 def test_the_certificate_is_shown_with_what_each_port_serves(test_pod: PodUnderTest) -> None:

@@ -12,15 +12,16 @@ import dns.flags
 import pytest
 
 from podserve import endpoints
-from podserve.certificates import authority, store
+from podserve.certificates import authority
 from podserve.certificates.clients import client_context
-from podserve.certificates.keypair import Certificate, KeyPair, to_pem
+from podserve.certificates.keypair import KeyPair, to_pem
 from podserve.certificates.pem import read_key
 from podserve.certificates.rollover import WAIT
 from podserve.commands import Result
 from podserve.folder import Folder
 from podserve.values import KeyType
 from podserve.waiting import NotYet, wait_until
+from tests.testbed.certificates import current
 from tests.testbed.internet import PUBLIC, SECONDARY, internet_around
 from tests.testbed.pebble import Directory, directory
 from tests.testbed.pod import PodUnderTest, play_test_pod
@@ -99,13 +100,6 @@ def invoke(public: PodUnderTest, pebble: Directory, *argv: str, **more: str) -> 
         "INVOKE_CERTIFICATE_NAMES": f"*.{public.settings.domain}",
     }
     return public.invoke(*argv, check=False, **{**chosen, **more})
-
-
-def current(public: PodUnderTest) -> Certificate:
-    """Return the certificate on the volume."""
-    there = store.current(Folder.at(public.folder("certificates")))
-    assert there
-    return there
 
 
 def test_the_domain_and_a_wildcard_are_issued_by_the_pods_own_zone_with_port_80_out_of_reach(

@@ -14,11 +14,10 @@ import httpx
 import pytest
 
 from podserve import endpoints, resolver
-from podserve.certificates import store
 from podserve.certificates.clients import unverified_context
 from podserve.commands import podman
-from podserve.folder import Folder
 from podserve.resolver import PAIR
+from tests.testbed.certificates import current
 from tests.testbed.pod import PodUnderTest, play_test_pod
 from tests.testbed.resolver import started_resolver
 from tests.testbed.server import PATIENCE, token
@@ -129,9 +128,8 @@ def test_a_new_certificate_is_served_over_tls_and_an_open_connection_stays(priva
         answer = dns.query.tcp(dns.message.make_query(new_name(), "A"), host, sock=client, timeout=PATIENCE)
         before = client.getpeercert(binary_form=True)
     assert answer.rcode() == dns.rcode.NOERROR
-    there = store.current(Folder.at(private.folder("certificates")))
+    there = current(private)
     answers = endpoints.attempt_all(private.pod, unverified_context("x.example"), endpoints.tls_ports(private.pod))
-    assert there
     assert {answer.fingerprint for answer in answers} == {there.fingerprint}
     assert before
     assert hashlib.sha256(before).hexdigest() != there.fingerprint

@@ -1,10 +1,8 @@
 """DNS over TLS to the forwarders: the certificate is verified, and nothing else is used when it is wrong."""
 
 import json
-import os
-import signal
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,14 +11,10 @@ import dns.query
 import dns.rcode
 import pytest
 
-from podserve.certificates import authority
-from podserve.certificates.keypair import to_pem
 from podserve.commands import Result, podman
-from podserve.folder import Folder
 from podserve.resolver import FORWARDERS_ROOT
-from podserve.values import KeyType
 from podserve.waiting import NotYet, wait_until
-from tests.testbed.forwarders import Upstream, start_upstream, write_names, write_pair
+from tests.testbed.forwarders import Encrypted, encrypted_upstream
 from tests.testbed.pod import PodUnderTest
 from tests.testbed.resolver import Resolver, started_resolver
 from tests.testbed.server import token
@@ -32,49 +26,12 @@ THERE, HERE = "fd53::1", "fd53::2"
 """Private IPv6 addresses (RFC 4193) of the upstream and of a resolver."""
 
 
-@dataclass(frozen=True)
-class Encrypted:
-    """An upstream that speaks DNS over TLS, the folder with its key pair, and the folder of its authority."""
-
-    upstream: Upstream
-    pair: Path
-    authority: Path
-
-    def forwarder(self, name: str = NAME) -> str:
-        """Return this upstream as the setting names it."""
-        return f"tls://{self.upstream.address}#{name}"
-
-    @contextmanager
-    def certificate_that_has_ended(self) -> Iterator[None]:
-        """Use a certificate that ended yesterday."""
-        try:
-            self._use(ended=True)
-            yield
-        finally:
-            self._use(ended=False)
-
-    def _use(self, *, ended: bool) -> None:
-        write_pair(self.authority, self.pair, NAME, ended=ended)
-        os.kill(int(first_process(self.upstream.container)), signal.SIGHUP)
-
-
 @pytest.fixture(scope="module")
 def encrypted(test_pod: PodUnderTest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Encrypted]:
     """An upstream with a certificate of an authority of the test's own, on the pod's network."""
     folder = tmp_path_factory.mktemp("encrypted")
-    signer, pair, names = folder / "authority", folder / "pair", folder / "names.zone"
-    for made in (signer, pair):
-        made.mkdir()
-        made.chmod(0o755)
-    write_names(names, {})
-    write_pair(signer, pair, NAME)
-    roots = authority.issue_for(Folder.at(signer), (NAME,), KeyType.EC256).roots
-    (signer / FORWARDERS_ROOT).write_bytes(to_pem(roots))
-    container = f"{test_pod.name}-encrypted"
-    try:
-        yield Encrypted(start_upstream(container, test_pod.name, names, pair), pair, signer)
-    finally:
-        podman("rm", "--force", "--time", "0", container, check=False)
+    with encrypted_upstream(f"{test_pod.name}-encrypted", test_pod.name, folder, NAME) as there:
+        yield there
 
 
 @pytest.fixture(scope="module")

@@ -241,7 +241,8 @@ for my $action (qw(blame blob blobdiff commit commitdiff heads history log proje
         $show->();
         # A page that is too long or may be incomplete is not kept, nor a file.
         return if !defined $page || $late || $saved || !$silent->();
-        (%pages, $size) = () if ($size += length $page) > 1_000_000;
+        (%pages, $size) = () if ($size // 0) + length $page > 1_000_000;
+        $size += length $page;
         $pages{$request} = {page => $page, state => $state, made => $now};
         undef $page;
     };

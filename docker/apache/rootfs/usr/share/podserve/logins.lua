@@ -62,14 +62,15 @@ function login(r)
     local checked = table.concat({lfs.attributes(ACCOUNTS, "ino") or "", file.size, file.mtime}, " ")
     local accepted = digest(r, encoded, checked)
     local used, name = (get(r, "accepted", accepted) or ""):match("^(%d+) (.*)$")
-    local remembered, password = used and now < used + SECONDS
+    local remembered = used and now < used + SECONDS
+    local password, account, known
     if not remembered then
         name, password = ((r:base64_decode(encoded) or "") .. ":"):match("^([^:]*):(.*):$")
         name, password = (name or r:base64_decode(encoded) or ""):lower(), password or ""
         r.headers_in["Authorization"] = "Basic " .. r:base64_encode(name .. ":" .. password)
     end
 
-    local network, account, known = r.headers_in["Client-Network"]
+    local network = r.headers_in["Client-Network"]
     local shared = r.subprocess_env["shared"]
     if not shared then
         account, known = digest(r, name), digest(r, network, name)
