@@ -7,7 +7,7 @@ from email import message_from_bytes
 
 import pytest
 
-from tests.testbed.mail import STRANGER, arrived
+from tests.testbed.mail import ORDINARY, STRANGER, arrived
 from tests.testbed.server import Account, Server, token
 
 LONGEST_LINE = 998
@@ -89,7 +89,8 @@ def test_no_bare_cr_or_lf_and_no_nul_is_delivered(sender: Sender, server: Server
     # None of them may be sent (RFC 5321, section 2.3.8; RFC 2045, section 2.7), and programs read them differently.
     subject = token()
     strange = b"X-Strange: a\rb\nX-Next: c\0d\r\n\r\none\rtwo\nthree\0four\r\r\n\rfive\n\n\0"
-    sender.send(alice, f"Subject: {subject}\r\n".encode() + strange)
+    head = ORDINARY.replace(STRANGER, sender.address)
+    sender.send(alice, f"{head}Subject: {subject}\r\n".encode() + strange)
     content = arrived(server, alice, subject)
     lines = content.split(b"\r\n")
     assert not [line for line in lines if b"\r" in line or b"\n" in line]
