@@ -165,9 +165,13 @@ def test_the_postmaster_gets_even_that_in_junk(server: Server, test_pod: PodUnde
 
 
 @pytest.mark.alone  # it measures seconds
-@pytest.mark.parametrize("away", [lambda pod: stopped(pod, "rspamd_proxy"), down], ids=["slow", "dead"])
+@pytest.mark.parametrize(
+    ("away", "expected"),
+    [(lambda pod: stopped(pod, "rspamd_proxy"), set()), (down, {"the filter does not answer"})],
+    ids=["slow", "dead"],
+)
 def test_without_the_filter_mail_is_accepted_and_marked_and_none_leaves_unsigned(
-    server: Server, test_pod: PodUnderTest, alice: Account, away: object
+    server: Server, test_pod: PodUnderTest, alice: Account, away: object, expected: set[str]
 ) -> None:
     assert callable(away)
     message = letter(STRANGER, alice.address, token())
@@ -176,7 +180,10 @@ def test_without_the_filter_mail_is_accepted_and_marked_and_none_leaves_unsigned
         assert answer_to(server, message, alice.address) == "250"
         assert time.monotonic() - begin < ACCEPTED_WITHIN
         refused = answer_to(server, letter(alice.address, alice.address, token()), alice.address, alice)
+        seen = json.loads(test_pod.invoke("status", "--json", check=False).stdout)
     assert refused.startswith("4"), refused
+    told = {problem.partition(":")[0] for problem in seen["problems"]}
+    assert told == {"submission does not answer", *expected}
     assert results(arrived(server, alice, message["Subject"]), "X-Spamd-Result") == [NOT_JUDGED]
     wait_until_signing(server, alice)
 
