@@ -51,6 +51,16 @@ def _acme_complaints(values: Mapping[str, Any]) -> Iterable[str]:
             yield f"{name} is '': expected {SETTINGS[name].expected}"
 
 
+def _relay_complaints(values: Mapping[str, Any]) -> Iterable[str]:
+    """Yield a line if a login at the relay host lacks its user name or its password."""
+    login = "relay_user", "relay_password_file"
+    missing = [name for name in login if values.get(name, "wrong") in {"", None}]
+    if values.get("relay_host") and len(missing) == 1:
+        (other,) = set(login) - set(missing)
+        expected = SETTINGS[missing[0]].expected.removesuffix(", or nothing")
+        yield f"{missing[0]} is '': expected {expected}; {other} needs it"
+
+
 def load(
     given: Mapping[str, object], defaults: Mapping[str, str], environment: Mapping[str, str] = os.environ
 ) -> Settings:
@@ -80,6 +90,7 @@ def load(
             complaints.append(f"{name} is {text!r}: expected {declared.expected}{word}")
     if values.get("certificate_source") is CertificateSource.ACME:
         complaints += _acme_complaints(values)
+    complaints += _relay_complaints(values)
     if values.get("zone") is ZoneMode.PUBLIC and values.get("public_address") == ():
         complaints.append(
             f"public_address is '': expected {SETTINGS['public_address'].expected}; zone: public needs one"

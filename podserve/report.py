@@ -161,7 +161,8 @@ def status(pod: Pod, seen: Status, console: Console) -> None:
 
     console.print(f"Domain       {both_forms(seen.domain)}", highlight=False)
     console.print(f"Certificate  {seen.days_left} days left", highlight=False)
-    console.print(f"Mail queue   {seen.queue} messages", highlight=False)
+    reason = f". They wait because: {seen.queue_reason}" if seen.queue_reason else ""
+    console.print(f"Mail queue   {seen.queue} messages{reason}", highlight=False, markup=False)
     console.print(f"DNS records  {escape(printable(seen.records.said))}", highlight=False)
     if seen.service:
         console.print(f"Service      {seen.service} (systemd)", highlight=False)

@@ -1,6 +1,7 @@
 """The status of the pod, found from outside by trying its services."""
 
 import json
+from collections import Counter
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -69,6 +70,8 @@ class Status:
     """The forwarders over TLS that cannot be used, each with the reason and what to do."""
     zone: list[str] = field(default_factory=list)
     """The faults of the domain's zone, with `zone: public`."""
+    queue_reason: str = ""
+    """Why messages wait in the queue: the commonest reason, in the words of Postfix. Empty if none waits."""
 
     @property
     def problems(self) -> list[str]:
@@ -139,9 +142,15 @@ def containers(names: Collection[str]) -> list[Container]:
             for (name, (state, restarts)), ok in zip(seen.items(), healthy, strict=True)]  # fmt: skip
 
 
-def _queue(container: str) -> int:
+def _queue(container: str) -> tuple[int, str]:
+    """Return the number of messages in the queue (-1 if unknown), and the commonest reason for which they wait."""
     listed = podman("exec", container, "postqueue", "-j", check=False)
-    return len(listed.stdout.splitlines()) if listed.ok else -1
+    if not listed.ok:
+        return -1, ""
+    messages = [json.loads(line) for line in listed.stdout.splitlines()]
+    reasons = Counter(each.get("delay_reason", "") for message in messages for each in message["recipients"])
+    reasons.pop("", None)
+    return len(messages), next((reason for reason, _ in reasons.most_common(1)), "")
 
 
 def _use(volume: Volume) -> Use:
@@ -169,7 +178,7 @@ def look(pod: Pod) -> Status:
             seen.result(),
             answers.result(),
             certificate,
-            queue.result(),
+            queue.result()[0],
             list(uses),
             host.has_systemd(),
             systemd.state(pod) if systemd.installed(pod) else "",
@@ -179,4 +188,5 @@ def look(pod: Pod) -> Status:
             accounts.Accounts(volumes.folder(pod.volumes["accounts"].name)).elsewhere(pod.settings.domain),
             forwarders.result(),
             zone.result(),
+            queue.result()[1],
         )

@@ -30,6 +30,10 @@ GOOD = [
     *(("message_size_limit", text) for text in ("100000", "52428800", "9999999999")),
     *(("imap_sessions", text) for text in ("1", "50", "1024")),
     *(("push_size_limit", text) for text in ("100000", "1073741824", "999999999999")),
+    *(("relay_host", text) for text in ("", "smtp.example.net", "smtp.example.net:465", f"{LONG_DOMAIN}:65535")),
+    *(("relay_user", text) for text in ("", "apikey", "you@example.org", "AKIA/x+y=_%-")),
+    *(("relay_password_file", text) for text in ("", "/etc/podserve.relay", "~/relay", "./relay")),
+    *(("relay_domains", text) for text in ("", "gmail.com", "gmail.com outlook.com")),
     *(("forwarders", text) for text in ("9.9.9.9", "8.8.8.8 8.8.4.4", "2001:db8::53 192.0.2.53")),
     *(("forwarders", text) for text in ("tls://9.9.9.9#dns.quad9.net", "tls://2620:fe::fe@8853#dns.quad9.net 9.9.9.9")),
     *(("forwarders_root", text) for text in ("", "/etc/ssl/root.pem", "~/root.pem", "./root.pem")),
@@ -50,9 +54,9 @@ GOOD = [
     *(("acme_dns_file", text) for text in ("", "/etc/podserve.dns", "~/provider", "./provider")),
     *(("key_type", text) for text in ("ec256", "ec384", "rsa2048", "rsa4096")),
 ]
-PATHS = {"acme_root", "acme_dns_file", "forwarders_root", "blocklist"}
+PATHS = {"acme_root", "acme_dns_file", "forwarders_root", "blocklist", "relay_password_file"}
 MAY_BE_EMPTY = {"mail_host", "files_host", "lan_address", "public_address", "certificate_names", "nameservers"}
-MAY_BE_EMPTY |= {"secondaries", "acme_email", "acme_dns_provider"} | PATHS
+MAY_BE_EMPTY |= {"secondaries", "acme_email", "acme_dns_provider", "relay_host", "relay_user", "relay_domains"} | PATHS
 WITH_NO_MEANING = ["a\nb.example", "a b", "a;b", "'", "${HOME}", "\x00", "-", "."]
 BAD = [
     *((name, text) for name in defaults() if name not in MAY_BE_EMPTY for text in ("", " ", "\n")),
@@ -71,6 +75,14 @@ BAD = [
     *(("message_size_limit", text) for text in ("100_000", "1234567.0", "١٢٣٤٥٦٧")),  # int() or float() accepts these
     *(("imap_sessions", text) for text in ("0", "1025", "050", "-1", "+5", "5.0", "1_0", "٤٢", "10000000000")),
     *(("push_size_limit", text) for text in ("0", "99999", "1000000000000", "0100000", "-100000", "1g", "1e9")),
+    *(
+        ("relay_host", text)
+        for text in ("smtp", "Smtp.example.net", "192.0.2.25", "[smtp.example.net]", "a.b:", "a.b:0")
+    ),
+    *(("relay_host", text) for text in ("a.b:65536", "a.b:+1", "a.b:25:25", "smtp://a.b", ":25")),
+    *(("relay_user", text) for text in ("you:me", "@you", "müller", "$you")),
+    *(("relay_password_file", text) for text in ("relay", "hunter2hunter2")),
+    *(("relay_domains", text) for text in ("com", "gmail.com, outlook.com", "@gmail.com", "*.gmail.com")),
     *(("forwarders", text) for text in ("8.8.8.8:53", "8.8.8.8, 8.8.4.4", "dns.google", "8.8.8.8 nonsense")),
     *(("forwarders", text) for text in ("8.8.8", "fe80::1%eth0", "fe80::1%;};", "[2001:db8::1]")),
     *(("forwarders", text) for text in ("tls://9.9.9.9", "tls://9.9.9.9#", "tls://#dns.quad9.net", "tls://a.b#a.b")),
@@ -208,6 +220,17 @@ def test_a_wildcard_by_acme_needs_dns() -> None:
     (line,) = complaints({**public, "mail_host": "mx.example.net"})
     assert line == "acme_dns_provider is '': expected one for mx.example.net, which the zone of domain does not have"
     assert chosen(certificate_names="*.example.org").certificate_names == ("*.example.org",)
+
+
+def test_a_login_at_the_relay_host_needs_all_its_settings() -> None:
+    host, password, user = {"relay_host": "a.b"}, {"relay_password_file": "./relay"}, {"relay_user": "you"}
+    (line,) = complaints({**host, **user})
+    assert line == "relay_password_file is '': expected the path of a file; relay_user needs it"
+    (line,) = complaints({**host, **password})
+    assert line.startswith("relay_user is '': expected a user name")
+    assert chosen(**host, **user, **password, relay_domains="gmail.com").relay_domains == ("gmail.com",)
+    assert chosen(**user).relay_user == "you"  # without a relay host it has no effect
+    assert chosen(relay_host="müller.de").relay_host == "xn--mller-kva.de"
 
 
 def test_a_wildcard_is_the_name_of_no_host() -> None:
