@@ -105,7 +105,8 @@ class Settings(TransportSettings, CertificateSettings):
     )]  # fmt: skip
     dnssec: Annotated[bool, Setting(
         yes_or_no, '"yes" or "no", in quotes',
-        'Whether the pod validates DNS answers by DNSSEC: "yes" or "no", in quotes.',
+        "Whether the pod validates DNS answers by DNSSEC, and verifies other mail servers by their TLSA records "
+        '(DANE): "yes" or "no", in quotes.',
         services=True,
     )]  # fmt: skip
     zone: Annotated[ZoneMode, Setting(

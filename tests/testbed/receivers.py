@@ -5,7 +5,7 @@ import socketserver
 import ssl
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email import message_from_bytes
 from email.message import Message
@@ -49,10 +49,9 @@ class _Session(socketserver.StreamRequestHandler):
 
     def finish(self) -> None:
         """End the session, whatever the client did."""
-        try:
+        with suppress(OSError):
             super().finish()
-        except OSError:
-            return
+        self.request.close()
 
     def _answer(self, word: str, rest: str) -> None:
         match word.upper():
@@ -79,7 +78,6 @@ class _Session(socketserver.StreamRequestHandler):
                 self._say("250 taken")
             case "QUIT":
                 self._say("221 bye")
-                self.request.close()
             case _:
                 self._say("250 fine")
 
