@@ -18,6 +18,7 @@ from podserve.values import (
     POD_NAME,
     Address,
     Forwarder,
+    PolicyMode,
     ZoneMode,
     address_pair,
     as_text,
@@ -174,7 +175,13 @@ class Settings(TransportSettings, CertificateSettings):
     @property
     def certified_names(self) -> tuple[str, ...]:
         """What the certificate is for: the domain first."""
-        return tuple(dict.fromkeys([self.domain, self.mail_host, self.files_host, *self.certificate_names]))
+        policy = [self.policy_host] if self.policy_host else []
+        return tuple(dict.fromkeys([self.domain, self.mail_host, self.files_host, *policy, *self.certificate_names]))
+
+    @property
+    def policy_host(self) -> str:
+        """The name at which other servers find the MTA-STS policy (RFC 8461, section 3.3); empty without a policy."""
+        return "" if self.mta_sts in {None, PolicyMode.OFF} else f"mta-sts.{self.domain}"
 
     @property
     def host_names(self) -> tuple[str, ...]:

@@ -1,16 +1,18 @@
-"""The settings of mail between servers: a relay host. `podserve.settings` has the others."""
+"""The settings of mail between servers: a relay host, and MTA-STS. `podserve.settings` has the others."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from podserve.declaration import Setting
-from podserve.values import LOGIN_NAME, domain_name, host_and_port, matching, path_or_none, words
+from podserve.values import LOGIN_NAME, PolicyMode, domain_name, host_and_port, matching, number, path_or_none, words
+
+_DAY, _LONGEST = 86400, 31557600  # RFC 8461, section 3.2: a year at most
 
 
 @dataclass(frozen=True)
 class TransportSettings:
-    """The settings of mail that goes to other servers."""
+    """The settings of mail to other servers, and from them."""
 
     relay_host: Annotated[str, Setting(
         host_and_port, "a host name in lower case, perhaps with a port, such as smtp.example.net:465, or nothing",
@@ -33,5 +35,18 @@ class TransportSettings:
         words(domain_name(), may_be_empty=True), "domain names in lower case, separated by spaces, or none",
         "The domains whose mail goes to relay_host, separated by spaces, such as gmail.com outlook.com. By default "
         "all mail for other servers does.",
+        services=True,
+    )]  # fmt: skip
+    mta_sts: Annotated[PolicyMode | None, Setting(
+        lambda text: PolicyMode(text) if text else None, "off, none, testing or enforce, or nothing",
+        "The mode of the MTA-STS policy of domain: off, testing (other mail servers report to postmaster@ when they "
+        "cannot encrypt and verify the connection), enforce (they then send no mail), or none (they forget an earlier "
+        "policy). By default testing with zone: public and certificate_source: acme, otherwise off. It needs DNS "
+        "records (invoke dns.records), and adds the name mta-sts.DOMAIN to the certificate.",
+        services=True,
+    )]  # fmt: skip
+    mta_sts_max_age: Annotated[int, Setting(
+        number(_DAY, _LONGEST), f"a number of seconds from {_DAY} to {_LONGEST}",
+        "How long other mail servers keep the MTA-STS policy, in seconds.",
         services=True,
     )]  # fmt: skip

@@ -52,6 +52,15 @@ class ZoneMode(Enum):
     PUBLIC = "public"
 
 
+class PolicyMode(Enum):
+    """The mode of an MTA-STS policy (RFC 8461, section 3.2). The values are the words of `mta_sts`."""
+
+    OFF = "off"
+    NONE = "none"
+    TESTING = "testing"
+    ENFORCE = "enforce"
+
+
 class KeyType(Enum):
     """The kind of a private key: ECDSA P-256 or P-384, or RSA with its bits. The values are lego's names."""
 

@@ -29,6 +29,8 @@ DIFFERENT = {
     "relay_host": "smtp.example.net",
     "relay_user": "you",
     "relay_domains": "gmail.com",
+    "mta_sts": "testing",
+    "mta_sts_max_age": "86400",
     "forwarders": "9.9.9.9",
     "dnssec": "yes",
     "zone": "off",

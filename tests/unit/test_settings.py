@@ -34,6 +34,8 @@ GOOD = [
     *(("relay_user", text) for text in ("", "apikey", "you@example.org", "AKIA/x+y=_%-")),
     *(("relay_password_file", text) for text in ("", "/etc/podserve.relay", "~/relay", "./relay")),
     *(("relay_domains", text) for text in ("", "gmail.com", "gmail.com outlook.com")),
+    *(("mta_sts", text) for text in ("", "off", "none", "testing")),
+    *(("mta_sts_max_age", text) for text in ("86400", "604800", "31557600")),
     *(("forwarders", text) for text in ("9.9.9.9", "8.8.8.8 8.8.4.4", "2001:db8::53 192.0.2.53")),
     *(("forwarders", text) for text in ("tls://9.9.9.9#dns.quad9.net", "tls://2620:fe::fe@8853#dns.quad9.net 9.9.9.9")),
     *(("forwarders_root", text) for text in ("", "/etc/ssl/root.pem", "~/root.pem", "./root.pem")),
@@ -56,7 +58,8 @@ GOOD = [
 ]
 PATHS = {"acme_root", "acme_dns_file", "forwarders_root", "blocklist", "relay_password_file"}
 MAY_BE_EMPTY = {"mail_host", "files_host", "lan_address", "public_address", "certificate_names", "nameservers"}
-MAY_BE_EMPTY |= {"secondaries", "acme_email", "acme_dns_provider", "relay_host", "relay_user", "relay_domains"} | PATHS
+MAY_BE_EMPTY |= {"secondaries", "acme_email", "acme_dns_provider", "relay_host", "relay_user", "relay_domains"}
+MAY_BE_EMPTY |= {"mta_sts"} | PATHS
 WITH_NO_MEANING = ["a\nb.example", "a b", "a;b", "'", "${HOME}", "\x00", "-", "."]
 BAD = [
     *((name, text) for name in defaults() if name not in MAY_BE_EMPTY for text in ("", " ", "\n")),
@@ -82,6 +85,8 @@ BAD = [
     *(("relay_host", text) for text in ("a.b:65536", "a.b:+1", "a.b:25:25", "smtp://a.b", ":25")),
     *(("relay_user", text) for text in ("you:me", "@you", "müller", "$you")),
     *(("relay_password_file", text) for text in ("relay", "hunter2hunter2")),
+    *(("mta_sts", text) for text in ("on", "Enforce", "testing enforce")),
+    *(("mta_sts_max_age", text) for text in ("0", "86399", "31557601", "1w", "-1")),
     *(("relay_domains", text) for text in ("com", "gmail.com, outlook.com", "@gmail.com", "*.gmail.com")),
     *(("forwarders", text) for text in ("8.8.8.8:53", "8.8.8.8, 8.8.4.4", "dns.google", "8.8.8.8 nonsense")),
     *(("forwarders", text) for text in ("8.8.8", "fe80::1%eth0", "fe80::1%;};", "[2001:db8::1]")),
@@ -231,6 +236,31 @@ def test_a_login_at_the_relay_host_needs_all_its_settings() -> None:
     assert chosen(**host, **user, **password, relay_domains="gmail.com").relay_domains == ("gmail.com",)
     assert chosen(**user).relay_user == "you"  # without a relay host it has no effect
     assert chosen(relay_host="müller.de").relay_host == "xn--mller-kva.de"
+
+
+def test_other_servers_do_not_send_by_an_enforced_policy_to_a_certificate_that_they_do_not_know() -> None:
+    (line,) = complaints({"mta_sts": "enforce"})
+    assert line.startswith("certificate_source is 'authority': expected acme or import, because mta_sts is 'enforce'")
+    assert chosen(mta_sts="enforce", certificate_source="import").policy_host == "mta-sts.lab.sethlakowske.com"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, "off"),
+        ({"zone": "public", "public_address": "203.0.113.7"}, "off"),
+        ({"certificate_source": "acme", "acme_email": "you@example.org"}, "off"),
+        ({"certificate_source": "acme", "acme_email": "you@example.org", "mta_sts": "enforce"}, "enforce"),
+        ({"zone": "public", "public_address": "203.0.113.7", "certificate_source": "acme", "acme_email": "a@b.org"},
+         "testing"),
+        ({"zone": "public", "public_address": "203.0.113.7", "certificate_source": "acme", "acme_email": "a@b.org",
+          "mta_sts": "off"}, "off"),
+    ],
+)  # fmt: skip
+def test_a_policy_is_published_where_nobody_need_do_anything_for_it(given: dict[str, str], expected: str) -> None:
+    pod = pod_with(**given)
+    assert pod.manifests.config["data"]["MTA_STS"] == expected
+    assert ("mta-sts.lab.sethlakowske.com" in pod.settings.certified_names) == (expected != "off")
 
 
 def test_a_wildcard_is_the_name_of_no_host() -> None:

@@ -184,7 +184,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     certifier = Certifier(folder)
     relay = {"relay_host": "smtp.provider.example", "relay_user": USER, "relay_password_file": str(password)}
     with ExitStack() as stack:
-        prepared = stack.enter_context(prepare_test_pod("-transport", dnssec="yes", relay_domains=RELAYED, **relay))
+        prepared = stack.enter_context(
+            prepare_test_pod(
+                "-transport", dnssec="yes", dns_over_https="yes", mta_sts="testing", relay_domains=RELAYED, **relay
+            )
+        )
         names = {where: f"mx.{domain}" for domain, where in DOMAINS.items()} | {PROVIDER: "smtp.provider.example"}
         servers, digests = {}, {}
         for where, name in names.items():
@@ -375,3 +379,20 @@ def test_policies_are_kept_and_python_runs_only_while_postfix_asks_for_them(worl
         assert "Server certificate not verified" in world.deferred(recipient)
     world.flush()
     assert server.taken(subject).encrypted
+
+
+def test_other_servers_find_the_policy_of_the_pods_domain_and_nothing_else_at_its_name(world: World) -> None:
+    domain, mail_host = world.own.settings.domain, world.own.settings.mail_host
+    there = replace(world.own.server, domain=f"mta-sts.{domain}")  # whose certificate is verified
+    with there.http() as client, there.http(world.account) as member:
+        policy = client.get("/.well-known/mta-sts.txt")
+        assert policy.headers["Content-Type"] == "text/plain"
+        assert policy.text == f"version: STSv1\nmode: testing\nmx: {mail_host}\nmax_age: 604800\n"
+        others = ("/", "/webdav/", "/webdav/site/", "/git/", "/ca.crt", "/robots.txt", "/podserve/landing.html",
+                  "/dns-query?dns=AAABAAABAAAAAAAAAmRlAAABAAE", "/.well-known/mta-sts.txt/",
+                  "/.well-known/acme-challenge/x", "/.well-known/mta-sts.txt%00")  # fmt: skip
+        found = {path: {who.get(path).status_code, who.request("PROPFIND", path).status_code}
+                 for path in others for who in (client, member)}  # fmt: skip
+        assert {path for path, codes in found.items() if not codes <= {400, 404}} == set()
+        assert member.put("/.well-known/mta-sts.txt", content="x").status_code in {403, 404, 405}
+        assert client.get("/.well-known/mta-sts.txt").text == policy.text
