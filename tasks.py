@@ -36,6 +36,7 @@ from podserve import (
     systemd,
     volumes,
 )
+from podserve import mail_reports as mail_reporting
 from podserve.backup import keeping, reading
 from podserve.certificates import renewal, store
 from podserve.commands import become
@@ -530,10 +531,18 @@ def dns_transfer_key(c: Context) -> None:
     print(transfer.key_statement(pod), end="")
 
 
+@task(name="reports", help={"json": "print a JSON object"})
+def mail_reports(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
+    """Sum up other servers' reports to postmaster@: who sends as the domain, and failures of TLS."""
+    seen = mail_reporting.received(_pod_reexecuted(c))
+    print(seen.json() if json else "\n".join(filter(None, [*seen.lines, seen.said])))
+
+
 users = Collection("users", users_add, users_list, users_passwd, users_remove)
 repos = Collection("repos", repos_add, repos_list, repos_publish, repos_hide, repos_head, repos_remove)
 certs = Collection("certs", certs_show, certs_issue, certs_renew, certs_import, certs_ca)
 dav_locks = Collection("locks", locks_list, locks_break)
+mail = Collection("mail", mail_reports)
 dns = Collection("dns", dns_records, dns_check, dns_add, dns_remove, dns_list, dns_ds, dns_transfer_key, dns_blocklist)
 namespace = Collection(
     show_doctor,
@@ -553,5 +562,6 @@ namespace = Collection(
     dav_locks,
     certs,
     dns,
+    mail,
 )
 namespace.configure(configuration.shown_defaults(manifests.defaults()))

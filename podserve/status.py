@@ -6,7 +6,7 @@ from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 
-from podserve import accounts, endpoints, failures, forwarding, host, running, systemd, volumes
+from podserve import accounts, endpoints, failures, forwarding, host, mail_reports, running, systemd, volumes
 from podserve.answering import others_certificate
 from podserve.backup import keeping
 from podserve.certificates import store
@@ -15,6 +15,7 @@ from podserve.certificates.keypair import IMPORTED, Certificate
 from podserve.commands import podman
 from podserve.manifests import Volume
 from podserve.pod import Pod
+from podserve.values import both_forms
 from podserve.zone import checking, publishing
 
 
@@ -72,6 +73,23 @@ class Status:
     """The faults of the domain's zone, with `zone: public`."""
     queue_reason: str = ""
     """Why messages wait in the queue: the commonest reason, in the words of Postfix. Empty if none waits."""
+
+    reports: str = ""
+    """What reports of other mail servers say that needs attention. Strangers send them, so it is no problem."""
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What a person reads besides the tables and the problems: texts by title."""
+        waiting = f". They wait because: {self.queue_reason}" if self.queue_reason else ""
+        found = {
+            "Domain": both_forms(self.domain),
+            "Certificate": f"{self.days_left} days left",
+            "Mail queue": f"{self.queue} messages{waiting}",
+            "DNS records": self.records.said,
+            "Reports": self.reports,
+            "Service": f"{self.service} (systemd)" if self.service else "",
+        }
+        return {title: text for title, text in found.items() if text}
 
     @property
     def problems(self) -> list[str]:
@@ -169,6 +187,7 @@ def look(pod: Pod) -> Status:
         records = pool.submit(checking.summary, pod)
         forwarders = pool.submit(forwarding.tls_problems, pod)
         zone = pool.submit(publishing.zone_problems, pod)
+        reports = pool.submit(mail_reports.received, pod)
         answers = pool.submit(endpoints.attempt_all, pod, context, list(pod.ports))
         certificate = store.current(store.certificates_folder(pod))
         uses = pool.map(_use, pod.volumes.values())
@@ -189,4 +208,5 @@ def look(pod: Pod) -> Status:
             forwarders.result(),
             zone.result(),
             queue.result()[1],
+            reports.result().said,
         )

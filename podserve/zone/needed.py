@@ -100,8 +100,8 @@ def _mail(facts: Facts) -> Iterable[Record]:
     yield facts.record(domain, "MX", f"10 {host}.", "mail to NAME@DOMAIN goes to this host")
     reason = "SPF: only this server sends mail of the domain. Without it, others refuse that mail or take it for spam"
     yield facts.record(domain, "TXT", quoted("v=spf1 mx -all"), reason)
-    reason = "DMARC: what others do with mail that only claims to be from the domain"
-    yield facts.record(f"_dmarc.{domain}", "TXT", quoted(POLICY), reason)
+    reason = "DMARC: what others do with mail that only claims to be from the domain, and where they report it"
+    yield facts.record(f"_dmarc.{domain}", "TXT", quoted(f"{POLICY}; rua=mailto:postmaster@{domain}"), reason)
 
 
 def _issuers(facts: Facts) -> Iterable[Record]:

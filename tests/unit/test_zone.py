@@ -41,7 +41,7 @@ def test_the_list_has_what_a_web_and_mail_server_needs() -> None:
           for kind in ("A 203.0.113.7", "AAAA 2001:db8::7")),
         "example.org MX 10 mail.example.org.",
         'example.org TXT "v=spf1 mx -all"',
-        '_dmarc.example.org TXT "v=DMARC1; p=quarantine"',
+        '_dmarc.example.org TXT "v=DMARC1; p=quarantine; rua=mailto:postmaster@example.org"',
         f"_25._tcp.mail.example.org TLSA 3 1 1 {DIGEST}",
         "_submission._tcp.example.org SRV 0 1 587 mail.example.org.",
         "_imaps._tcp.example.org SRV 0 1 993 mail.example.org.",
