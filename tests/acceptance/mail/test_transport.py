@@ -34,6 +34,8 @@ DOMAINS = {"plain.example": PLAIN, "dane.example": DANE, "sts.example": STS, "bo
 """The domains with a mail server of their own: with nothing, TLSA records, an MTA-STS policy, and with both."""
 USER, PASSWORD = "pod@provider.example", "c0rrect horse:battery"
 RELAYED = "relayed.example"
+MTA_STS = 5006
+"""The id of the user of mta_sts.py (docker/mail/Containerfile)."""
 
 
 def root_zone(tlsa: Mapping[str, str]) -> str:
@@ -348,8 +350,10 @@ def test_mail_waits_while_nobody_knows_the_policies(world: World) -> None:
 
 
 def python_runs(own: PodUnderTest) -> bool:
-    """Return whether Python runs in the mail container."""
-    return any((process / "comm").read_text() == "python3\n" for process in own.processes("mail"))
+    """Return whether Python runs in the mail container. It has a user of its own."""
+    found = [process for process in own.processes("mail") if (process / "comm").read_text() == "python3\n"]
+    assert {process.stat().st_uid for process in found} <= {MTA_STS}
+    return bool(found)
 
 
 def test_policies_are_kept_and_python_runs_only_while_postfix_asks_for_them(world: World) -> None:
@@ -362,6 +366,8 @@ def test_policies_are_kept_and_python_runs_only_while_postfix_asks_for_them(worl
 
     server.taken(world.send("anna@sts.example"))
     assert python_runs(world.own)
+    socket = world.own.exec("mail", "stat", "-c", "%u %G %a", "/run/mta-sts/socket")
+    assert socket.stdout.strip() == f"{MTA_STS} postfix 660"
     wait_until(ended, 10, "Python to end")
     world.policies.gone = True
     try:

@@ -96,11 +96,13 @@ class Responder(STSSocketmapResponder):
 
 
 async def open_cache() -> object:
-    """Return the cache; a damaged one, from a disk that was full, is replaced by an empty one."""
+    """Return the cache; a damaged one is replaced by an empty one. Raises OperationalError, such as for a full disk."""
     try:
         cache = utils.create_cache("sqlite", {"filename": str(CACHE), "threads": 1})
         await cache.setup()
         await cache.get("example.org")
+    except sqlite3.OperationalError:
+        raise
     except sqlite3.DatabaseError as error:
         logging.getLogger(__name__).warning("%s is replaced by an empty cache: %s", CACHE, error)
         for file in CACHE.parent.glob(f"{CACHE.name}*"):
