@@ -52,6 +52,13 @@ class ZoneMode(Enum):
     PUBLIC = "public"
 
 
+class FilterMode(Enum):
+    """Whether mail is filtered and signed. The values are the words of `filter`."""
+
+    ON = "on"
+    OFF = "off"
+
+
 class PolicyMode(Enum):
     """The mode of an MTA-STS policy (RFC 8461, section 3.2). The values are the words of `mta_sts`."""
 

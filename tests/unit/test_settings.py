@@ -36,6 +36,10 @@ GOOD = [
     *(("relay_domains", text) for text in ("", "gmail.com", "gmail.com outlook.com")),
     *(("mta_sts", text) for text in ("", "off", "none", "testing")),
     *(("mta_sts_max_age", text) for text in ("86400", "604800", "31557600")),
+    *(("filter", text) for text in ("on", "off")),
+    *(("recipients_per_hour", text) for text in ("1", "200", "1000000")),
+    *(("recipients_per_day", text) for text in ("1", "1000", "1000000")),
+    *(("blocklists", text) for text in ("", "zen.spamhaus.org", "a.example b.example")),
     *(("forwarders", text) for text in ("9.9.9.9", "8.8.8.8 8.8.4.4", "2001:db8::53 192.0.2.53")),
     *(("forwarders", text) for text in ("tls://9.9.9.9#dns.quad9.net", "tls://2620:fe::fe@8853#dns.quad9.net 9.9.9.9")),
     *(("forwarders_root", text) for text in ("", "/etc/ssl/root.pem", "~/root.pem", "./root.pem")),
@@ -59,7 +63,7 @@ GOOD = [
 PATHS = {"acme_root", "acme_dns_file", "forwarders_root", "blocklist", "relay_password_file"}
 MAY_BE_EMPTY = {"mail_host", "files_host", "lan_address", "public_address", "certificate_names", "nameservers"}
 MAY_BE_EMPTY |= {"secondaries", "acme_email", "acme_dns_provider", "relay_host", "relay_user", "relay_domains"}
-MAY_BE_EMPTY |= {"mta_sts"} | PATHS
+MAY_BE_EMPTY |= {"mta_sts", "blocklists"} | PATHS
 WITH_NO_MEANING = ["a\nb.example", "a b", "a;b", "'", "${HOME}", "\x00", "-", "."]
 BAD = [
     *((name, text) for name in defaults() if name not in MAY_BE_EMPTY for text in ("", " ", "\n")),
@@ -88,6 +92,10 @@ BAD = [
     *(("mta_sts", text) for text in ("on", "Enforce", "testing enforce")),
     *(("mta_sts_max_age", text) for text in ("0", "86399", "31557601", "1w", "-1")),
     *(("relay_domains", text) for text in ("com", "gmail.com, outlook.com", "@gmail.com", "*.gmail.com")),
+    *(("filter", text) for text in ("yes", "no", "On", "1")),
+    *(("recipients_per_hour", text) for text in ("0", "1000001", "-1", "1e3", "many")),
+    *(("recipients_per_day", text) for text in ("0", "1000001", "-1", "1e3", "many")),
+    *(("blocklists", text) for text in ("zen", "192.0.2.1", "a.example, b.example", "https://a.example")),
     *(("forwarders", text) for text in ("8.8.8.8:53", "8.8.8.8, 8.8.4.4", "dns.google", "8.8.8.8 nonsense")),
     *(("forwarders", text) for text in ("8.8.8", "fe80::1%eth0", "fe80::1%;};", "[2001:db8::1]")),
     *(("forwarders", text) for text in ("tls://9.9.9.9", "tls://9.9.9.9#", "tls://#dns.quad9.net", "tls://a.b#a.b")),
