@@ -39,6 +39,7 @@ from podserve import (
     verdict,
     volumes,
 )
+from podserve import mail_reports as mail_reporting
 from podserve.backup import keeping, reading
 from podserve.certificates import renewal, store
 from podserve.commands import become
@@ -534,6 +535,13 @@ def dns_transfer_key(c: Context) -> None:
     print(transfer.key_statement(pod), end="")
 
 
+@task(name="reports", help={"json": "print a JSON object"})
+def mail_reports(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
+    """Sum up other servers' reports to postmaster@: who sends as the domain, and failures of TLS."""
+    seen = mail_reporting.received(_pod_reexecuted(c))
+    print(seen.json() if json else "\n".join(filter(None, [*seen.lines, seen.said])))
+
+
 @task(name="rotate")
 def dkim_rotate(c: Context) -> None:
     """Make the next keys that sign mail. They sign from tomorrow on."""
@@ -561,7 +569,7 @@ repos = Collection("repos", repos_add, repos_list, repos_publish, repos_hide, re
 certs = Collection("certs", certs_show, certs_issue, certs_renew, certs_import, certs_ca)
 dav_locks = Collection("locks", locks_list, locks_break)
 dns = Collection("dns", dns_records, dns_check, dns_add, dns_remove, dns_list, dns_ds, dns_transfer_key, dns_blocklist)
-mail = Collection("mail", mail_why)
+mail = Collection("mail", mail_why, mail_reports)
 signing_keys = Collection("dkim", dkim_rotate)
 namespace = Collection(
     show_doctor,

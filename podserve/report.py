@@ -159,12 +159,8 @@ def status(pod: Pod, seen: Status, console: Console) -> None:
         used.add_row(use.name, decimal(use.used), decimal(use.size), decimal(use.free))
     console.print(used, "")
 
-    console.print(f"Domain       {both_forms(seen.domain)}", highlight=False)
-    console.print(f"Certificate  {seen.days_left} days left", highlight=False)
-    console.print(f"Mail queue   {seen.queue} messages", highlight=False)
-    console.print(f"DNS records  {escape(printable(seen.records.said))}", highlight=False)
-    if seen.service:
-        console.print(f"Service      {seen.service} (systemd)", highlight=False)
+    for title, text in seen.facts.items():
+        console.print(f"{title:12} {escape(printable(text))}", highlight=False)
     if not seen.health_checks_run:
         console.print(f"Health       checks {NO_HEALTH_CHECKS}", highlight=False)
     if seen.other_accounts:

@@ -1,11 +1,12 @@
 """The status of the pod, found from outside by trying its services."""
 
 import json
+from collections import Counter
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 
-from podserve import accounts, endpoints, failures, forwarding, host, running, systemd, volumes
+from podserve import accounts, endpoints, failures, forwarding, host, mail_reports, running, systemd, volumes
 from podserve.answering import others_certificate
 from podserve.backup import keeping
 from podserve.certificates import store
@@ -15,6 +16,7 @@ from podserve.commands import podman
 from podserve.filtering import filter_problems
 from podserve.manifests import Volume
 from podserve.pod import Pod
+from podserve.values import both_forms
 from podserve.zone import checking, publishing
 
 
@@ -72,6 +74,25 @@ class Status:
     """The faults of the domain's zone, with `zone: public`."""
     mail_filter: list[str] = field(default_factory=list)
     """The faults of the filter of mail."""
+    queue_reason: str = ""
+    """Why messages wait in the queue: the commonest reason, in the words of Postfix. Empty if none waits."""
+
+    reports: str = ""
+    """What reports of other mail servers say that needs attention. Strangers send them, so it is no problem."""
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What a person reads besides the tables and the problems: texts by title."""
+        waiting = f". They wait because: {self.queue_reason}" if self.queue_reason else ""
+        found = {
+            "Domain": both_forms(self.domain),
+            "Certificate": f"{self.days_left} days left",
+            "Mail queue": f"{self.queue} messages{waiting}",
+            "DNS records": self.records.said,
+            "Reports": self.reports,
+            "Service": f"{self.service} (systemd)" if self.service else "",
+        }
+        return {title: text for title, text in found.items() if text}
 
     @property
     def problems(self) -> list[str]:
@@ -143,9 +164,15 @@ def containers(names: Collection[str]) -> list[Container]:
             for (name, (state, restarts)), ok in zip(seen.items(), healthy, strict=True)]  # fmt: skip
 
 
-def _queue(container: str) -> int:
+def _queue(container: str) -> tuple[int, str]:
+    """Return the number of messages in the queue (-1 if unknown), and the commonest reason for which they wait."""
     listed = podman("exec", container, "postqueue", "-j", check=False)
-    return len(listed.stdout.splitlines()) if listed.ok else -1
+    if not listed.ok:
+        return -1, ""
+    messages = [json.loads(line) for line in listed.stdout.splitlines()]
+    reasons = Counter(each.get("delay_reason", "") for message in messages for each in message["recipients"])
+    reasons.pop("", None)
+    return len(messages), next((reason for reason, _ in reasons.most_common(1)), "")
 
 
 def _use(volume: Volume) -> Use:
@@ -165,6 +192,7 @@ def look(pod: Pod) -> Status:
         forwarders = pool.submit(forwarding.tls_problems, pod)
         zone = pool.submit(publishing.zone_problems, pod)
         filtering = pool.submit(filter_problems, pod)
+        reports = pool.submit(mail_reports.received, pod)
         answers = pool.submit(endpoints.attempt_all, pod, context, list(pod.ports))
         certificate = store.current(store.certificates_folder(pod))
         uses = pool.map(_use, pod.volumes.values())
@@ -174,7 +202,7 @@ def look(pod: Pod) -> Status:
             seen.result(),
             answers.result(),
             certificate,
-            queue.result(),
+            queue.result()[0],
             list(uses),
             host.has_systemd(),
             systemd.state(pod) if systemd.installed(pod) else "",
@@ -185,4 +213,6 @@ def look(pod: Pod) -> Status:
             forwarders.result(),
             zone.result(),
             filtering.result(),
+            queue.result()[1],
+            reports.result().said,
         )

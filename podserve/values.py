@@ -23,6 +23,7 @@ PROVIDER = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\Z")
 POD_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?\Z")
 HTTPS_ADDRESS = re.compile(r"https://[a-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/%-]*)?\Z")
 EMAIL_ADDRESS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*@[A-Za-z0-9.-]+\Z")
+LOGIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.@_+=/%-]*\Z")
 LOCAL_PART = re.compile(r"(?!.*\.\.)[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?\Z")
 """The part of an account before the @. It has no + (which begins a tag), and no character that means something in a
 path or in a file with colons."""
@@ -56,6 +57,15 @@ class FilterMode(Enum):
 
     ON = "on"
     OFF = "off"
+
+
+class PolicyMode(Enum):
+    """The mode of an MTA-STS policy (RFC 8461, section 3.2). The values are the words of `mta_sts`."""
+
+    OFF = "off"
+    NONE = "none"
+    TESTING = "testing"
+    ENFORCE = "enforce"
 
 
 class KeyType(Enum):
@@ -114,6 +124,12 @@ def domain_name(*, longest: int = 253) -> Callable[[str], str]:
     """Return a parser of domain names in lower case. A name outside ASCII becomes its A-label (RFC 5890)."""
     parse_text = matching(DOMAIN_NAME, longest=longest)
     return lambda text: parse_text(text if text.isascii() else idna.encode(text, uts46=True).decode())
+
+
+def host_and_port(text: str) -> str:
+    """Parse a host name as `domain_name` does, perhaps with a port after a colon; an empty text is none."""
+    host, colon, port = text.partition(":")
+    return f"{domain_name()(host)}{colon}{number(1, 65535)(port) if colon else ''}" if text else ""
 
 
 def name_or_wildcard(text: str) -> str:
