@@ -154,8 +154,10 @@ def test_two_pairs_are_imported_together_and_one_that_is_imported_alone_is_serve
         assert f"{there.key} SHA-256 {there.fingerprint}" in imported.stdout
     # Clients verify by ca.crt, which holds both roots.
     assert (answers_to(test_pod, "ec"), answers_to(test_pod, "rsa")) == ({first.fingerprint}, {last.fingerprint})
-    test_pod.invoke("certs.import", *files)
-    assert (answers_to(test_pod, "ec"), answers_to(test_pod, "rsa")) == ({first.fingerprint}, {""})
+    alone = Brought(tmp_path / "alone", *test_pod.settings.certified_names)
+    test_pod.invoke("certs.import", str(alone.cert), str(alone.key))
+    shown = {alone.pair.certificate.fingerprint}
+    assert (answers_to(test_pod, "ec"), answers_to(test_pod, "rsa")) == (shown, {""})
 
 
 @pytest.mark.usefixtures("own_again")
