@@ -80,33 +80,39 @@ def test_the_certificate_is_shown_with_what_each_port_serves(test_pod: PodUnderT
     assert shown.count("this one") == len(endpoints.tls_ports(test_pod.pod))
 
 
-def answers_to(test_pod: PodUnderTest, algorithm: str) -> set[str]:
-    """Return the fingerprints of the certificates that TLS ports show to a client that knows only this algorithm.
+def answers_to(test_pod: PodUnderTest, algorithm: str) -> dict[str, list[str]]:
+    """Return the TLS ports, by the fingerprint of what they show to a client that knows only this algorithm.
 
-    It verifies them. The fingerprint is empty for a port that has none for this client.
+    The client verifies the certificate. The fingerprint is empty for a port that has none for this client.
     """
-    context = only(algorithm, test_pod.server.context())
-    seen = endpoints.attempt_all(test_pod.pod, context, endpoints.tls_ports(test_pod.pod))
-    return {answer.fingerprint for answer in seen}
+    context, ports = only(algorithm, test_pod.server.context()), dict[str, list[str]]()
+    for answer in endpoints.attempt_all(test_pod.pod, context, endpoints.tls_ports(test_pod.pod)):
+        ports.setdefault(answer.fingerprint, []).append(answer.port)
+    return ports
+
+
+def require_shown(test_pod: PodUnderTest, ec: str, rsa: str) -> None:
+    """Check that all TLS ports show these fingerprints to clients that know only one algorithm."""
+    ports = endpoints.tls_ports(test_pod.pod)
+    assert (answers_to(test_pod, "ec"), answers_to(test_pod, "rsa")) == ({ec: ports}, {rsa: ports})
 
 
 def test_a_client_that_knows_one_algorithm_verifies_its_certificate_on_every_port(test_pod: PodUnderTest) -> None:
     first, second = every(test_pod)
     assert (first.key, second.key) == ("ec256", "rsa2048")
-    assert answers_to(test_pod, "ec") == {first.fingerprint}
-    assert answers_to(test_pod, "rsa") == {second.fingerprint}
+    require_shown(test_pod, first.fingerprint, second.fingerprint)
 
 
 def test_one_pair_as_of_an_earlier_version_is_served_and_up_adds_the_second(test_pod: PodUnderTest) -> None:
     folder, names = Folder.at(test_pod.folder("authority")), test_pod.settings.certified_names
     (one,) = store.take(test_pod.pod, [authority.issue_for(folder, names, KeyType.EC256)])
     answering.wait_until_served(test_pod.pod)
-    assert (answers_to(test_pod, "ec"), answers_to(test_pod, "rsa")) == ({one.fingerprint}, {""})
+    require_shown(test_pod, one.fingerprint, "")
     up = " ".join(test_pod.invoke("up").stdout.split())
     assert "already up: nothing was changed" in up
     assert "a second key pair is served, so that there are ec256 and rsa2048 now" in up
     first, second = every(test_pod)
-    assert (answers_to(test_pod, "ec"), answers_to(test_pod, "rsa")) == ({first.fingerprint}, {second.fingerprint})
+    require_shown(test_pod, first.fingerprint, second.fingerprint)
     assert "Warning" not in test_pod.invoke("up").stdout
 
 
@@ -153,11 +159,10 @@ def test_two_pairs_are_imported_together_and_one_that_is_imported_alone_is_serve
     for there in (first, last):
         assert f"{there.key} SHA-256 {there.fingerprint}" in imported.stdout
     # Clients verify by ca.crt, which holds both roots.
-    assert (answers_to(test_pod, "ec"), answers_to(test_pod, "rsa")) == ({first.fingerprint}, {last.fingerprint})
+    require_shown(test_pod, first.fingerprint, last.fingerprint)
     alone = Brought(tmp_path / "alone", *test_pod.settings.certified_names)
     test_pod.invoke("certs.import", str(alone.cert), str(alone.key))
-    shown = {alone.pair.certificate.fingerprint}
-    assert (answers_to(test_pod, "ec"), answers_to(test_pod, "rsa")) == (shown, {""})
+    require_shown(test_pod, alone.pair.certificate.fingerprint, "")
 
 
 @pytest.mark.usefixtures("own_again")
