@@ -12,6 +12,7 @@ from podserve import (
     answering,
     blocklist,
     configuration,
+    dkim,
     dns_report,
     doctor,
     errors,
@@ -24,6 +25,7 @@ from podserve import (
     lifecycle,
     listing,
     locks,
+    mail_report,
     manifests,
     prompts,
     report,
@@ -34,13 +36,15 @@ from podserve import (
     state,
     status,
     systemd,
+    verdict,
     volumes,
 )
 from podserve.backup import keeping, reading
 from podserve.certificates import renewal, store
 from podserve.commands import become
 from podserve.pod import Pod
-from podserve.zone import changing, checking, needed, own, record, served, signing, transfer
+from podserve.values import ZoneMode
+from podserve.zone import changing, checking, needed, own, publishing, record, served, signing, transfer
 
 invocation.explain_errors()
 invocation.help_with_names()
@@ -538,11 +542,35 @@ def dns_transfer_key(c: Context) -> None:
     print(transfer.key_statement(pod), end="")
 
 
+@task(name="rotate")
+def dkim_rotate(c: Context) -> None:
+    """Make the next keys that sign mail. They sign from tomorrow on."""
+    with _locked(c) as pod:
+        new = dkim.rotate(pod)
+        if publishing.publish(pod)[0]:
+            resolver.read_again(pod)
+    print(f"new selectors: {', '.join(new.records)}. They sign from {new.signs_from:%Y-%m-%d %H:%M} UTC on.")
+    if pod.settings.zone is not ZoneMode.PUBLIC:
+        print("Enter their records at your DNS provider before that: invoke dns.records --table")
+
+
+@task(name="why", help={"message_id": "as in the header Message-ID", "json": "print a JSON object"})
+def mail_why(c: Context, message_id: str, json: bool = False) -> None:  # noqa: FBT001,FBT002
+    """Say what was decided about a message, by which rules, and what became of it."""
+    told = verdict.told_about(_pod_reexecuted(c), message_id)
+    if json:
+        print(told.as_json())
+    else:
+        mail_report.story(told, report.standard_output())
+
+
 users = Collection("users", users_add, users_list, users_passwd, users_remove)
 repos = Collection("repos", repos_add, repos_list, repos_publish, repos_hide, repos_head, repos_remove)
 certs = Collection("certs", certs_show, certs_issue, certs_renew, certs_import, certs_ca)
 dav_locks = Collection("locks", locks_list, locks_break)
 dns = Collection("dns", dns_records, dns_check, dns_add, dns_remove, dns_list, dns_ds, dns_transfer_key, dns_blocklist)
+mail = Collection("mail", mail_why)
+signing_keys = Collection("dkim", dkim_rotate)
 namespace = Collection(
     show_doctor,
     build,
@@ -561,5 +589,7 @@ namespace = Collection(
     dav_locks,
     certs,
     dns,
+    mail,
+    signing_keys,
 )
 namespace.configure(configuration.shown_defaults(manifests.defaults()))

@@ -10,6 +10,7 @@ from typing import Annotated, get_args, get_type_hints
 
 from podserve.certificate_settings import CertificateSettings
 from podserve.declaration import Setting
+from podserve.mail_settings import MailSettings
 from podserve.values import (
     ANY_ADDRESS,
     LOCAL_PART,
@@ -37,7 +38,7 @@ _HOST_NAME = 64  # the domain is the pod's host name: HOST_NAME_MAX of Linux (ge
 
 
 @dataclass(frozen=True)
-class Settings(CertificateSettings):
+class Settings(CertificateSettings, MailSettings):
     """A pod's settings."""
 
     pod: Annotated[str, Setting(

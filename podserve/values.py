@@ -52,6 +52,13 @@ class ZoneMode(Enum):
     PUBLIC = "public"
 
 
+class FilterMode(Enum):
+    """Whether mail is filtered and signed. The values are the words of `filter`."""
+
+    ON = "on"
+    OFF = "off"
+
+
 class KeyType(Enum):
     """The kind of a private key: ECDSA P-256 or P-384, or RSA with its bits. The values are lego's names."""
 

@@ -43,13 +43,14 @@ class Content:
     links: bool
 
 
-_WWW_DATA, _VMAIL, _POSTFIX, _POSTDROP, _BIND = 33, 5000, 5001, 5003, 5004
+_WWW_DATA, _VMAIL, _POSTFIX, _POSTDROP, _BIND, _RSPAMD = 33, 5000, 5001, 5003, 5004, 5005
 CONTENTS = {
     "web": Content(frozenset({_WWW_DATA}), frozenset({_WWW_DATA}), links=True),
-    "mail": Content(frozenset({_VMAIL, _POSTFIX}), frozenset({_VMAIL, _POSTFIX, _POSTDROP}), links=True),
+    "mail": Content(frozenset({_VMAIL, _POSTFIX, _RSPAMD}), frozenset({_VMAIL, _POSTFIX, _POSTDROP, _RSPAMD}), links=True),
     "certificates": Content(frozenset(), frozenset(), links=True),
     "accounts": Content(frozenset(), frozenset({accounts.GROUP}), links=False),
     "authority": Content(frozenset(), frozenset(), links=False),
+    "dkim": Content(frozenset(), frozenset({_RSPAMD}), links=False),
     "dns": Content(frozenset(), frozenset({_BIND}), links=False),
 }
 

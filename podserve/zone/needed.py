@@ -5,10 +5,10 @@ what it needs to know is one more field of Facts. `dns.records`, `dns.check` and
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from podserve import volumes
+from podserve import dkim, volumes
 from podserve.certificates import rollover
 from podserve.certificates.challenge import challenge_zones
 from podserve.errors import Problem
@@ -35,13 +35,14 @@ class Facts:
     """What the records follow from: the settings, the ports by name, and the SHA-256 digests (hexadecimal) of keys.
 
     `keys` are the public keys of the certificates that port 25 may show: first the present one.
-    `own` are the records of `dns.add`.
+    `own` are the records of `dns.add`. `dkim` are the texts of the keys that sign mail, by selector.
     """
 
     settings: Settings
     ports: Mapping[str, Port]
     keys: tuple[str, ...] = ()
     own: tuple[Record, ...] = ()
+    dkim: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, pod: Pod) -> "Facts":
@@ -50,7 +51,8 @@ class Facts:
         there = volumes.existing([certificates, dns])
         keys = rollover.tlsa_keys(pod) if certificates in there else ()
         public = settings.zone is ZoneMode.PUBLIC and dns in there
-        return cls(settings, pod.ports, keys, own.own_records(volumes.folder(dns), settings.domain) if public else ())
+        records = own.own_records(volumes.folder(dns), settings.domain) if public else ()
+        return cls(settings, pod.ports, keys, records, dkim.published(pod))
 
     def record(self, name: str, kind: str, data: str, reason: str) -> Record:
         """Return a record in the zone that its name belongs to."""
@@ -102,6 +104,12 @@ def _mail(facts: Facts) -> Iterable[Record]:
     yield facts.record(f"_dmarc.{domain}", "TXT", quoted(POLICY), reason)
 
 
+def _signatures(facts: Facts) -> Iterable[Record]:
+    for selector, text in facts.dkim.items():
+        reason = "DKIM: others verify the signatures of the domain's mail by this key"
+        yield facts.record(f"{selector}._domainkey.{facts.settings.domain}", "TXT", quoted(text), reason)
+
+
 def _issuers(facts: Facts) -> Iterable[Record]:
     settings = facts.settings
     issuer = ISSUERS.get(urlsplit(settings.acme_directory).hostname or "")
@@ -134,7 +142,7 @@ def _clients(facts: Facts) -> Iterable[Record]:
 
 
 Source = Callable[[Facts], Iterable[Record]]
-SOURCES: tuple[Source, ...] = (_name_servers, _addresses, _mail, _issuers, _challenges, _dane, _clients)
+SOURCES: tuple[Source, ...] = (_name_servers, _addresses, _mail, _signatures, _issuers, _challenges, _dane, _clients)
 """The subjects, in the order in which they are shown."""
 
 

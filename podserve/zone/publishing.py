@@ -1,7 +1,8 @@
-"""Brings what named needs for the domain's zone onto the volume `dns`, and says what is wrong with the zone."""
+"""Brings the domain's zone, and the keys of DKIM, onto their volumes; says what is wrong with the zone."""
 
 from concurrent.futures import ThreadPoolExecutor
 
+from podserve import dkim
 from podserve.certificates import rollover
 from podserve.commands import podman
 from podserve.errors import Problem
@@ -19,9 +20,14 @@ def publish(pod: Pod) -> tuple[bool, list[str]]:
 
     A lost key, or records that contradict each other, are warnings: the pod serves everything else.
     """
+    warnings = list[str]()
+    try:
+        dkim.provide_signing_keys(pod)
+    except Problem as problem:
+        warnings.append(problem.text)
     if pod.settings.zone is not ZoneMode.PUBLIC:
-        return False, []
-    changed, warnings = transfer.provide_transfer_key(pod), list[str]()
+        return False, warnings
+    changed = transfer.provide_transfer_key(pod)
     for step in (signing.provide_key, served.write_zone):
         try:
             changed = bool(step(pod)) or changed

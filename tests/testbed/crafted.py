@@ -12,7 +12,7 @@ import zstandard
 from podserve.backup.layout import FORMAT
 
 Member = tuple[tarfile.TarInfo, bytes]
-CONTENTS = ("accounts", "authority", "certificates", "dns", "mail", "web")
+CONTENTS = ("accounts", "authority", "certificates", "dkim", "dns", "mail", "web")
 
 
 def plain(name: str, content: bytes = b"", *, mode: int = 0o644, owner: int = 0) -> Member:

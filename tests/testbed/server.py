@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.message import EmailMessage
+from email.utils import localtime
 
 import httpx
 from imapclient import IMAPClient
@@ -150,5 +151,6 @@ def letter(sender: str, recipient: str, subject: str, body: str = "Hello.\n") ->
     """Return a message. A test finds it by its subject."""
     message = EmailMessage()
     message["From"], message["To"], message["Subject"] = sender, recipient, subject
+    message["Date"], message["Message-ID"] = localtime(), f"<{token()}@client.example.com>"
     message.set_content(body)
     return message

@@ -60,6 +60,7 @@ def test_the_claims_are_those_of_the_architecture_and_what_accounts_and_authorit
         "podserve-certificates": "10Mi",
         "podserve-accounts": "10Mi",
         "podserve-authority": "10Mi",
+        "podserve-simple-dkim": "10Mi",
         "podserve-simple-dns": "100Mi",
     }
     assert all(spec["accessModes"] == ["ReadWriteOnce"] for spec in claims.values())
@@ -69,7 +70,7 @@ def test_the_claims_are_those_of_the_architecture_and_what_accounts_and_authorit
     ("service", "writable", "read_only"),
     [
         ("apache", {("web", "/data/web")}, {CERTIFICATES, ACCOUNTS}),
-        ("mail", {("mail", "/var/mail/vhosts")}, {CERTIFICATES, ACCOUNTS}),
+        ("mail", {("mail", "/var/mail/vhosts")}, {CERTIFICATES, ACCOUNTS, ("dkim", "/data/state/dkim")}),
         ("dns", set(), {("dns", "/data/dns")}),
     ],
 )

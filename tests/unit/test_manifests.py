@@ -26,6 +26,10 @@ DIFFERENT = {
     "message_size_limit": "1000000",
     "imap_sessions": "7",
     "push_size_limit": "2000000",
+    "filter": "off",
+    "recipients_per_hour": "7",
+    "recipients_per_day": "70",
+    "blocklists": "zen.example.org",
     "forwarders": "9.9.9.9",
     "dnssec": "yes",
     "zone": "off",
@@ -96,6 +100,7 @@ def test_a_pod_of_another_name_has_volumes_of_that_name() -> None:
         "other-accounts",
         "other-authority",
         "other-certificates",
+        "other-dkim",
         "other-dns",
         "other-mail",
         "other-web",
@@ -108,7 +113,7 @@ def test_a_pod_of_another_name_has_volumes_of_that_name() -> None:
 def test_two_pods_share_no_volume() -> None:
     one, two = made(pod="one"), made(pod="two")
     every = [name for own in (made(), one, two) for name in [*own.scratch, *(v.name for v in own.volumes.values())]]
-    assert len(every) == len(set(every)) == 3 * (6 + 5)
+    assert len(every) == len(set(every)) == 3 * (7 + 5)
 
 
 def test_a_name_whose_volumes_would_be_another_pods_is_refused() -> None:
@@ -146,7 +151,7 @@ def test_only_a_pod_that_answers_dns_over_tls_has_its_port() -> None:
 def test_the_volumes_are_told_by_what_they_hold() -> None:
     volumes = made(pod="other").volumes
     assert volumes["web"] == manifests.Volume("web", "other-web", "10Gi")
-    assert set(volumes) == {"web", "mail", "certificates", "accounts", "authority", "dns"}
+    assert set(volumes) == {"web", "mail", "certificates", "accounts", "authority", "dkim", "dns"}
 
 
 def test_the_documents_of_kube_stay_untouched() -> None:

@@ -30,6 +30,10 @@ GOOD = [
     *(("message_size_limit", text) for text in ("100000", "52428800", "9999999999")),
     *(("imap_sessions", text) for text in ("1", "50", "1024")),
     *(("push_size_limit", text) for text in ("100000", "1073741824", "999999999999")),
+    *(("filter", text) for text in ("on", "off")),
+    *(("recipients_per_hour", text) for text in ("1", "200", "1000000")),
+    *(("recipients_per_day", text) for text in ("1", "1000", "1000000")),
+    *(("blocklists", text) for text in ("", "zen.spamhaus.org", "a.example b.example")),
     *(("forwarders", text) for text in ("9.9.9.9", "8.8.8.8 8.8.4.4", "2001:db8::53 192.0.2.53")),
     *(("forwarders", text) for text in ("tls://9.9.9.9#dns.quad9.net", "tls://2620:fe::fe@8853#dns.quad9.net 9.9.9.9")),
     *(("forwarders_root", text) for text in ("", "/etc/ssl/root.pem", "~/root.pem", "./root.pem")),
@@ -52,7 +56,7 @@ GOOD = [
 ]
 PATHS = {"acme_root", "acme_dns_file", "forwarders_root", "blocklist"}
 MAY_BE_EMPTY = {"mail_host", "files_host", "lan_address", "public_address", "certificate_names", "nameservers"}
-MAY_BE_EMPTY |= {"secondaries", "acme_email", "acme_dns_provider"} | PATHS
+MAY_BE_EMPTY |= {"secondaries", "blocklists", "acme_email", "acme_dns_provider"} | PATHS
 WITH_NO_MEANING = ["a\nb.example", "a b", "a;b", "'", "${HOME}", "\x00", "-", "."]
 BAD = [
     *((name, text) for name in defaults() if name not in MAY_BE_EMPTY for text in ("", " ", "\n")),
@@ -71,6 +75,10 @@ BAD = [
     *(("message_size_limit", text) for text in ("100_000", "1234567.0", "١٢٣٤٥٦٧")),  # int() or float() accepts these
     *(("imap_sessions", text) for text in ("0", "1025", "050", "-1", "+5", "5.0", "1_0", "٤٢", "10000000000")),
     *(("push_size_limit", text) for text in ("0", "99999", "1000000000000", "0100000", "-100000", "1g", "1e9")),
+    *(("filter", text) for text in ("yes", "no", "On", "1")),
+    *(("recipients_per_hour", text) for text in ("0", "1000001", "-1", "1e3", "many")),
+    *(("recipients_per_day", text) for text in ("0", "1000001", "-1", "1e3", "many")),
+    *(("blocklists", text) for text in ("zen", "192.0.2.1", "a.example, b.example", "https://a.example")),
     *(("forwarders", text) for text in ("8.8.8.8:53", "8.8.8.8, 8.8.4.4", "dns.google", "8.8.8.8 nonsense")),
     *(("forwarders", text) for text in ("8.8.8", "fe80::1%eth0", "fe80::1%;};", "[2001:db8::1]")),
     *(("forwarders", text) for text in ("tls://9.9.9.9", "tls://9.9.9.9#", "tls://#dns.quad9.net", "tls://a.b#a.b")),

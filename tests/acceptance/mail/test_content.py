@@ -7,7 +7,7 @@ from email import message_from_bytes
 
 import pytest
 
-from tests.testbed.mail import STRANGER, arrived
+from tests.testbed.mail import STRANGER, arrived, ordinary
 from tests.testbed.server import Account, Server, token
 
 LONGEST_LINE = 998
@@ -22,7 +22,12 @@ class Sender:
     address: str
 
     def send(self, account: Account, content: bytes) -> None:
-        """Send this content as it is: only dots at the beginning of lines are doubled (RFC 5321, section 4.5.2)."""
+        """Send this content after ordinary headers, of which it may have some itself.
+
+        Only dots at the beginning of lines are doubled (RFC 5321, section 4.5.2).
+        """
+        head = ordinary(self.address, account.address).splitlines(keepends=True)
+        content = "".join(line for line in head if line.partition(":")[0].encode() not in content).encode() + content
         assert self.client.docmd("MAIL", f"FROM:<{self.address}>")[0] == 250
         assert self.client.docmd("RCPT", f"TO:<{account.address}>")[0] == 250
         assert self.client.docmd("DATA")[0] == 354

@@ -6,7 +6,7 @@ import socket
 import pytest
 from imapclient import SEEN
 
-from tests.testbed.mail import STRANGER, a_right_login_follows, arrived, refusal_of_tls_1_1
+from tests.testbed.mail import STRANGER, a_right_login_follows, arrived, ordinary, refusal_of_tls_1_1
 from tests.testbed.pod import PodUnderTest
 from tests.testbed.server import Account, Server, letter, token
 
@@ -43,7 +43,8 @@ def test_a_message_is_the_same_by_pop3_as_by_imap(server: Server, alice: Account
     subject = token()
     body = ".\r\n..\r\n.Zeile\r\n\r\n  Grüße \r\n.\r\nEnde ohne Punkt\r\n".encode()
     with server.smtp() as sender:
-        sender.sendmail(STRANGER, alice.address, f"Subject: {subject}\r\n\r\n".encode() + body, ["BODY=8BITMIME"])
+        head = f"{ordinary(STRANGER, alice.address)}Subject: {subject}\r\n\r\n".encode()
+        sender.sendmail(STRANGER, alice.address, head + body, ["BODY=8BITMIME"])
     by_imap = arrived(server, alice, subject)
     with server.pop3(alice) as client:
         [number] = numbers(client, subject)

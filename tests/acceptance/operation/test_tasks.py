@@ -56,7 +56,8 @@ def test_status_is_well_and_tells_every_endpoint(test_pod: PodUnderTest) -> None
 def test_status_tells_the_size_of_each_claim(test_pod: PodUnderTest) -> None:
     seen = json.loads(test_pod.invoke("status", "--json").stdout)
     sizes = {"certificates": 10 * 2**20, "web": 10 * 2**30, "mail": 5 * 2**30, "accounts": 10 * 2**20,
-             "authority": 10 * 2**20, "dns": 100 * 2**20}  # fmt: skip
+             "authority": 10 * 2**20, "dns": 100 * 2**20,
+             "dkim": 10 * 2**20}  # fmt: skip
     claims = {content: volume.name for content, volume in test_pod.pod.volumes.items()}
     assert {use["name"]: use["size"] for use in seen["volumes"]} == {claims[what]: size for what, size in sizes.items()}
 

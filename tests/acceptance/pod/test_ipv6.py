@@ -40,12 +40,13 @@ print(dns.rcode.to_text(answer.rcode()), *(data for rrset in answer.answer for d
 """
 LETTER = """
 import smtplib, sys
+from tests.testbed.mail import ordinary
 host, port, sender, recipient, subject = sys.argv[1:]
 with smtplib.SMTP(host, int(port), timeout=30, local_hostname="client.example.com") as client:
     if port == "587":
         client.starttls()
     try:
-        client.sendmail(sender, [recipient], f"From: {sender}\\r\\nSubject: {subject}\\r\\n\\r\\nHello.\\r\\n")
+        client.sendmail(sender, [recipient], ordinary(sender, recipient) + f"Subject: {subject}\\r\\n\\r\\nHello.\\r\\n")
         print(250)
     except smtplib.SMTPRecipientsRefused as refused:
         print(refused.recipients[recipient][0])

@@ -1,0 +1,94 @@
+-- PodServe's own rules. The package's rspamd.lua reads this file.
+local lua_maps = require "lua_maps"
+local lua_mime = require "lua_mime"
+local logger = require "rspamd_logger"
+
+local domain = os.getenv("DOMAIN")
+local postmaster = os.getenv("POSTMASTER") .. "@" .. domain
+-- Each address, and the login that it belongs to (`mailboxes`).
+local logins = lua_maps.map_add_from_ucl("/run/postfix/mailboxes", "map", "addresses of logins")
+-- Each domain, and the selector of its RSA key. Beside it is an Ed25519 key.
+local selectors = lua_maps.map_add_from_ucl("/data/state/dkim/selectors", "map", "DKIM selectors")
+
+local function to_postmaster(task)
+  for _, recipient in ipairs(task:get_recipients("smtp") or {}) do
+    local name = recipient.user:lower()
+    if name == "postmaster" or name == "abuse" then return true end
+  end
+  return false
+end
+
+-- What this server sends: mail of a login, and bounces (which cleanup gives to the milter, see main.cf).
+local function is_ours(task)
+  return task:get_user() or tostring(task:get_request_header("MTA-Name") or "") == "bounces"
+end
+
+-- Each message that leaves has two signatures, by RSA and by Ed25519 (RFC 8463), or does not leave yet.
+rspamd_config:register_symbol {
+  name = "OWN_SIGNATURES",
+  type = "callback",
+  flags = "ignore_passthrough,empty",
+  callback = function(task)
+    if not is_ours(task) then return end
+    local selector = selectors:get_key(domain)
+    local signed = {}
+    for _, suffix in ipairs(selector and { "", "-ed25519" } or {}) do
+      local name = selector .. suffix
+      local key = string.format("/data/state/dkim/%s/%s.key", domain, name)
+      local done = rspamd_plugins.dkim.sign(task, { domain = domain, selector = name, key = key })
+      if done then signed[#signed + 1] = name end
+    end
+    if #signed == 2 then return true, 0, signed end
+    logger.errx(task, "no DKIM keys of %s (selector %s): the message is not signed", domain, selector)
+    task:set_pre_result("soft reject", "this server cannot sign mail now: try again later", "dkim")
+  end,
+}
+
+-- The author of a login's mail is one of its addresses, as the sender is (smtpd_sender_login_maps).
+rspamd_config:register_symbol {
+  name = "FOREIGN_AUTHOR",
+  type = "prefilter",
+  callback = function(task)
+    local login = task:get_user()
+    if not login then return end
+    local authors = task:get_from("mime") or {}
+    local headers = task:get_header_full("From") or {}
+    local own = #authors > 0 and #headers == 1
+    for _, author in ipairs(authors) do
+      local address = author.addr:lower():gsub("%+.*@", "@")
+      local name = address:match("^(.*)@" .. domain:gsub("%W", "%%%0") .. "$")
+      local owner = (name == "postmaster" or name == "abuse") and postmaster or logins:get_key(address)
+      own = own and owner == login:lower()
+    end
+    if not own then
+      task:set_pre_result("reject", "From: must be one address of " .. login, "authors")
+    end
+  end,
+}
+
+-- Refused as RFC 7489 says, with the code of RFC 7372. rspamd itself knows one code; Postfix takes this header for a refusal
+-- (milter_header_checks).
+rspamd_config:register_symbol {
+  name = "REFUSED_BY_DMARC",
+  type = "postfilter",
+  callback = function(task)
+    if is_ours(task) or not task:has_symbol("DMARC_POLICY_REJECT") then return end
+    if to_postmaster(task) then
+      task:set_pre_result("add header", "DMARC", "dmarc")
+    else
+      local author = (task:get_from("mime") or {})[1]
+      lua_mime.modify_headers(task, { add = { ["X-Refused"] = {
+        order = 0,
+        value = "5.7.26 the domain of From:, " .. (author and author.domain or "") .. ", asks to refuse mail that it did not send (DMARC)",
+      } } })
+      return true, 0
+    end
+  end,
+}
+
+config["regexp"]["GTUBE"] = {
+  re = [[/XJS\*C4JDBQADN1\.NSBN3\*2IDNEN\*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL\*C\.34X/{sa_body}]],
+  score = 100,
+  description = "the test message of spam filters",
+  group = "content",
+}

@@ -1,0 +1,38 @@
+"""The settings of mail: its filter and its limits. `podserve.settings` has the others."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from podserve.declaration import Setting
+from podserve.values import FilterMode, domain_name, number, words
+
+_RECIPIENTS = 1_000_000
+
+
+@dataclass(frozen=True)
+class MailSettings:
+    """The settings of the filter, and of how much an account may send."""
+
+    filter: Annotated[FilterMode, Setting(
+        FilterMode, '"on" or "off", in quotes',
+        'Whether a filter judges mail from outside and signs (DKIM) what the pod sends: "on" or "off", in quotes. It '
+        "takes memory. Off is for those who relay through a provider that signs and filters.",
+        services=True,
+    )]  # fmt: skip
+    recipients_per_hour: Annotated[int, Setting(
+        number(1, _RECIPIENTS), f"a number from 1 to {_RECIPIENTS}",
+        "To how many recipients an account may send at once, and again within each hour. More are refused for now, and "
+        "the postmaster gets a warning. With the filter only.",
+        services=True,
+    )]  # fmt: skip
+    recipients_per_day: Annotated[int, Setting(
+        number(1, _RECIPIENTS), f"a number from 1 to {_RECIPIENTS}",
+        "To how many recipients an account may send at once, and again within each day. With the filter only.",
+        services=True,
+    )]  # fmt: skip
+    blocklists: Annotated[tuple[str, ...], Setting(
+        words(domain_name(), may_be_empty=True), "domain names in lower case, separated by spaces, or none",
+        "DNS blocklists of sending addresses, separated by spaces, such as zen.spamhaus.org. Most lists refuse queries "
+        "that come through a public resolver, such as 8.8.8.8: forwarders must then be resolvers of your own.",
+        services=True,
+    )]  # fmt: skip
