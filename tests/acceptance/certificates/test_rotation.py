@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
 
 import pytest
 from imapclient.exceptions import IMAPClientError
@@ -18,7 +19,7 @@ from imapclient.exceptions import IMAPClientError
 from podserve import endpoints
 from podserve.certificates import authority, store
 from podserve.certificates.clients import unverified_context
-from podserve.certificates.keypair import KeyPair, archive
+from podserve.certificates.keypair import KeyPair, Secret, archive, new_key
 from podserve.commands import ROOT, run
 from podserve.folder import Folder
 from podserve.values import KeyType
@@ -86,11 +87,16 @@ def clients(test_pod: PodUnderTest) -> dict[str, ssl.SSLContext]:
     return {"ec": unverified_context(domain), "rsa": only("rsa", unverified_context(domain))}
 
 
+@cache
+def rsa_key() -> Secret:
+    """Return the same RSA key each time: a new one, or one that is read from a file, takes a moment."""
+    return new_key(KeyType.RSA2048)
+
+
 def new_pairs(test_pod: PodUnderTest) -> list[KeyPair]:
-    """Return two new key pairs of the pod's authority, with the RSA key on the volume: a new one takes a moment."""
-    _, same = store.keys(Folder.at(test_pod.folder("certificates")))
+    """Return a new key pair of the pod's authority, and a new certificate for the RSA key."""
     folder, names = Folder.at(test_pod.folder("authority")), test_pod.settings.certified_names
-    return [authority.issue_for(folder, names, key) for key in (KeyType.EC256, same)]
+    return [authority.issue_for(folder, names, key) for key in (KeyType.EC256, rsa_key())]
 
 
 def digests(pairs: Sequence[KeyPair]) -> dict[str, str]:
