@@ -176,9 +176,11 @@ def test_a_service_cannot_write_what_tasks_write(test_pod: PodUnderTest, service
 
 KEYS = [f"/data/state/certificates/current/{name}.key" for name in NAMES]
 
+USERS = [("apache", "www-data"), ("mail", "vmail"), ("mail", "postfix"), ("mail", "_rspamd")]
+
 
 @pytest.mark.parametrize("key", [*KEYS, "/run/tls/chains.pem"])
-@pytest.mark.parametrize(("service", "user"), [("apache", "www-data"), ("mail", "vmail"), ("mail", "postfix")])
+@pytest.mark.parametrize(("service", "user"), USERS)
 def test_a_key_is_readable_by_root_alone(test_pod: PodUnderTest, service: str, user: str, key: str) -> None:
     reading = ("podman", "exec", "--user", user, test_pod.container(service), "cat", key)
     assert not podman(*reading[1:], check=False).ok
