@@ -47,8 +47,12 @@ CAPABILITY_NUMBERS = {
 PROBES = {"apache": "http", "mail": "mail", "dns": "dns-alive"}
 MOUNTS = {
     "apache": {"/data/web": True, "/data/state/certificates": False, "/data/state/accounts": False},
-    "mail": {"/var/mail/vhosts": True, "/data/state/certificates": False, "/data/state/accounts": False,
-             "/data/state/dkim": False},
+    "mail": {
+        "/var/mail/vhosts": True,
+        "/data/state/certificates": False,
+        "/data/state/accounts": False,
+        "/data/state/dkim": False,
+    },
     "dns": {"/data/dns": False},
 }
 """The folders at which each container mounts its claims, and whether it may write there."""
