@@ -12,6 +12,7 @@ from podserve.certificates import store
 from podserve.certificates.clients import unverified_context
 from podserve.certificates.keypair import IMPORTED, Certificate, soonest
 from podserve.commands import podman
+from podserve.filtering import filter_problems
 from podserve.manifests import Volume
 from podserve.pod import Pod
 from podserve.zone import checking, publishing
@@ -69,6 +70,8 @@ class Status:
     """The forwarders over TLS that cannot be used, each with the reason and what to do."""
     zone: list[str] = field(default_factory=list)
     """The faults of the domain's zone, with `zone: public`."""
+    mail_filter: list[str] = field(default_factory=list)
+    """The faults of the filter of mail."""
 
     @property
     def problems(self) -> list[str]:
@@ -90,6 +93,7 @@ class Status:
             ),
             *(f"forwarder {problem}" for problem in self.forwarders),
             *self.zone,
+            *self.mail_filter,
             *(["the mail queue cannot be read: invoke logs --service mail"] if self.queue < 0 else []),
             *(f"volume {v.name} is full: {v.used} of {v.size} bytes" for v in self.volumes if v.used > v.size),
             *self._filling(),
@@ -167,6 +171,7 @@ def look(pod: Pod) -> Status:
         records = pool.submit(checking.summary, pod)
         forwarders = pool.submit(forwarding.tls_problems, pod)
         zone = pool.submit(publishing.zone_problems, pod)
+        filtering = pool.submit(filter_problems, pod)
         answers = pool.submit(endpoints.attempt_all, pod, context, list(pod.ports))
         certificates = store.current(store.certificates_folder(pod))
         uses = pool.map(_use, pod.volumes.values())
@@ -186,4 +191,5 @@ def look(pod: Pod) -> Status:
             accounts.Accounts(volumes.folder(pod.volumes["accounts"].name)).elsewhere(pod.settings.domain),
             forwarders.result(),
             zone.result(),
+            filtering.result(),
         )
