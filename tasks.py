@@ -397,15 +397,15 @@ def _swap(c: Context, change: Callable[[Pod], renewal.Renewal]) -> None:
 
 @task(name="show", help={"json": "as a JSON object"})
 def certs_show(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
-    """Show the certificate: its source, its names, its expiry, and the ports that serve it."""
+    """Show the certificates: source, names, expiry, and the ports that serve them."""
     pod = _pod_reexecuted(c)
     there = store.current(store.certificates_folder(pod))
     if not there:
         raise errors.Problem("there is no certificate yet: invoke up makes one")
     if json:
-        print(listing.certificate_as_json(there, answering.tls_answers(pod)))
+        print(listing.certificates_as_json(there, answering.tls_answers(pod)))
     else:
-        report.certificate(there, answering.tls_answers(pod), report.standard_output())
+        report.certificates(there, answering.tls_answers(pod), report.standard_output())
 
 
 @task(name="issue")
@@ -422,10 +422,18 @@ def certs_renew(c: Context, force: bool = False) -> None:  # noqa: FBT001,FBT002
 
 @task(name="import", help={"certificate": "PEM file: the certificate, then those that issued it",
                            "key": "PEM file: its private key, without a password",
+                           "second_certificate": "the same, with a key of the other algorithm (ECDSA, RSA)",
+                           "second_key": "the private key of that one",
                            "now": "serve a new key before its TLSA record is known (zone: public)"})  # fmt: skip
-def certs_import(c: Context, certificate: str, key: str, now: bool = False) -> None:  # noqa: FBT001,FBT002
-    """Import a certificate that was issued elsewhere, with its key."""
-    _swap(c, lambda pod: renewal.bring(pod, Path(certificate), Path(key), now=now))
+def certs_import(  # noqa: PLR0913,PLR0917  # an option for each
+    c: Context, certificate: str, key: str, second_certificate: str = "", second_key: str = "",
+    now: bool = False,  # noqa: FBT001,FBT002
+) -> None:  # fmt: skip
+    """Import a certificate that was issued elsewhere, with its key; or one of ECDSA and one of RSA."""
+    if bool(second_certificate) != bool(second_key):
+        raise errors.Problem("--second-certificate and --second-key belong together: expected both or none of them")
+    files = [(certificate, key), (second_certificate, second_key)][: 2 if second_key else 1]
+    _swap(c, lambda pod: renewal.bring(pod, [(Path(one), Path(other)) for one, other in files], now=now))
 
 
 @task(name="ca")

@@ -11,7 +11,7 @@ from podserve.answering import others_certificate
 from podserve.backup import keeping
 from podserve.certificates import store
 from podserve.certificates.clients import unverified_context
-from podserve.certificates.keypair import IMPORTED, Certificate
+from podserve.certificates.keypair import IMPORTED, Certificate, soonest
 from podserve.commands import podman
 from podserve.filtering import filter_problems
 from podserve.manifests import Volume
@@ -47,13 +47,13 @@ class Use:
 
 @dataclass(frozen=True)
 class Status:
-    """The whole status. `queue` is the number of messages, -1 if unknown; `certificate` is the volume's."""
+    """The whole status. `queue` is the number of messages, -1 if unknown; `certificates` are the volume's."""
 
     pod: str
     domain: str
     containers: list[Container]
     endpoints: list[endpoints.Answer]
-    certificate: Certificate | None
+    certificates: tuple[Certificate, ...]
     queue: int
     volumes: list[Use]
     health_checks_run: bool
@@ -86,7 +86,7 @@ class Status:
         waiting = f". They wait because: {self.queue_reason}" if self.queue_reason else ""
         found = {
             "Domain": both_forms(self.domain),
-            "Certificate": f"{self.days_left} days left",
+            "Certificate": f"{self.days_left} days left ({self.keys})",
             "Mail queue": f"{self.queue} messages{waiting}",
             "DNS records": self.records.said,
             "Reports": self.reports,
@@ -99,7 +99,7 @@ class Status:
         """The problems, one line each; empty if the pod is well."""
         up = [c for c in self.containers if c.state == "running"]
         down = f"the service is {self.service}: journalctl -u {self.pod}; invoke up starts it"
-        other = others_certificate(self.endpoints, self.certificate)
+        other = others_certificate(self.endpoints, self.certificates)
         return [
             *([down] if self.service not in {"", systemd.ACTIVE} else []),
             *(f"container {c.name} is {c.state}: invoke up starts it" for c in self.containers if c not in up),
@@ -124,8 +124,13 @@ class Status:
 
     @property
     def days_left(self) -> int:
-        """Whole days until the certificate's end; -1 without a certificate."""
-        return self.certificate.days_left if self.certificate else -1
+        """Whole days until the first certificate's end; -1 without a certificate."""
+        return soonest(self.certificates).days_left if self.certificates else -1
+
+    @property
+    def keys(self) -> str:
+        """The key types of the certificates, such as `ec256, rsa2048`."""
+        return ", ".join(certificate.key for certificate in self.certificates)
 
     def _filling(self) -> list[str]:
         """Name the volumes that are nearly full, in one line for each disk."""
@@ -138,16 +143,18 @@ class Status:
                 for free, names in full.items()]  # fmt: skip
 
     def _ending(self) -> list[str]:
-        if not self.certificate:
+        if not self.certificates:
             return ["there is no certificate: invoke up makes one"]
-        if not self.certificate.ending:
+        if not (ending := [certificate for certificate in self.certificates if certificate.ending]):
             return []
-        bring = "invoke certs.import CERT KEY" if self.certificate.origin == IMPORTED else "invoke certs.renew"
-        return [f"the certificate has {self.days_left} days left: {bring}"]
+        first = soonest(ending)
+        bring = "invoke certs.import CERT KEY" if first.origin == IMPORTED else "invoke certs.renew"
+        return [f"the certificate has {first.days_left} days left: {bring}"]
 
     def json(self) -> str:
-        """Return it as a JSON object with the fields of this class, `ok`, `problems` and `days_left`."""
-        also = {"days_left": self.days_left, "ok": not self.problems, "problems": self.problems}
+        """Return it as a JSON object: the fields of this class, `certificate` (the first), and the properties here."""
+        first = asdict(self.certificates[0]) if self.certificates else None
+        also = {"certificate": first, "days_left": self.days_left, "ok": not self.problems, "problems": self.problems}
         return json.dumps({**asdict(self), **also}, indent=2, default=str)
 
 
@@ -194,14 +201,14 @@ def look(pod: Pod) -> Status:
         filtering = pool.submit(filter_problems, pod)
         reports = pool.submit(mail_reports.received, pod)
         answers = pool.submit(endpoints.attempt_all, pod, context, list(pod.ports))
-        certificate = store.current(store.certificates_folder(pod))
+        certificates = store.current(store.certificates_folder(pod))
         uses = pool.map(_use, pod.volumes.values())
         return Status(
             pod.name,
             pod.settings.domain,
             seen.result(),
             answers.result(),
-            certificate,
+            certificates,
             queue.result()[0],
             list(uses),
             host.has_systemd(),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
+from string import digits
 from typing import TypeVar
 
 import idna
@@ -75,6 +76,11 @@ class KeyType(Enum):
     EC384 = "ec384"
     RSA2048 = "rsa2048"
     RSA4096 = "rsa4096"
+
+    @property
+    def algorithm(self) -> str:
+        """The algorithm, without the size: `ec` or `rsa`."""
+        return self.value.rstrip(digits)
 
 
 TTL = 3600
@@ -215,6 +221,14 @@ def address_pair(text: str) -> tuple[Address, ...]:
     if len({address.version for address in parsed}) != len(parsed):
         raise ValueError(text)
     return parsed
+
+
+def key_types(text: str) -> tuple[KeyType, ...]:
+    """Parse one key type, or one of ECDSA and one of RSA: ECDSA comes first. Raises WrongWordError for a word."""
+    parsed = sorted(words(KeyType)(text), key=lambda key_type: key_type.algorithm)
+    if len({key_type.algorithm for key_type in parsed}) != len(parsed):
+        raise ValueError(text)
+    return tuple(parsed)
 
 
 def yes_or_no(text: str) -> bool:

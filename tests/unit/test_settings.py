@@ -12,7 +12,7 @@ from podserve.declaration import Setting
 from podserve.errors import Problem
 from podserve.manifests import KUBE, defaults
 from podserve.settings import SETTINGS
-from podserve.values import CertificateSource, both_forms
+from podserve.values import CertificateSource, KeyType, both_forms
 from tests.testbed.network import own_network
 from tests.unit.helpers import chosen, pod_with
 
@@ -58,7 +58,7 @@ GOOD = [
     *(("acme_challenge", text) for text in ("http", "dns")),
     *(("acme_dns_provider", text) for text in ("", "rfc2136", "acme-dns", "hetzner")),
     *(("acme_dns_file", text) for text in ("", "/etc/podserve.dns", "~/provider", "./provider")),
-    *(("key_type", text) for text in ("ec256", "ec384", "rsa2048", "rsa4096")),
+    *(("key_type", text) for text in ("ec256", "ec384", "rsa2048", "rsa4096", "ec256 rsa2048", "ec384 rsa4096")),
 ]
 PATHS = {"acme_root", "acme_dns_file", "forwarders_root", "blocklist", "relay_password_file"}
 MAY_BE_EMPTY = {"mail_host", "files_host", "lan_address", "public_address", "certificate_names", "nameservers"}
@@ -125,7 +125,8 @@ BAD = [
     *(("acme_challenge", text) for text in ("HTTP", "dns-01", "tls")),
     *(("acme_dns_provider", text) for text in ("Hetzner", "-v", "rfc2136 --debug", "a;b")),
     *(("acme_dns_file", text) for text in ("provider", "HETZNER_API_KEY=1")),
-    *(("key_type", text) for text in ("ed25519", "EC256", "rsa1024", "ecdsa")),
+    *(("key_type", text) for text in ("ed25519", "EC256", "rsa1024", "ecdsa", "ec256 ed25519", "ec256, rsa2048")),
+    *(("key_type", text) for text in ("ec256 ec384", "rsa2048 rsa4096", "ec256 ec256", "ec256 rsa2048 ec384")),
 ]
 
 
@@ -152,6 +153,10 @@ def test_a_bad_value_is_refused_by_name_with_what_was_expected(name: str, text: 
 def test_each_setting_has_good_and_bad_examples_here(name: str) -> None:
     assert name in dict(GOOD)
     assert name in dict(BAD)
+
+
+def test_two_key_types_may_be_in_any_order() -> None:
+    assert chosen(key_type="rsa2048 ec384").key_type == (KeyType.EC384, KeyType.RSA2048)
 
 
 @pytest.mark.parametrize("text", [" example.org", "example.org\n", "\texample.org "])
