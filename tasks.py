@@ -42,9 +42,9 @@ from podserve import (
 from podserve import mail_reports as mail_reporting
 from podserve.backup import keeping, reading
 from podserve.certificates import renewal, store
+from podserve.choices import ZoneMode
 from podserve.commands import become
 from podserve.pod import Pod
-from podserve.values import ZoneMode
 from podserve.zone import changing, checking, needed, own, publishing, record, served, signing, transfer
 
 invocation.explain_errors()

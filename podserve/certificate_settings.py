@@ -4,14 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from podserve.choices import CertificateSource, Challenge, KeyType
 from podserve.declaration import Setting
 from podserve.values import (
     EMAIL_ADDRESS,
     HTTPS_ADDRESS,
     PROVIDER,
-    CertificateSource,
-    Challenge,
-    KeyType,
     key_types,
     matching,
     name_or_wildcard,

@@ -4,9 +4,10 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from podserve.choices import CertificateSource, Challenge, PolicyMode, ZoneMode
 from podserve.errors import Problem
 from podserve.settings import SETTINGS, Settings
-from podserve.values import CertificateSource, Challenge, PolicyMode, WrongWordError, ZoneMode, is_wildcard
+from podserve.values import WrongWordError, is_wildcard
 
 INVOKES_OWN = ("run", "runners", "sudo", "tasks", "timeouts")
 """The other names at the top level of Invoke's configuration (docs.pyinvoke.org, "Default configuration values")."""

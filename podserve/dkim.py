@@ -21,10 +21,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
 from podserve import volumes
+from podserve.choices import FilterMode
 from podserve.errors import Problem
 from podserve.folder import Folder
 from podserve.pod import Pod
-from podserve.values import FilterMode
 
 RSPAMD = 5005
 """The user and group of rspamd (docker/mail/Containerfile)."""

@@ -9,10 +9,10 @@ from ipaddress import ip_address
 
 from podserve import commands, host, network, ports, running, volumes
 from podserve.certificates import store
+from podserve.choices import ZoneMode
 from podserve.errors import Problem
 from podserve.findings import Check, Finding, Patient, State
 from podserve.pod import Pod
-from podserve.values import ZoneMode
 from podserve.zone import checking, publishing
 
 GIB = 2**30

@@ -1,10 +1,10 @@
 """Whether the filter of mail works: it answers, and the keys by which it signs can be read."""
 
 from podserve import dkim
+from podserve.choices import FilterMode
 from podserve.commands import podman
 from podserve.errors import Problem
 from podserve.pod import Pod
-from podserve.values import FilterMode
 
 _PING = (
     "curl",

@@ -4,10 +4,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from podserve import host
+from podserve.choices import CertificateSource, PolicyMode, ZoneMode
 from podserve.commands import ROOT
 from podserve.manifests import Manifests, Port, Volume
 from podserve.settings import Settings
-from podserve.values import ANY_ADDRESS, Address, CertificateSource, PolicyMode, ZoneMode, host_address
+from podserve.values import ANY_ADDRESS, Address, host_address
 
 STATE = ROOT / ".podserve"
 """What this checkout remembers of the host and of the pods it played.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, get_args, get_type_hints
 
 from podserve.certificate_settings import CertificateSettings
+from podserve.choices import PolicyMode, ZoneMode
 from podserve.declaration import Setting
 from podserve.mail_settings import MailSettings
 from podserve.transport_settings import TransportSettings
@@ -19,8 +20,6 @@ from podserve.values import (
     POD_NAME,
     Address,
     Forwarder,
-    PolicyMode,
-    ZoneMode,
     address_pair,
     as_text,
     byte_count,

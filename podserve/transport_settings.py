@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from podserve.choices import PolicyMode
 from podserve.declaration import Setting
-from podserve.values import LOGIN_NAME, PolicyMode, domain_name, host_and_port, matching, number, path_or_none, words
+from podserve.values import LOGIN_NAME, domain_name, host_and_port, matching, number, path_or_none, words
 
 _DAY, _LONGEST = 86400, 31557600  # RFC 8461, section 3.2: a year at most
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
-from string import digits
 from typing import TypeVar
 
 import idna
+
+from podserve.choices import KeyType
 
 T = TypeVar("T")
 
@@ -28,59 +29,6 @@ LOGIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.@_+=/%-]*\Z")
 LOCAL_PART = re.compile(r"(?!.*\.\.)[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?\Z")
 """The part of an account before the @. It has no + (which begins a tag), and no character that means something in a
 path or in a file with colons."""
-
-
-class CertificateSource(Enum):
-    """The source of the certificate. The values are the words of `certificate_source` and of `Certificate.origin`."""
-
-    AUTHORITY = "authority"
-    ACME = "acme"
-    IMPORT = "import"
-
-
-class Challenge(Enum):
-    """How an ACME directory verifies names (RFC 8555, section 8). The values are the words of `acme_challenge`."""
-
-    HTTP = "http"
-    DNS = "dns"
-
-
-class ZoneMode(Enum):
-    """What the pod's DNS server does for the names that the pod serves. The values are the words of `zone`."""
-
-    OFF = "off"
-    LAN = "lan"
-    PUBLIC = "public"
-
-
-class FilterMode(Enum):
-    """Whether mail is filtered and signed. The values are the words of `filter`."""
-
-    ON = "on"
-    OFF = "off"
-
-
-class PolicyMode(Enum):
-    """The mode of an MTA-STS policy (RFC 8461, section 3.2). The values are the words of `mta_sts`."""
-
-    OFF = "off"
-    NONE = "none"
-    TESTING = "testing"
-    ENFORCE = "enforce"
-
-
-class KeyType(Enum):
-    """The kind of a private key: ECDSA P-256 or P-384, or RSA with its bits. The values are lego's names."""
-
-    EC256 = "ec256"
-    EC384 = "ec384"
-    RSA2048 = "rsa2048"
-    RSA4096 = "rsa4096"
-
-    @property
-    def algorithm(self) -> str:
-        """The algorithm, without the size: `ec` or `rsa`."""
-        return self.value.rstrip(digits)
 
 
 TTL = 3600

@@ -16,8 +16,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
+from podserve.choices import CertificateSource, KeyType
 from podserve.errors import Problem
-from podserve.values import CertificateSource, KeyType, covers
+from podserve.values import covers
 
 IMPORTED = CertificateSource.IMPORT.value
 """The origin of a key pair that a person imported."""

@@ -12,10 +12,10 @@ from podserve.certificates import acme, authority, rollover, store
 from podserve.certificates.judging import require_good
 from podserve.certificates.keypair import IMPORTED, Certificate, KeyPair, Secret, new_key, soonest
 from podserve.certificates.pem import read_key_pair
+from podserve.choices import CertificateSource, ZoneMode
 from podserve.errors import Problem
 from podserve.pod import Pod
 from podserve.settings import Settings
-from podserve.values import CertificateSource, ZoneMode
 
 
 @dataclass(frozen=True)

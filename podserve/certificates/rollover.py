@@ -14,9 +14,10 @@ from podserve import volumes
 from podserve.certificates import store
 from podserve.certificates.keypair import LARGEST, Secret, new_key
 from podserve.certificates.pem import parse_keys
+from podserve.choices import ZoneMode
 from podserve.folder import Folder
 from podserve.pod import Pod
-from podserve.values import TTL, ZoneMode
+from podserve.values import TTL
 
 _FILE = "next.pem"
 """The next keys. The time of the file is that of their publication."""

@@ -12,11 +12,12 @@ from urllib.parse import urlsplit
 from podserve import dkim, volumes
 from podserve.certificates import rollover
 from podserve.certificates.challenge import challenge_zones
+from podserve.choices import CertificateSource, ZoneMode
 from podserve.errors import Problem
 from podserve.manifests import Port
 from podserve.pod import Pod
 from podserve.settings import Settings
-from podserve.values import CertificateSource, ZoneMode, as_text
+from podserve.values import as_text
 from podserve.zone import own
 from podserve.zone.record import ADDRESSES, Record, kind_of, normal, quoted
 

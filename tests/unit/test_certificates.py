@@ -26,11 +26,11 @@ from podserve.certificates import authority, container, renewal, rollover, store
 from podserve.certificates.judging import require_good
 from podserve.certificates.keypair import Certificate, KeyPair, Secret, archive, to_pem
 from podserve.certificates.pem import parse_keys, read_key, read_key_pair
+from podserve.choices import KeyType
 from podserve.commands import ROOT, Result, run
 from podserve.errors import Problem
 from podserve.folder import Folder
 from podserve.pod import Pod
-from podserve.values import KeyType
 from tests.unit.helpers import pod_with
 
 NAMES = ("example.org", "mail.example.org")

@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from podserve.choices import CertificateSource, KeyType
 from podserve.commands import ROOT, run
 from podserve.configuration import load
 from podserve.declaration import Setting
 from podserve.errors import Problem
 from podserve.manifests import KUBE, defaults
 from podserve.settings import SETTINGS
-from podserve.values import CertificateSource, KeyType, both_forms
+from podserve.values import both_forms
 from tests.testbed.network import own_network
 from tests.unit.helpers import chosen, pod_with
 

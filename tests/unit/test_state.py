@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from podserve import state
+from podserve.choices import CertificateSource, KeyType
 from podserve.commands import ROOT
 from podserve.errors import Problem
 from podserve.pod import Pod
 from podserve.settings import SETTINGS
-from podserve.values import CertificateSource, KeyType
 from tests.unit.helpers import pod_with
 
 OTHER = {"pod": "other", "bind": "192.0.2.10", "domain": "example.org", "mail_host": "mx.example.org"}

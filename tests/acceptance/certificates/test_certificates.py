@@ -19,9 +19,9 @@ from podserve import answering, endpoints
 from podserve.certificates import authority, store
 from podserve.certificates.clients import unverified_context
 from podserve.certificates.keypair import KeyPair, to_pem
+from podserve.choices import KeyType
 from podserve.commands import podman
 from podserve.folder import Folder
-from podserve.values import KeyType
 from podserve.waiting import NotYet, wait_until
 from tests.testbed.certificates import current, every, only
 from tests.testbed.pod import PodUnderTest

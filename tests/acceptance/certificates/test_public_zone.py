@@ -17,9 +17,9 @@ from podserve.certificates.clients import client_context
 from podserve.certificates.keypair import KeyPair, to_pem
 from podserve.certificates.pem import parse_keys
 from podserve.certificates.rollover import WAIT
+from podserve.choices import KeyType
 from podserve.commands import Result
 from podserve.folder import Folder
-from podserve.values import KeyType
 from podserve.waiting import NotYet, wait_until
 from tests.testbed.certificates import current
 from tests.testbed.internet import PUBLIC, SECONDARY, internet_around

@@ -20,9 +20,9 @@ from podserve import endpoints
 from podserve.certificates import authority, store
 from podserve.certificates.clients import unverified_context
 from podserve.certificates.keypair import KeyPair, Secret, archive, new_key
+from podserve.choices import KeyType
 from podserve.commands import ROOT, run
 from podserve.folder import Folder
-from podserve.values import KeyType
 from podserve.waiting import NotYet, wait_until
 from tests.testbed.certificates import only
 from tests.testbed.mail import STRANGER, arrived

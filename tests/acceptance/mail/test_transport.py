@@ -17,10 +17,11 @@ import pytest
 from podserve import lifecycle, state
 from podserve.certificates import authority
 from podserve.certificates.keypair import to_pem
+from podserve.choices import FilterMode, KeyType
 from podserve.commands import podman, run
 from podserve.folder import Folder
 from podserve.pod import Pod
-from podserve.values import FilterMode, Forwarder, KeyType, host_address
+from podserve.values import Forwarder, host_address
 from podserve.waiting import NotYet, wait_until
 from tests.testbed.internet import signed_zone
 from tests.testbed.pod import PodUnderTest, prepare_test_pod
