@@ -7,7 +7,23 @@ from collections.abc import Collection, Iterator
 
 from rich.console import Console
 
-from bench import dns, encrypted, git, growth, https, images, imap, logins, memory, peers, play, report, smtp, webdav
+from bench import (
+    dns,
+    encrypted,
+    filtering,
+    git,
+    growth,
+    https,
+    images,
+    imap,
+    logins,
+    memory,
+    peers,
+    play,
+    report,
+    smtp,
+    webdav,
+)
 from bench.figures import Figure
 from bench.sides import native_twin, pod_of
 from podserve.accounts import ROUNDS
@@ -18,7 +34,7 @@ from tests.testbed.pod import PodUnderTest, play_test_pod
 
 OUTSIDE = {"build": images.build, "images": images.measure}
 """The sections that need no pod."""
-ALONE = {"play": play.measure, "memory": memory.measure, "encrypted": encrypted.measure}
+ALONE = {"play": play.measure, "memory": memory.measure, "encrypted": encrypted.measure, "filter": filtering.measure}
 """The sections that need a pod and no native twin: PSS counts memory that both map by half."""
 COMPARED = {"dns": dns.measure, "https": https.measure, "smtp": smtp.measure, "imap": imap.measure,
             "webdav": webdav.measure, "logins": logins.measure, "git": git.measure}  # fmt: skip

@@ -94,7 +94,7 @@ def _busy(side: Side, test_pod: PodUnderTest) -> None:
 
 def measure(test_pod: PodUnderTest) -> Iterator[Figure]:
     """Measure the pod, which has just been played, before and after a load."""
-    yield from _memory(test_pod, "idle", Goal("median", 80))
+    yield from _memory(test_pod, "idle", Goal("median", 180))
     yield from _idle_processor(test_pod)
     side = pod_of(test_pod)
     _busy(side, test_pod)

@@ -25,8 +25,11 @@ _PAUSE = 0.05
 """Seconds between two attempts at an endpoint."""
 
 
-def _answered(test_pod: PodUnderTest, port: str) -> None:
-    """Wait until the exchange with an endpoint succeeds, with a login where the endpoint takes one."""
+def answered(test_pod: PodUnderTest, port: str) -> None:
+    """Wait until the exchange with an endpoint succeeds, with a login where the endpoint takes one.
+
+    Raises Problem after a minute.
+    """
 
     def check() -> None:
         try:
@@ -75,7 +78,7 @@ def measure(test_pod: PodUnderTest) -> Iterator[Figure]:
     def play() -> None:
         podman("kube", "play", "--network", name, "--configmap", str(config), str(document))
         with ThreadPoolExecutor(len(test_pod.pod.ports)) as pool:
-            list(pool.map(partial(_answered, test_pod), test_pod.pod.ports))
+            list(pool.map(partial(answered, test_pod), test_pod.pod.ports))
 
     def play_floor() -> None:
         podman("kube", "play", "--network", name, "-", stdin=yaml.safe_dump(floor))
