@@ -66,6 +66,24 @@ rspamd_config:register_symbol {
   end,
 }
 
+-- A signature by an RSA key of less than 1024 bits proves nothing (RFC 8301, section 3.2), nor does one of more text than there is
+-- (RFC 6376, section 3.5). rspamd verifies both, so no signature of such a message counts.
+rspamd_config:register_symbol {
+  name = "WEAK_SIGNATURE",
+  type = "prefilter",
+  callback = function(task)
+    for _, header in ipairs(task:get_header_full("DKIM-Signature") or {}) do
+      local tags = ";" .. header.value:gsub("%s", "") .. ";"
+      local signature, covered = tags:match(";b=([^;=]*)") or "", tonumber(tags:match(";l=(%d+);"))
+      local short = tags:match(";a=rsa%-") and #signature * 6 < 1024
+      if short or covered and covered > (task:get_rawbody() or ""):len() then
+        task:disable_symbol("DKIM_CHECK")
+        return true, 0
+      end
+    end
+  end,
+}
+
 -- Refused as RFC 7489 says, with the code of RFC 7372. rspamd itself knows one code; Postfix takes this header for a refusal
 -- (milter_header_checks).
 rspamd_config:register_symbol {
