@@ -1,9 +1,11 @@
 """What the filter makes of letters: ordinary ones, doubtful ones, and those that are made to break it."""
 
+import os
+import signal
 import smtplib
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from email import message_from_bytes
 from email.message import EmailMessage
 from itertools import cycle, islice
@@ -81,12 +83,17 @@ def test_a_program_does_not_arrive_in_the_inbox(
     assert delivered(server, recipient, subject)[0] == "Junk"
 
 
+def _titles(test_pod: PodUnderTest) -> dict[str, str]:
+    """Return the process ids and titles of the filter's processes."""
+    found = dict[str, str]()
+    for process in test_pod.processes("mail"):
+        with suppress(OSError):  # it has just exited
+            found[process.name] = (process / "cmdline").read_text()
+    return {pid: title for pid, title in found.items() if title.startswith("rspamd: ")}
+
+
 def _workers(test_pod: PodUnderTest) -> set[str]:
-    return {
-        process.name
-        for process in test_pod.processes("mail")
-        if (process / "cmdline").read_bytes().startswith(b"rspamd: ")
-    }
+    return set(_titles(test_pod))
 
 
 @contextmanager
@@ -104,9 +111,9 @@ def _the_filter_goes_on(test_pod: PodUnderTest, account: Account) -> Iterator[No
     assert _workers(test_pod) == before
 
 
-def _parts(message: EmailMessage) -> bytes:
+def _parts(message: EmailMessage, count: int = 10_000) -> bytes:
     head = "Content-Type: multipart/mixed; boundary=b\r\n"
-    body = "\r\n".join(f"--b\r\nContent-Type: text/plain\r\n\r\n{number}" for number in range(10_000))
+    body = "\r\n".join(f"--b\r\nContent-Type: text/plain\r\n\r\n{number}" for number in range(count))
     return _with(message, head, f"{body}\r\n--b--\r\n")
 
 
@@ -154,6 +161,42 @@ def test_a_monstrous_message_harms_nothing(
         assert time.monotonic() - begin < LIMIT, said
         if said == "accepted":
             delivered(test_pod.server, alice, subject)
+
+
+def test_a_message_of_many_parts_is_refused(server: Server, test_pod: PodUnderTest, alice: Account) -> None:
+    # The filter crashed at one of ten such messages.
+    sender, subject = f"{token()}@{THIRD}", token()
+    message, few = letter(sender, alice.address, token()), letter(sender, alice.address, subject)
+    with _the_filter_goes_on(test_pod, alice), server.smtp() as client:
+        with pytest.raises(smtplib.SMTPDataError) as refused:
+            client.sendmail(sender, [alice.address], _parts(message))
+        assert refused.value.smtp_code == 554
+        assert refused.value.smtp_error.endswith(b"a message may have 1,000 parts")
+        client.sendmail(sender, [alice.address], _parts(few, 100))
+    assert delivered(server, alice, subject)[0] == "INBOX"
+    postmaster = test_pod.postmaster
+    with server.smtp() as client:
+        client.sendmail(sender, [postmaster.address], _parts(letter(sender, postmaster.address, subject)))
+    assert delivered(server, postmaster, subject)[0] == "Junk"
+
+
+def test_accounts_can_send_after_a_process_of_the_filter_has_died(
+    test_pod: PodUnderTest, server: Server, new_account: Account
+) -> None:
+    # The process that takes its place begins with what rspamd read at its own start.
+    died = next(pid for pid, title in _titles(test_pod).items() if "rspamd_proxy" in title)
+    os.kill(int(died), signal.SIGSEGV)
+
+    def sends() -> None:
+        try:
+            with server.submission(new_account) as client:
+                client.send_message(letter(new_account.address, new_account.address, token()))
+        except smtplib.SMTPDataError as error:
+            assert error.smtp_code // 100 == 4, error
+            raise NotYet(str(error)) from error
+
+    wait_until(sends, 10, "the filter to sign again")
+    assert died not in _workers(test_pod)
 
 
 def test_a_dns_answer_of_64_kilobytes_harms_nothing(test_pod: PodUnderTest, outsider: Vantage, alice: Account) -> None:
