@@ -19,13 +19,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.testbed.server import letter, token
 
-WORDS = (
-    "the of and to in is that for it was on with as at by this from are be have or an which you one were her all she "
-    "there would their we him been has when who will more no if out so said what up its about into than them can only "
-    "other new some could time these two may then do first any my now such like our over man me even most made after "
-    "also did many before must through back years where much your way well down should because each just those people "
-    "house garden meeting project report price order train ticket school children weather kitchen letter window street"
-).split()
+WORDS = """
+    the of and to in is that for it was on with as at by this from are be have or an which you one were her all she
+    there would their we him been has when who will more no if out so said what up its about into than them can only
+    other new some could time these two may then do first any my now such like our over man me even most made after
+    also did many before must through back years where much your way well down should because each just those people
+    house garden meeting project report price order train ticket school children weather kitchen letter window street
+""".split()  # noqa: SIM905  # a list would be longer
 """Common words, of which `prose` is made."""
 GTUBE = "XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"
 """The test pattern of spam filters (https://spamassassin.apache.org/gtube/)."""
@@ -73,7 +73,8 @@ def _list(message: EmailMessage) -> None:
 def _utf8(message: EmailMessage) -> None:
     message.replace_header("Subject", f"Grüße aus Łódź und 東京 {message['Subject']}")
     message.replace_header("From", f"Jürgen Müller <{message['From']}>")
-    message.set_content("Liebe Käthe,\n\nviele Grüße! Привет из Москвы. 今日は良い天気です。 Ça va très bien.\n", cte="base64")
+    text = "Liebe Käthe,\n\nviele Grüße! Привет из Москвы. 今日は良い天気です。 Ça va très bien.\n"
+    message.set_content(text, cte="base64")
 
 
 def _forwarded(message: EmailMessage) -> None:
@@ -145,8 +146,8 @@ def phishing(sender: str, recipient: str, subject: str) -> EmailMessage:
     """Return a letter that claims to be from a bank: by its author's name, and by a link that leads elsewhere."""
     message = letter(f'"service@example.net" <{sender}>', recipient, subject, "Confirm your account.\n")
     link = '<a href="http://acme.example.com/login">https://www.example.net/login</a>'
-    page = f"<html><body><p>Your account at the bank is locked. Confirm it within 24 hours:</p><p>{link}</p></body></html>\n"
-    message.add_alternative(page, subtype="html")
+    page = f"<p>Your account at the bank is locked. Confirm it within 24 hours:</p><p>{link}</p>"
+    message.add_alternative(f"<html><body>{page}</body></html>\n", subtype="html")
     return message
 
 

@@ -111,7 +111,8 @@ class PodUnderTest:
     def publish(self, zone: str) -> None:
         """Set the test names that the upstream DNS servers resolve to the records of a zone file; wait until they do.
 
-        The names are below one of NAMED. Names of earlier calls are removed. Raises Problem after 5 s: a server refuses a malformed file.
+        The names are below one of NAMED. Names of earlier calls are removed. Raises Problem after 5 s: a server refuses
+        a malformed file.
         """
         mark = token()
         write_names(self.names, {})

@@ -57,7 +57,7 @@ def test_the_test_message_of_spam_filters_is_refused(server: Server, alice: Acco
     with server.smtp() as client, pytest.raises(smtplib.SMTPDataError) as refused:
         client.send_message(letter(sender, alice.address, token(), f"{GTUBE}\n"), sender)
     assert refused.value.smtp_code == 554
-    assert b"postmaster@" in refused.value.smtp_error
+    assert "postmaster@" in str(refused.value.smtp_error)
 
 
 def test_phishing_arrives_in_junk(server: Server, alice: Account) -> None:
@@ -73,7 +73,7 @@ def test_phishing_arrives_in_junk(server: Server, alice: Account) -> None:
 
 @pytest.mark.parametrize("name", ["invoice.pdf.exe", "SETUP.EXE", "setup.scr", "setup.jar", "setup.msi"])
 def test_a_program_does_not_arrive_in_the_inbox(
-    test_pod: PodUnderTest, outsider: Vantage, server: Server, alice: Account, third_party: str, name: str
+    test_pod: PodUnderTest, outsider: Vantage, server: Server, third_party: str, name: str
 ) -> None:
     # From a sender whose domain vouches for it. A message to postmaster@ is neither refused nor asked to come again.
     subject = token()
@@ -126,6 +126,10 @@ def _nested(message: EmailMessage) -> bytes:
     return _with(message, f"{head}\r\n", f"{body}Content-Type: text/plain\r\n\r\nHello.{closed}")
 
 
+def _enclosed(message: EmailMessage) -> bytes:
+    return _with(message, "Content-Type: message/rfc822\r\n", "Content-Type: message/rfc822\r\n\r\n" * 1_000)
+
+
 def _bomb(message: EmailMessage) -> bytes:
     message.add_attachment(zip_bomb(), maintype="application", subtype="zip", filename="films.zip")
     return wire(message)
@@ -141,7 +145,9 @@ def _with(message: EmailMessage, head: str, body: str) -> bytes:
     return wire(message).partition(b"\r\n\r\n")[0] + f"\r\n{head}\r\n{body}".encode()
 
 
-@pytest.mark.parametrize("made", [_parts, _nested, _bomb, _header], ids=lambda made: made.__name__.strip("_"))
+@pytest.mark.parametrize(
+    "made", [_parts, _nested, _enclosed, _bomb, _header], ids=lambda made: made.__name__.strip("_")
+)
 def test_a_monstrous_message_harms_nothing(
     test_pod: PodUnderTest,
     outsider: Vantage,
@@ -171,7 +177,7 @@ def test_a_message_of_many_parts_is_refused(server: Server, test_pod: PodUnderTe
         with pytest.raises(smtplib.SMTPDataError) as refused:
             client.sendmail(sender, [alice.address], _parts(message))
         assert refused.value.smtp_code == 554
-        assert refused.value.smtp_error.endswith(b"a message may have 1,000 parts")
+        assert "a message may have 1,000 parts" in str(refused.value.smtp_error)
         client.sendmail(sender, [alice.address], _parts(few, 100))
     assert delivered(server, alice, subject)[0] == "INBOX"
     postmaster = test_pod.postmaster
@@ -180,22 +186,27 @@ def test_a_message_of_many_parts_is_refused(server: Server, test_pod: PodUnderTe
     assert delivered(server, postmaster, subject)[0] == "Junk"
 
 
-def test_accounts_can_send_after_a_process_of_the_filter_has_died(
-    test_pod: PodUnderTest, server: Server, new_account: Account
+@pytest.mark.parametrize("harm", [signal.SIGSEGV, signal.SIGSTOP], ids=["died", "hangs"])
+def test_a_process_of_the_filter_that_died_or_hangs_is_replaced_by_one_that_knows_the_accounts(
+    test_pod: PodUnderTest, server: Server, new_account: Account, harm: signal.Signals
 ) -> None:
-    # The process that takes its place begins with what rspamd read at its own start.
+    # The new process begins with what rspamd read at its own start. rspamd kills a process that hangs after six seconds.
     died = next(pid for pid, title in _titles(test_pod).items() if "rspamd_proxy" in title)
-    os.kill(int(died), signal.SIGSEGV)
+    os.kill(int(died), harm)
 
     def sends() -> None:
         try:
             with server.submission(new_account) as client:
+                client.sock.settimeout(LIMIT)
                 client.send_message(letter(new_account.address, new_account.address, token()))
+        except TimeoutError as error:  # Postfix waits a minute for a filter that signs
+            raise NotYet(str(error)) from error
         except smtplib.SMTPDataError as error:
-            assert error.smtp_code // 100 == 4, error
+            if error.smtp_code // 100 != 4:
+                raise
             raise NotYet(str(error)) from error
 
-    wait_until(sends, 10, "the filter to sign again")
+    wait_until(sends, 15, "the filter to sign again")
     assert died not in _workers(test_pod)
 
 

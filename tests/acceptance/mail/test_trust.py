@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from email import message_from_bytes
 from email.message import Message
+from typing import NamedTuple
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -58,12 +59,12 @@ def results(message: Message, pod: PodUnderTest) -> str:
     return found
 
 
-@pytest.mark.parametrize("back", [False, True])
+@pytest.mark.parametrize("way", ["there", "back"])
 def test_mail_of_a_login_arrives_in_the_other_domain_signed_twice_and_trusted(
-    domains: TwoDomains, alice: Account, bob: Account, back: bool
+    domains: TwoDomains, alice: Account, bob: Account, way: str
 ) -> None:
-    source, target = (domains.other, domains.own) if back else (domains.own, domains.other)
-    sender, recipient, subject = *((bob, alice) if back else (alice, bob)), token()
+    source, target = (domains.own, domains.other) if way == "there" else (domains.other, domains.own)
+    sender, recipient, subject = *((alice, bob) if way == "there" else (bob, alice)), token()
     with source.server.submission(sender) as client:
         client.send_message(letter(sender.address, recipient.address, subject))
     folder, message = copy_of(target, recipient, subject)
@@ -125,7 +126,7 @@ def test_forged_mail_is_treated_as_the_forged_domain_asks(domains: TwoDomains, o
     with pytest.raises(smtplib.SMTPDataError) as refused:
         forge(domains, outsider, bob.address, token())
     assert refused.value.smtp_code == 550
-    assert refused.value.smtp_error.startswith(b"5.7.26 ")
+    assert "5.7.26 " in str(refused.value.smtp_error)
     subject = token()
     forge(domains, outsider, postmaster.address, subject)
     assert copy_of(domains.other, postmaster, subject)[0] == "Junk"
@@ -145,50 +146,55 @@ def _short_key() -> rsa.RSAPrivateKey:
     return made
 
 
+class Fault(NamedTuple):
+    """What is wrong with a signature, its additional tags, what happens to the message under way, and DKIM's result.
+
+    Without a result, it may be any other than "pass".
+    """
+
+    name: str
+    tags: str = ""
+    change: Callable[[bytes], bytes] = bytes
+    result: str = ""
+
+
 @pytest.mark.parametrize(
-    ("fault", "tags", "change", "verdict"),
+    "fault",
     [
-        ("none", "", lambda text: text, "pass"),
-        ("none, with its length and times", "l={length}; t={now}; x={later}; ", lambda text: text, "pass"),
-        ("a changed body", "", lambda text: text + b"More.\r\n", "fail"),
-        ("a changed subject", "", lambda text: text.replace(b"Subject: ", b"Subject: Re: "), "fail"),
-        ("a short key", "", lambda text: text, ""),
-        ("its end", "t={before}; x={earlier}; ", lambda text: text, ""),
-        ("a length beyond the body", "l={length}9; ", lambda text: text, ""),
-        ("another length", "l=5; ", lambda text: text, ""),
-        ("another text after its length", "l={length}; ", lambda text: text + 50 * b"Buy this and that. ", ""),
+        Fault("none", result="pass"),
+        Fault("none, with a length and times", "l={length}; t={now}; x={later}; ", result="pass"),
+        Fault("body", change=lambda text: text + b"More.\r\n", result="fail"),
+        Fault("subject", change=lambda text: text.replace(b"Subject: ", b"Subject: Re: "), result="fail"),
+        Fault("short key"),
+        Fault("expired", "t={before}; x={earlier}; "),
+        Fault("length beyond the body", "l={length}9; "),
+        Fault("another length", "l=5; "),
+        Fault("text after the length", "l={length}; ", lambda text: text + 50 * b"Buy this and that. "),
     ],
-    ids=lambda value: value if isinstance(value, str) and "{" not in value else "",
+    ids=lambda fault: fault.name,
 )
 def test_a_signature_counts_only_without_a_fault(
-    domains: TwoDomains,
-    outsider: Vantage,
-    bob: Account,
-    key: rsa.RSAPrivateKey,
-    fault: str,
-    tags: str,
-    change: Callable[[bytes], bytes],
-    verdict: str,
+    domains: TwoDomains, outsider: Vantage, bob: Account, key: rsa.RSAPrivateKey, fault: Fault
 ) -> None:
     sender, subject, selector, now = f"{token()}@{THIRD}", token(), token(), int(time.time())
-    signer = _short_key() if fault == "a short key" else key
+    signer = _short_key() if fault.name == "short key" else key
     domains.publish(f"{selector}._domainkey TXT {quoted(key_record(signer))}\n")
     content = wire(letter(sender, bob.address, subject, prose()))
     times = {"now": now, "later": now + MONTH, "before": now - 2 * MONTH, "earlier": now - MONTH}
-    more = tags.format(length=len(content.partition(b"\r\n\r\n")[2]), **times)
+    more = fault.tags.format(length=len(content.partition(b"\r\n\r\n")[2]), **times)
     with outsider.smtp(domains.addresses[1]) as client:
-        client.sendmail(sender, [bob.address], change(signed(content, signer, THIRD, selector, more)))
+        client.sendmail(sender, [bob.address], fault.change(signed(content, signer, THIRD, selector, more)))
     found = results(copy_of(domains.other, bob, subject)[1], domains.other)
     said = re.findall(r"dkim=(\w+)", found)
-    if verdict:
-        assert said == [verdict], found
+    if fault.result:
+        assert said == [fault.result], found
     else:
         assert "pass" not in said, found
 
 
-@pytest.mark.parametrize(("count", "passes"), [(10, True), (11, False)])
+@pytest.mark.parametrize(("count", "verdict"), [(10, "pass"), (11, "fail")])
 def test_a_sender_policy_may_cause_ten_lookups(
-    domains: TwoDomains, outsider: Vantage, bob: Account, count: int, passes: bool
+    domains: TwoDomains, outsider: Vantage, bob: Account, count: int, verdict: str
 ) -> None:
     # RFC 7208, section 4.6.4. rspamd does not stop with permerror there. It skips the lookups after the tenth.
     name, subject = token(), token()
@@ -200,7 +206,7 @@ def test_a_sender_policy_may_cause_ten_lookups(
     sender = f"anna@{name}.{THIRD}"
     with outsider.smtp(domains.addresses[1]) as client:
         client.sendmail(sender, [bob.address], wire(letter(sender, bob.address, subject)))
-    assert ("spf=pass " in results(copy_of(domains.other, bob, subject)[1], domains.other)) == passes
+    assert f"spf={verdict} " in results(copy_of(domains.other, bob, subject)[1], domains.other)
 
 
 def let_five_minutes_pass(pod: PodUnderTest) -> None:
@@ -228,7 +234,8 @@ def test_the_filter_learns_from_what_people_move_into_junk_and_out_of_it(
                 try:
                     client.sendmail(sender, [account.address], message)
                 except smtplib.SMTPDataError as doubtful:
-                    assert doubtful.smtp_code == 451, doubtful
+                    if doubtful.smtp_code != 451:
+                        raise
                     let_five_minutes_pass(domains.other)
                     client.sendmail(sender, [account.address], message)
         return subjects
