@@ -190,13 +190,14 @@ def test_a_message_of_many_parts_is_refused(server: Server, test_pod: PodUnderTe
 def test_a_process_of_the_filter_that_died_or_hangs_is_replaced_by_one_that_knows_the_accounts(
     test_pod: PodUnderTest, server: Server, new_account: Account, harm: signal.Signals
 ) -> None:
-    # The new process begins with what rspamd read at its own start. rspamd kills a process that hangs after six seconds.
+    # The new process begins with what rspamd read at its own start. rspamd kills one that hangs after six seconds.
     died = next(pid for pid, title in _titles(test_pod).items() if "rspamd_proxy" in title)
     os.kill(int(died), harm)
 
     def sends() -> None:
         try:
             with server.submission(new_account) as client:
+                assert client.sock
                 client.sock.settimeout(LIMIT)
                 client.send_message(letter(new_account.address, new_account.address, token()))
         except TimeoutError as error:  # Postfix waits a minute for a filter that signs
