@@ -17,7 +17,7 @@ for variable in [name for name in os.environ if name.startswith("INVOKE_")]:
 # Without bytecode each `invoke` that a test starts compiles podserve, and each worker of pytest all tests.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-PYTHON = ["tasks.py", "noxfile.py", "podserve", "tests", "bench"]
+PYTHON = ["tasks.py", "noxfile.py", "podserve", "tests", "bench", "docker"]
 REMOVAL = 60.0
 """Seconds that an interrupted run may take to remove its containers. By default nox kills it after 0.5 s."""
 ARTEFACTS = Path("artefacts")

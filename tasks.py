@@ -39,11 +39,12 @@ from podserve import (
     verdict,
     volumes,
 )
+from podserve import mail_reports as mail_reporting
 from podserve.backup import keeping, reading
 from podserve.certificates import renewal, store
+from podserve.choices import ZoneMode
 from podserve.commands import become
 from podserve.pod import Pod
-from podserve.values import ZoneMode
 from podserve.zone import changing, checking, needed, own, publishing, record, served, signing, transfer
 
 invocation.explain_errors()
@@ -396,15 +397,15 @@ def _swap(c: Context, change: Callable[[Pod], renewal.Renewal]) -> None:
 
 @task(name="show", help={"json": "as a JSON object"})
 def certs_show(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
-    """Show the certificate: its source, its names, its expiry, and the ports that serve it."""
+    """Show the certificates: source, names, expiry, and the ports that serve them."""
     pod = _pod_reexecuted(c)
     there = store.current(store.certificates_folder(pod))
     if not there:
         raise errors.Problem("there is no certificate yet: invoke up makes one")
     if json:
-        print(listing.certificate_as_json(there, answering.tls_answers(pod)))
+        print(listing.certificates_as_json(there, answering.tls_answers(pod)))
     else:
-        report.certificate(there, answering.tls_answers(pod), report.standard_output())
+        report.certificates(there, answering.tls_answers(pod), report.standard_output())
 
 
 @task(name="issue")
@@ -421,10 +422,18 @@ def certs_renew(c: Context, force: bool = False) -> None:  # noqa: FBT001,FBT002
 
 @task(name="import", help={"certificate": "PEM file: the certificate, then those that issued it",
                            "key": "PEM file: its private key, without a password",
+                           "second_certificate": "the same, with a key of the other algorithm (ECDSA, RSA)",
+                           "second_key": "the private key of that one",
                            "now": "serve a new key before its TLSA record is known (zone: public)"})  # fmt: skip
-def certs_import(c: Context, certificate: str, key: str, now: bool = False) -> None:  # noqa: FBT001,FBT002
-    """Import a certificate that was issued elsewhere, with its key."""
-    _swap(c, lambda pod: renewal.bring(pod, Path(certificate), Path(key), now=now))
+def certs_import(  # noqa: PLR0913,PLR0917  # an option for each
+    c: Context, certificate: str, key: str, second_certificate: str = "", second_key: str = "",
+    now: bool = False,  # noqa: FBT001,FBT002
+) -> None:  # fmt: skip
+    """Import a certificate that was issued elsewhere, with its key; or one of ECDSA and one of RSA."""
+    if bool(second_certificate) != bool(second_key):
+        raise errors.Problem("--second-certificate and --second-key belong together: expected both or none of them")
+    files = [(certificate, key), (second_certificate, second_key)][: 2 if second_key else 1]
+    _swap(c, lambda pod: renewal.bring(pod, [(Path(one), Path(other)) for one, other in files], now=now))
 
 
 @task(name="ca")
@@ -534,6 +543,13 @@ def dns_transfer_key(c: Context) -> None:
     print(transfer.key_statement(pod), end="")
 
 
+@task(name="reports", help={"json": "print a JSON object"})
+def mail_reports(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
+    """Sum up other servers' reports to postmaster@: who sends as the domain, and failures of TLS."""
+    seen = mail_reporting.received(_pod_reexecuted(c))
+    print(seen.json() if json else "\n".join(filter(None, [*seen.lines, seen.said])))
+
+
 @task(name="rotate")
 def dkim_rotate(c: Context) -> None:
     """Make the next keys that sign mail. They sign from tomorrow on."""
@@ -561,7 +577,7 @@ repos = Collection("repos", repos_add, repos_list, repos_publish, repos_hide, re
 certs = Collection("certs", certs_show, certs_issue, certs_renew, certs_import, certs_ca)
 dav_locks = Collection("locks", locks_list, locks_break)
 dns = Collection("dns", dns_records, dns_check, dns_add, dns_remove, dns_list, dns_ds, dns_transfer_key, dns_blocklist)
-mail = Collection("mail", mail_why)
+mail = Collection("mail", mail_why, mail_reports)
 signing_keys = Collection("dkim", dkim_rotate)
 namespace = Collection(
     show_doctor,

@@ -16,13 +16,10 @@ SWAP_TIMEOUT = 10
 """Seconds until every port must serve a new certificate: twice the longest time that this takes."""
 
 
-def others_certificate(answers: Iterable[endpoints.Answer], certificate: Certificate | None) -> list[str]:
-    """Return the ports that show a certificate other than this one, which is the volume's."""
-    return [
-        answer.port
-        for answer in answers
-        if certificate and answer.fingerprint and answer.fingerprint != certificate.fingerprint
-    ]
+def others_certificate(answers: Iterable[endpoints.Answer], certificates: Iterable[Certificate]) -> list[str]:
+    """Return the ports that show a certificate other than these, which are the volume's; none if there are none."""
+    known = {certificate.fingerprint for certificate in certificates}
+    return [answer.port for answer in answers if known and answer.fingerprint and answer.fingerprint not in known]
 
 
 def _restarts(pod: Pod) -> dict[str, str]:
@@ -43,13 +40,13 @@ def wait_until_answering(pod: Pod) -> None:
     Raises Problem after START_TIMEOUT s, or if a container exits.
     """
     context = unverified_context(pod.settings.domain)
-    certificate = store.current(store.certificates_folder(pod))
+    certificates = store.current(store.certificates_folder(pod))
     waiting = list(pod.ports)
     before: dict[str, str] = {}
 
     def check() -> None:
         answers = endpoints.attempt_all(pod, context, waiting)
-        other = others_certificate(answers, certificate)
+        other = others_certificate(answers, certificates)
         waiting[:] = [answer.port for answer in answers if not answer.ok or answer.port in other]
         if waiting:
             wrong = {answer.port: answer.error or "a certificate other than the volume's" for answer in answers}
@@ -68,11 +65,11 @@ def wait_until_served(pod: Pod) -> None:
 
     Raises Problem after SWAP_TIMEOUT s.
     """
-    certificate = store.current(store.certificates_folder(pod))
+    certificates = store.current(store.certificates_folder(pod))
 
     def check() -> None:
         answers = tls_answers(pod)
-        wrong = [answer.port for answer in answers if not answer.ok] + others_certificate(answers, certificate)
+        wrong = [answer.port for answer in answers if not answer.ok] + others_certificate(answers, certificates)
         if wrong:
             raise NotYet(f"not served on {', '.join(wrong)}")
 

@@ -4,14 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from podserve.choices import CertificateSource, Challenge, KeyType
 from podserve.declaration import Setting
 from podserve.values import (
     EMAIL_ADDRESS,
     HTTPS_ADDRESS,
     PROVIDER,
-    CertificateSource,
-    Challenge,
-    KeyType,
+    key_types,
     matching,
     name_or_wildcard,
     path_or_none,
@@ -71,8 +70,9 @@ class CertificateSettings:
         "A file with lego's variables for that provider, such as its API token: NAME=VALUE on each line. No other user "
         "may be able to read it (chmod 0600).",
     )]  # fmt: skip
-    key_type: Annotated[KeyType, Setting(
-        KeyType, f"one of {', '.join(key.value for key in KeyType)}",
-        "The key type of the next certificate: ec256 or ec384 (ECDSA P-256, P-384), rsa2048 or rsa4096.",
-        default=KeyType.EC256.value,
+    key_type: Annotated[tuple[KeyType, ...], Setting(
+        key_types, "ec256, ec384, rsa2048 or rsa4096, or one of ec… and one of rsa…, separated by a space",
+        "The key types of the certificates that are issued next: ec256 or ec384 (ECDSA P-256, P-384), rsa2048 or "
+        "rsa4096. With one of each algorithm, as by default, clients that know only RSA are served, too.",
+        default=f"{KeyType.EC256.value} {KeyType.RSA2048.value}",
     )]  # fmt: skip

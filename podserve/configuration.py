@@ -4,9 +4,10 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from podserve.choices import CertificateSource, Challenge, PolicyMode, ZoneMode
 from podserve.errors import Problem
 from podserve.settings import SETTINGS, Settings
-from podserve.values import CertificateSource, Challenge, WrongWordError, ZoneMode, is_wildcard
+from podserve.values import WrongWordError, is_wildcard
 
 INVOKES_OWN = ("run", "runners", "sudo", "tasks", "timeouts")
 """The other names at the top level of Invoke's configuration (docs.pyinvoke.org, "Default configuration values")."""
@@ -51,6 +52,21 @@ def _acme_complaints(values: Mapping[str, Any]) -> Iterable[str]:
             yield f"{name} is '': expected {SETTINGS[name].expected}"
 
 
+def _transport_complaints(values: Mapping[str, Any]) -> Iterable[str]:
+    """Yield a line if a login at the relay host lacks a part, or if the MTA-STS policy would keep mail away."""
+    if values.get("mta_sts") is PolicyMode.ENFORCE and values.get("certificate_source") is CertificateSource.AUTHORITY:
+        yield (
+            "certificate_source is 'authority': expected acme or import, because mta_sts is 'enforce', and other "
+            "servers do not know the pod's own authority"
+        )
+    login = "relay_user", "relay_password_file"
+    missing = [name for name in login if values.get(name, "wrong") in {"", None}]
+    if values.get("relay_host") and len(missing) == 1:
+        (other,) = set(login) - set(missing)
+        expected = SETTINGS[missing[0]].expected.removesuffix(", or nothing")
+        yield f"{missing[0]} is '': expected {expected}; {other} needs it"
+
+
 def load(
     given: Mapping[str, object], defaults: Mapping[str, str], environment: Mapping[str, str] = os.environ
 ) -> Settings:
@@ -80,6 +96,7 @@ def load(
             complaints.append(f"{name} is {text!r}: expected {declared.expected}{word}")
     if values.get("certificate_source") is CertificateSource.ACME:
         complaints += _acme_complaints(values)
+    complaints += _transport_complaints(values)
     if values.get("zone") is ZoneMode.PUBLIC and values.get("public_address") == ():
         complaints.append(
             f"public_address is '': expected {SETTINGS['public_address'].expected}; zone: public needs one"

@@ -21,10 +21,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
 from podserve import volumes
+from podserve.choices import FilterMode
 from podserve.errors import Problem
 from podserve.folder import Folder
 from podserve.pod import Pod
-from podserve.values import FilterMode
 
 RSPAMD = 5005
 """The user and group of rspamd (docker/mail/Containerfile)."""
@@ -79,9 +79,7 @@ def _public_rsa(folder: Folder, name: str) -> str:
         raise _unreadable(folder, name) from error
     if not isinstance(key, rsa.RSAPrivateKey):
         raise _unreadable(folder, name)
-    public = key.public_key().public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
+    public = key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return base64.b64encode(public).decode()
 
 
@@ -133,11 +131,7 @@ def signing(found: list[SigningPair], now: dt.datetime) -> SigningPair:
 
 def retired(found: list[SigningPair], now: dt.datetime) -> list[SigningPair]:
     """Return the pairs that nobody needs any more."""
-    return [
-        pair
-        for pair, later in pairwise(found)
-        if now - later.signs_from >= VALID_AFTER
-    ]
+    return [pair for pair, later in pairwise(found) if now - later.signs_from >= VALID_AFTER]
 
 
 def provide_signing_keys(pod: Pod) -> None:

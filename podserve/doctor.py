@@ -9,10 +9,10 @@ from ipaddress import ip_address
 
 from podserve import commands, host, network, ports, running, volumes
 from podserve.certificates import store
+from podserve.choices import ZoneMode
 from podserve.errors import Problem
 from podserve.findings import Check, Finding, Patient, State
 from podserve.pod import Pod
-from podserve.values import ZoneMode
 from podserve.zone import checking, publishing
 
 GIB = 2**30
@@ -146,10 +146,10 @@ def _memory(_: Patient) -> Iterable[Finding]:
 def _clock(patient: Patient) -> Iterable[Finding]:
     newest = (commands.ROOT / "pyproject.toml").stat().st_mtime
     name = patient.pod.volumes["certificates"].name
-    made = store.current(volumes.folder(name)) if volumes.existing([name]) else None
+    made = store.current(volumes.folder(name)) if volumes.existing([name]) else ()
     now = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
     fix = "timedatectl set-ntp true" if host.has_systemd() else "date -s '…'; apt-get install chrony"
-    if time.time() < newest or (made and time.time() < made.starts.timestamp()):
+    if time.time() < newest or any(time.time() < one.starts.timestamp() for one in made):
         yield Finding("clock", "problem", f"it is {now} here: before the date of this checkout or certificate", fix)
     elif not host.clock_is_kept():
         yield Finding("clock", "warning", f"it is {now} here, and nothing synchronises the clock", fix)

@@ -13,6 +13,7 @@ from podserve import (
     host,
     images,
     network,
+    relay,
     resolver,
     running,
     state,
@@ -118,6 +119,7 @@ def up(pod: Pod, *, keep: Pod | None = None) -> Started:
     if not pod.manifests.digest:
         pod = pod.playing(pod.manifests.with_memory_bound(most).stamped(*built))
     runs = _runs_as_set(pod, found)
+    relay.provide_password(pod, runs=runs)
     if runs:
         if systemd.installed(pod):
             systemd.refresh_units(pod)

@@ -1,7 +1,7 @@
 """What `users.list`, `repos.list`, `locks.list` and `certs.show` print with --json: one JSON object each."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
 from podserve.certificates.keypair import Certificate
@@ -26,10 +26,14 @@ def locks_as_json(there: Iterable[Lock]) -> str:
     return json.dumps({"locks": [asdict(lock) for lock in there]}, indent=2)
 
 
-def certificate_as_json(there: Certificate, answers: Iterable[Answer]) -> str:
-    """Return the fields of the certificate, `days_left`, and for each port what it serves (`ports`)."""
+def certificates_as_json(there: Sequence[Certificate], answers: Iterable[Answer]) -> str:
+    """Return the fields of the first certificate and its `days_left`, the same of all, and what each port serves.
+
+    All are `certificates`. `ports` say whether each serves one of them.
+    """
+    known = {one.fingerprint for one in there}
     ports = [
-        {"port": answer.port, "serves_it": answer.fingerprint == there.fingerprint, "error": answer.error}
-        for answer in answers
+        {"port": answer.port, "serves_it": answer.fingerprint in known, "error": answer.error} for answer in answers
     ]
-    return json.dumps({**asdict(there), "days_left": there.days_left, "ports": ports}, indent=2, default=str)
+    every = [{**asdict(one), "days_left": one.days_left} for one in there]
+    return json.dumps({**every[0], "certificates": every, "ports": ports}, indent=2, default=str)

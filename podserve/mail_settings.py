@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Annotated
 
+from podserve.choices import FilterMode
 from podserve.declaration import Setting
-from podserve.values import FilterMode, domain_name, number, words
+from podserve.values import domain_name, number, words
 
 _RECIPIENTS = 1_000_000
 

@@ -4,10 +4,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from podserve import host
+from podserve.choices import CertificateSource, PolicyMode, ZoneMode
 from podserve.commands import ROOT
 from podserve.manifests import Manifests, Port, Volume
 from podserve.settings import Settings
-from podserve.values import ANY_ADDRESS, Address, ZoneMode, host_address
+from podserve.values import ANY_ADDRESS, Address, host_address
 
 STATE = ROOT / ".podserve"
 """What this checkout remembers of the host and of the pods it played.
@@ -25,6 +26,12 @@ def _lan_address(settings: Settings) -> tuple[Address, ...]:
     return (host_address(address),) if address else ()
 
 
+def _mta_sts(settings: Settings) -> PolicyMode:
+    """Return the mode of the MTA-STS policy that a pod has by default: where nobody need do anything for it."""
+    by_itself = settings.zone is ZoneMode.PUBLIC and settings.certificate_source is CertificateSource.ACME
+    return PolicyMode.TESTING if by_itself else PolicyMode.OFF
+
+
 @dataclass(frozen=True)
 class Pod:
     """A pod: its settings, the documents that Podman plays for it, and the folder where this checkout remembers it."""
@@ -37,9 +44,10 @@ class Pod:
     def of(cls, settings: Settings, state: Path | None = None) -> "Pod":
         """Return the pod with these settings; without a `state`, STATE is its folder. Raises Problem for its name.
 
-        Its `lan_address` is an address of this host if the settings have none.
+        Its `lan_address` is an address of this host if the settings have none, and `mta_sts` is a mode.
         """
-        settings = replace(settings, lan_address=settings.lan_address or _lan_address(settings))
+        lan, policy = settings.lan_address or _lan_address(settings), settings.mta_sts or _mta_sts(settings)
+        settings = replace(settings, lan_address=lan, mta_sts=policy)
         return cls(settings, Manifests.of(settings), state or STATE)
 
     def playing(self, manifests: Manifests) -> "Pod":

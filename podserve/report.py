@@ -2,7 +2,7 @@
 
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -23,7 +23,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from podserve.certificates.keypair import Certificate
+from podserve.certificates.keypair import Certificate, soonest
 from podserve.certificates.renewal import Renewal
 from podserve.endpoints import ENDPOINTS, Answer
 from podserve.errors import Problem, printable
@@ -159,12 +159,8 @@ def status(pod: Pod, seen: Status, console: Console) -> None:
         used.add_row(use.name, decimal(use.used), decimal(use.size), decimal(use.free))
     console.print(used, "")
 
-    console.print(f"Domain       {both_forms(seen.domain)}", highlight=False)
-    console.print(f"Certificate  {seen.days_left} days left", highlight=False)
-    console.print(f"Mail queue   {seen.queue} messages", highlight=False)
-    console.print(f"DNS records  {escape(printable(seen.records.said))}", highlight=False)
-    if seen.service:
-        console.print(f"Service      {seen.service} (systemd)", highlight=False)
+    for title, text in seen.facts.items():
+        console.print(f"{title:12} {escape(printable(text))}", highlight=False)
     if not seen.health_checks_run:
         console.print(f"Health       checks {NO_HEALTH_CHECKS}", highlight=False)
     if seen.other_accounts:
@@ -187,30 +183,31 @@ def diagnosis(found: list[Finding], console: Console) -> None:
             console.print(f"  to solve it: {escape(finding.fix)}", highlight=False, soft_wrap=True)
 
 
-def certificate(there: Certificate, answers: list[Answer], console: Console) -> None:
-    """Show what the certificate of the volume says, and whether each port serves it."""
-    for title, text in (("Source", there.origin), ("Names", ", ".join(there.names)), ("Issuer", there.issuer)):
-        console.print(f"{title:12} {escape(printable(text))}", highlight=False)
-    console.print(f"Ends         {there.ends:%Y-%m-%d %H:%M} UTC, {there.days_left} days left", highlight=False)
-    console.print(f"Serial       {there.serial}", highlight=False)
-    console.print(f"SHA-256      {there.fingerprint}\n", highlight=False, soft_wrap=True)
+def certificates(there: Sequence[Certificate], answers: list[Answer], console: Console) -> None:
+    """Show what each certificate of the volume says, and whether each port serves one of them."""
+    for one in there:
+        ends = f"{one.ends:%Y-%m-%d %H:%M} UTC, {one.days_left} days left"
+        said = {"Key": one.key, "Source": one.origin, "Names": ", ".join(one.names), "Issuer": one.issuer,
+                "Ends": ends, "Serial": one.serial, "SHA-256": one.fingerprint}  # fmt: skip
+        text = "".join(f"{title:12} {printable(value)}\n" for title, value in said.items())
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
     if not answers:
         console.print("No pod runs")
         return
     table = _table("Port", "Serves")
-    for answer in answers:
-        same = "[green]this one[/]" if answer.fingerprint == there.fingerprint else f"[red]{answer.fingerprint}[/]"
-        table.add_row(answer.port, same if answer.ok else f"[red]{escape(answer.error)}[/]")
+    served = {one.fingerprint: f"[green]this one ({one.key})[/]" for one in there}
+    for a in answers:
+        table.add_row(a.port, served.get(a.fingerprint, f"[red]{escape(a.error) or a.fingerprint}[/]"))
     console.print(table)
 
 
 def renewed(outcome: Renewal, console: Console) -> None:
-    """Show which certificate is in use after a task that may have changed it."""
-    there = outcome.certificate
+    """Show which certificates are in use after a task that may have changed them."""
+    there = outcome.certificates
     new = "[green]✓[/] a new certificate is served" if outcome.changed else "the certificate stays: nothing was changed"
-    origin = escape(printable(there.origin))
-    console.print(f"{new}: {origin}, {there.days_left} days left, SHA-256 {there.fingerprint}", highlight=False,
-                  soft_wrap=True)  # fmt: skip
+    shown = [printable(there[0].origin), f"{soonest(there).days_left} days left"]
+    shown += [f"{one.key} SHA-256 {one.fingerprint}" for one in there]
+    console.print(f"{new}: {escape(', '.join(shown))}", highlight=False, soft_wrap=True)
 
 
 def warn(warnings: list[str], console: Console) -> None:

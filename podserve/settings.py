@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Annotated, get_args, get_type_hints
 
 from podserve.certificate_settings import CertificateSettings
+from podserve.choices import PolicyMode, ZoneMode
 from podserve.declaration import Setting
 from podserve.mail_settings import MailSettings
+from podserve.transport_settings import TransportSettings
 from podserve.values import (
     ANY_ADDRESS,
     LOCAL_PART,
@@ -18,7 +20,6 @@ from podserve.values import (
     POD_NAME,
     Address,
     Forwarder,
-    ZoneMode,
     address_pair,
     as_text,
     byte_count,
@@ -38,7 +39,7 @@ _HOST_NAME = 64  # the domain is the pod's host name: HOST_NAME_MAX of Linux (ge
 
 
 @dataclass(frozen=True)
-class Settings(CertificateSettings, MailSettings):
+class Settings(TransportSettings, CertificateSettings, MailSettings):
     """A pod's settings."""
 
     pod: Annotated[str, Setting(
@@ -105,7 +106,8 @@ class Settings(CertificateSettings, MailSettings):
     )]  # fmt: skip
     dnssec: Annotated[bool, Setting(
         yes_or_no, '"yes" or "no", in quotes',
-        'Whether the pod validates DNS answers by DNSSEC: "yes" or "no", in quotes.',
+        "Whether the pod validates DNS answers by DNSSEC, and verifies other mail servers by their TLSA records "
+        '(DANE): "yes" or "no", in quotes.',
         services=True,
     )]  # fmt: skip
     zone: Annotated[ZoneMode, Setting(
@@ -173,7 +175,13 @@ class Settings(CertificateSettings, MailSettings):
     @property
     def certified_names(self) -> tuple[str, ...]:
         """What the certificate is for: the domain first."""
-        return tuple(dict.fromkeys([self.domain, self.mail_host, self.files_host, *self.certificate_names]))
+        policy = [self.policy_host] if self.policy_host else []
+        return tuple(dict.fromkeys([self.domain, self.mail_host, self.files_host, *policy, *self.certificate_names]))
+
+    @property
+    def policy_host(self) -> str:
+        """The name at which other servers find the MTA-STS policy (RFC 8461, section 3.3); empty without a policy."""
+        return "" if self.mta_sts in {None, PolicyMode.OFF} else f"mta-sts.{self.domain}"
 
     @property
     def host_names(self) -> tuple[str, ...]:

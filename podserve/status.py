@@ -1,19 +1,22 @@
 """The status of the pod, found from outside by trying its services."""
 
 import json
+from collections import Counter
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 
-from podserve import accounts, endpoints, failures, forwarding, host, running, systemd, volumes
+from podserve import accounts, endpoints, failures, forwarding, host, mail_reports, running, systemd, volumes
 from podserve.answering import others_certificate
 from podserve.backup import keeping
 from podserve.certificates import store
 from podserve.certificates.clients import unverified_context
-from podserve.certificates.keypair import IMPORTED, Certificate
+from podserve.certificates.keypair import IMPORTED, Certificate, soonest
 from podserve.commands import podman
+from podserve.filtering import filter_problems
 from podserve.manifests import Volume
 from podserve.pod import Pod
+from podserve.values import both_forms
 from podserve.zone import checking, publishing
 
 
@@ -44,13 +47,13 @@ class Use:
 
 @dataclass(frozen=True)
 class Status:
-    """The whole status. `queue` is the number of messages, -1 if unknown; `certificate` is the volume's."""
+    """The whole status. `queue` is the number of messages, -1 if unknown; `certificates` are the volume's."""
 
     pod: str
     domain: str
     containers: list[Container]
     endpoints: list[endpoints.Answer]
-    certificate: Certificate | None
+    certificates: tuple[Certificate, ...]
     queue: int
     volumes: list[Use]
     health_checks_run: bool
@@ -69,13 +72,34 @@ class Status:
     """The forwarders over TLS that cannot be used, each with the reason and what to do."""
     zone: list[str] = field(default_factory=list)
     """The faults of the domain's zone, with `zone: public`."""
+    mail_filter: list[str] = field(default_factory=list)
+    """The faults of the filter of mail."""
+    queue_reason: str = ""
+    """Why messages wait in the queue: the commonest reason, in the words of Postfix. Empty if none waits."""
+
+    reports: str = ""
+    """What reports of other mail servers say that needs attention. Strangers send them, so it is no problem."""
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What a person reads besides the tables and the problems: texts by title."""
+        waiting = f". They wait because: {self.queue_reason}" if self.queue_reason else ""
+        found = {
+            "Domain": both_forms(self.domain),
+            "Certificate": f"{self.days_left} days left ({self.keys})",
+            "Mail queue": f"{self.queue} messages{waiting}",
+            "DNS records": self.records.said,
+            "Reports": self.reports,
+            "Service": f"{self.service} (systemd)" if self.service else "",
+        }
+        return {title: text for title, text in found.items() if text}
 
     @property
     def problems(self) -> list[str]:
         """The problems, one line each; empty if the pod is well."""
         up = [c for c in self.containers if c.state == "running"]
         down = f"the service is {self.service}: journalctl -u {self.pod}; invoke up starts it"
-        other = others_certificate(self.endpoints, self.certificate)
+        other = others_certificate(self.endpoints, self.certificates)
         return [
             *([down] if self.service not in {"", systemd.ACTIVE} else []),
             *(f"container {c.name} is {c.state}: invoke up starts it" for c in self.containers if c not in up),
@@ -90,6 +114,7 @@ class Status:
             ),
             *(f"forwarder {problem}" for problem in self.forwarders),
             *self.zone,
+            *self.mail_filter,
             *(["the mail queue cannot be read: invoke logs --service mail"] if self.queue < 0 else []),
             *(f"volume {v.name} is full: {v.used} of {v.size} bytes" for v in self.volumes if v.used > v.size),
             *self._filling(),
@@ -99,8 +124,13 @@ class Status:
 
     @property
     def days_left(self) -> int:
-        """Whole days until the certificate's end; -1 without a certificate."""
-        return self.certificate.days_left if self.certificate else -1
+        """Whole days until the first certificate's end; -1 without a certificate."""
+        return soonest(self.certificates).days_left if self.certificates else -1
+
+    @property
+    def keys(self) -> str:
+        """The key types of the certificates, such as `ec256, rsa2048`."""
+        return ", ".join(certificate.key for certificate in self.certificates)
 
     def _filling(self) -> list[str]:
         """Name the volumes that are nearly full, in one line for each disk."""
@@ -113,16 +143,18 @@ class Status:
                 for free, names in full.items()]  # fmt: skip
 
     def _ending(self) -> list[str]:
-        if not self.certificate:
+        if not self.certificates:
             return ["there is no certificate: invoke up makes one"]
-        if not self.certificate.ending:
+        if not (ending := [certificate for certificate in self.certificates if certificate.ending]):
             return []
-        bring = "invoke certs.import CERT KEY" if self.certificate.origin == IMPORTED else "invoke certs.renew"
-        return [f"the certificate has {self.days_left} days left: {bring}"]
+        first = soonest(ending)
+        bring = "invoke certs.import CERT KEY" if first.origin == IMPORTED else "invoke certs.renew"
+        return [f"the certificate has {first.days_left} days left: {bring}"]
 
     def json(self) -> str:
-        """Return it as a JSON object with the fields of this class, `ok`, `problems` and `days_left`."""
-        also = {"days_left": self.days_left, "ok": not self.problems, "problems": self.problems}
+        """Return it as a JSON object: the fields of this class, `certificate` (the first), and the properties here."""
+        first = asdict(self.certificates[0]) if self.certificates else None
+        also = {"certificate": first, "days_left": self.days_left, "ok": not self.problems, "problems": self.problems}
         return json.dumps({**asdict(self), **also}, indent=2, default=str)
 
 
@@ -139,9 +171,15 @@ def containers(names: Collection[str]) -> list[Container]:
             for (name, (state, restarts)), ok in zip(seen.items(), healthy, strict=True)]  # fmt: skip
 
 
-def _queue(container: str) -> int:
+def _queue(container: str) -> tuple[int, str]:
+    """Return the number of messages in the queue (-1 if unknown), and the commonest reason for which they wait."""
     listed = podman("exec", container, "postqueue", "-j", check=False)
-    return len(listed.stdout.splitlines()) if listed.ok else -1
+    if not listed.ok:
+        return -1, ""
+    messages = [json.loads(line) for line in listed.stdout.splitlines()]
+    reasons = Counter(each.get("delay_reason", "") for message in messages for each in message["recipients"])
+    reasons.pop("", None)
+    return len(messages), next((reason for reason, _ in reasons.most_common(1)), "")
 
 
 def _use(volume: Volume) -> Use:
@@ -160,16 +198,18 @@ def look(pod: Pod) -> Status:
         records = pool.submit(checking.summary, pod)
         forwarders = pool.submit(forwarding.tls_problems, pod)
         zone = pool.submit(publishing.zone_problems, pod)
+        filtering = pool.submit(filter_problems, pod)
+        reports = pool.submit(mail_reports.received, pod)
         answers = pool.submit(endpoints.attempt_all, pod, context, list(pod.ports))
-        certificate = store.current(store.certificates_folder(pod))
+        certificates = store.current(store.certificates_folder(pod))
         uses = pool.map(_use, pod.volumes.values())
         return Status(
             pod.name,
             pod.settings.domain,
             seen.result(),
             answers.result(),
-            certificate,
-            queue.result(),
+            certificates,
+            queue.result()[0],
             list(uses),
             host.has_systemd(),
             systemd.state(pod) if systemd.installed(pod) else "",
@@ -179,4 +219,7 @@ def look(pod: Pod) -> Status:
             accounts.Accounts(volumes.folder(pod.volumes["accounts"].name)).elsewhere(pod.settings.domain),
             forwarders.result(),
             zone.result(),
+            filtering.result(),
+            queue.result()[1],
+            reports.result().said,
         )

@@ -10,6 +10,8 @@ from typing import TypeVar
 
 import idna
 
+from podserve.choices import KeyType
+
 T = TypeVar("T")
 
 Address = IPv4Address | IPv6Address
@@ -23,48 +25,10 @@ PROVIDER = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\Z")
 POD_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?\Z")
 HTTPS_ADDRESS = re.compile(r"https://[a-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/%-]*)?\Z")
 EMAIL_ADDRESS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*@[A-Za-z0-9.-]+\Z")
+LOGIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.@_+=/%-]*\Z")
 LOCAL_PART = re.compile(r"(?!.*\.\.)[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?\Z")
 """The part of an account before the @. It has no + (which begins a tag), and no character that means something in a
 path or in a file with colons."""
-
-
-class CertificateSource(Enum):
-    """The source of the certificate. The values are the words of `certificate_source` and of `Certificate.origin`."""
-
-    AUTHORITY = "authority"
-    ACME = "acme"
-    IMPORT = "import"
-
-
-class Challenge(Enum):
-    """How an ACME directory verifies names (RFC 8555, section 8). The values are the words of `acme_challenge`."""
-
-    HTTP = "http"
-    DNS = "dns"
-
-
-class ZoneMode(Enum):
-    """What the pod's DNS server does for the names that the pod serves. The values are the words of `zone`."""
-
-    OFF = "off"
-    LAN = "lan"
-    PUBLIC = "public"
-
-
-class FilterMode(Enum):
-    """Whether mail is filtered and signed. The values are the words of `filter`."""
-
-    ON = "on"
-    OFF = "off"
-
-
-class KeyType(Enum):
-    """The kind of a private key: ECDSA P-256 or P-384, or RSA with its bits. The values are lego's names."""
-
-    EC256 = "ec256"
-    EC384 = "ec384"
-    RSA2048 = "rsa2048"
-    RSA4096 = "rsa4096"
 
 
 TTL = 3600
@@ -114,6 +78,12 @@ def domain_name(*, longest: int = 253) -> Callable[[str], str]:
     """Return a parser of domain names in lower case. A name outside ASCII becomes its A-label (RFC 5890)."""
     parse_text = matching(DOMAIN_NAME, longest=longest)
     return lambda text: parse_text(text if text.isascii() else idna.encode(text, uts46=True).decode())
+
+
+def host_and_port(text: str) -> str:
+    """Parse a host name as `domain_name` does, perhaps with a port after a colon; an empty text is none."""
+    host, colon, port = text.partition(":")
+    return f"{domain_name()(host)}{colon}{number(1, 65535)(port) if colon else ''}" if text else ""
 
 
 def name_or_wildcard(text: str) -> str:
@@ -199,6 +169,14 @@ def address_pair(text: str) -> tuple[Address, ...]:
     if len({address.version for address in parsed}) != len(parsed):
         raise ValueError(text)
     return parsed
+
+
+def key_types(text: str) -> tuple[KeyType, ...]:
+    """Parse one key type, or one of ECDSA and one of RSA: ECDSA comes first. Raises WrongWordError for a word."""
+    parsed = sorted(words(KeyType)(text), key=lambda key_type: key_type.algorithm)
+    if len({key_type.algorithm for key_type in parsed}) != len(parsed):
+        raise ValueError(text)
+    return tuple(parsed)
 
 
 def yes_or_no(text: str) -> bool:

@@ -43,10 +43,11 @@ class Content:
     links: bool
 
 
-_WWW_DATA, _VMAIL, _POSTFIX, _POSTDROP, _BIND, _RSPAMD = 33, 5000, 5001, 5003, 5004, 5005
+_WWW_DATA, _VMAIL, _POSTFIX, _POSTDROP, _BIND, _RSPAMD, _MTA_STS = 33, 5000, 5001, 5003, 5004, 5005, 5006
+_MAIL = frozenset({_VMAIL, _POSTFIX, _RSPAMD})
 CONTENTS = {
     "web": Content(frozenset({_WWW_DATA}), frozenset({_WWW_DATA}), links=True),
-    "mail": Content(frozenset({_VMAIL, _POSTFIX, _RSPAMD}), frozenset({_VMAIL, _POSTFIX, _POSTDROP, _RSPAMD}), links=True),
+    "mail": Content(_MAIL | {_MTA_STS}, _MAIL | {_POSTDROP}, links=True),
     "certificates": Content(frozenset(), frozenset(), links=True),
     "accounts": Content(frozenset(), frozenset({accounts.GROUP}), links=False),
     "authority": Content(frozenset(), frozenset(), links=False),

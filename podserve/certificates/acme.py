@@ -11,10 +11,11 @@ from podserve.certificates import challenge, container
 from podserve.certificates.keypair import KeyPair, Secret, to_pem
 from podserve.certificates.pem import parse_certificates, read_certificates
 from podserve.certificates.provider import Variables, read_variables
+from podserve.choices import CertificateSource, Challenge
 from podserve.commands import podman
 from podserve.errors import Problem
 from podserve.pod import Pod
-from podserve.values import CertificateSource, Challenge, covers
+from podserve.values import covers
 
 _LONGEST_BY_DNS = 1200
 """Seconds for lego with a DNS provider: it waits until all name servers of the zone have each record, often minutes."""

@@ -9,9 +9,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from podserve.certificates.keypair import LARGEST, Key, KeyPair, Secret, new_key, to_pem
+from podserve.choices import CertificateSource, KeyType
 from podserve.errors import Problem
 from podserve.folder import Folder
-from podserve.values import CertificateSource, KeyType
 
 AUTHORITY_LIFETIME = dt.timedelta(days=3650)
 LIFETIME = dt.timedelta(days=397)

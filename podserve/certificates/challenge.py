@@ -13,11 +13,12 @@ import dns.message
 import dns.query
 
 from podserve.certificates.provider import Variables
+from podserve.choices import CertificateSource, Challenge, ZoneMode
 from podserve.commands import podman
 from podserve.errors import Problem
 from podserve.pod import Pod
 from podserve.settings import Settings
-from podserve.values import CertificateSource, Challenge, ZoneMode, as_text
+from podserve.values import as_text
 from podserve.waiting import NotYet, wait_until
 
 _KEY = "/run/named/session.key"

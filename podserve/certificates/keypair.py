@@ -7,6 +7,7 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from string import digits
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -15,13 +16,17 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
+from podserve.choices import CertificateSource, KeyType
 from podserve.errors import Problem
-from podserve.values import CertificateSource, KeyType, covers
+from podserve.values import covers
 
 IMPORTED = CertificateSource.IMPORT.value
 """The origin of a key pair that a person imported."""
 LARGEST = 2**20
 """Bytes that a file of certificates or keys may have: many times what any real one has."""
+
+NAMES = "tls", "alt"
+"""How the files of a key pair are named on the volume: the first pair's, and those of the second, if there is one."""
 
 Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
@@ -30,7 +35,7 @@ Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 class Certificate:
     """The fields of a certificate: names, issuer, validity (UTC), serial number and SHA-256 fingerprint in hexadecimal.
 
-    `origin` is its source: `authority`, `acme DIRECTORY` or `import`.
+    `origin` is its source: `authority`, `acme DIRECTORY` or `import`. `key` is the type of its key, such as `ec256`.
     """
 
     origin: str
@@ -40,6 +45,7 @@ class Certificate:
     ends: dt.datetime
     serial: str
     fingerprint: str
+    key: str
 
     @property
     def days_left(self) -> int:
@@ -65,6 +71,11 @@ class Certificate:
         return covers(self.names, name)
 
 
+def soonest(certificates: Iterable[Certificate]) -> Certificate:
+    """Return the certificate that ends first."""
+    return min(certificates, key=lambda certificate: certificate.ends)
+
+
 @contextmanager
 def legible(what: str, remedy: str) -> Iterator[None]:
     """Raise Problem, with the remedy, for a malformed certificate: cryptography parses many fields on access."""
@@ -86,6 +97,7 @@ def describe(leaf: x509.Certificate, origin: str) -> Certificate:
         leaf.not_valid_after_utc,
         f"{leaf.serial_number:x}",
         leaf.fingerprint(hashes.SHA256()).hex(),
+        key_name(leaf.public_key()),
     )
 
 
@@ -125,18 +137,21 @@ class KeyPair:
         last = self.chain[-1]
         return next((root for root in (*self.roots, last) if issued(last, root)), None)
 
-    def archive(self) -> bytes:
-        """Return a tar archive of the key pair's files: tls.crt, tls.key, origin and, if there is a root, ca.crt."""
-        files = {"tls.key": self.key.pem, "tls.crt": to_pem(self.chain), "origin": f"{self.origin}\n".encode()}
-        if self.root:
-            files["ca.crt"] = to_pem([self.root])
-        packed = io.BytesIO()
-        with tarfile.open(fileobj=packed, mode="w") as archive:
-            for name, content in files.items():
-                entry = tarfile.TarInfo(name)
-                entry.size, entry.mode = len(content), 0o600 if name == "tls.key" else 0o644
-                archive.addfile(entry, io.BytesIO(content))
-        return packed.getvalue()
+
+def archive(pairs: Iterable[KeyPair]) -> bytes:
+    """Return a tar archive of one or two key pairs of one origin: files by NAMES, origin and, with a root, ca.crt."""
+    files, roots = dict[str, bytes](), dict[x509.Certificate, None]()
+    for name, pair in zip(NAMES, pairs, strict=False):
+        files |= {f"{name}.key": pair.key.pem, f"{name}.crt": to_pem(pair.chain), "origin": f"{pair.origin}\n".encode()}
+        roots |= {pair.root: None} if pair.root else {}
+    files |= {"ca.crt": to_pem(roots)} if roots else {}
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as made:
+        for file, content in files.items():
+            entry = tarfile.TarInfo(file)
+            entry.size, entry.mode = len(content), 0o600 if file.endswith(".key") else 0o644
+            made.addfile(entry, io.BytesIO(content))
+    return packed.getvalue()
 
 
 @dataclass(frozen=True)
@@ -154,10 +169,15 @@ class Secret:
         """The SHA-256 digest of the public key, as in a TLSA record."""
         return key_digest(self.private.public_key())
 
-    def of_type(self, key_type: KeyType) -> bool:
-        """Return whether the key is of that type."""
-        letters = "rsa" if isinstance(self.private, rsa.RSAPrivateKey) else "ec"
-        return f"{letters}{self.private.key_size}" == key_type.value
+    @property
+    def name(self) -> str:
+        """The type of the key, as KeyType names it."""
+        return key_name(self.private.public_key())
+
+    @property
+    def algorithm(self) -> str:
+        """The algorithm of the key, as KeyType names it."""
+        return self.name.rstrip(digits)
 
     @property
     def pem(self) -> bytes:
@@ -169,6 +189,17 @@ def key_digest(public: object) -> str:
     """Return the SHA-256 digest (hexadecimal) of a public key: what a TLSA record holds (RFC 6698: 1 1)."""
     encoded = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)  # type: ignore[attr-defined]
     return hashlib.sha256(encoded).hexdigest()
+
+
+def key_name(public: object) -> str:
+    """Return the type of a public key: an algorithm and a number of bits, such as `ec256`; otherwise its class."""
+    match public:
+        case rsa.RSAPublicKey():
+            return f"rsa{public.key_size}"
+        case ec.EllipticCurvePublicKey():
+            return f"ec{public.key_size}"
+        case _:
+            return type(public).__name__
 
 
 def new_key(key_type: KeyType) -> Secret:

@@ -86,6 +86,12 @@ def parse_key(content: bytes, file: str) -> Secret:
     return Secret(_usable(key, file))
 
 
+def parse_keys(content: bytes, file: str) -> tuple[Secret, ...]:
+    """Return the private keys in the content of a PEM file, one after the other. Raises Problem as `parse_key` does."""
+    begin = b"-----BEGIN"
+    return tuple(parse_key(begin + part, file) for part in content.split(begin)[1:]) or (parse_key(content, file),)
+
+
 def _usable(key: object, file: str) -> Key:
     if isinstance(key, rsa.RSAPrivateKey) and key.key_size >= SHORTEST_RSA:
         return key

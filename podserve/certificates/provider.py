@@ -1,6 +1,5 @@
 """The variables of a DNS provider in lego, such as its API token: secrets, in a file of the person who runs the pod."""
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,6 +8,7 @@ from urllib.parse import quote
 
 from podserve.certificates.keypair import LARGEST
 from podserve.errors import Problem
+from podserve.private_file import read_private
 
 _LINE = re.compile(r"(?:export )?([A-Z][A-Z0-9_]*)=([\"']?)(.*)\2\Z")
 _SHORTEST = 8
@@ -39,14 +39,7 @@ def read_variables(file: Path) -> Variables:
     Raises Problem, which shows nothing of the content: if the file cannot be read, if other users can read it, or for
     a line that is none of these.
     """
-    try:
-        with file.open("rb") as opened:
-            mode = os.fstat(opened.fileno()).st_mode
-            content = opened.read(LARGEST)
-    except OSError as error:
-        raise Problem(f"acme_dns_file, {file}, cannot be read: {error.strerror}") from error
-    if mode & 0o077:
-        raise Problem(f"acme_dns_file, {file}, holds secrets, and other users can read or change it: chmod 0600 {file}")
+    content = read_private(file, "acme_dns_file", LARGEST)
     values = {}
     for number, line in enumerate(content.decode(errors="replace").splitlines(), 1):
         if not line.strip() or line.startswith("#"):

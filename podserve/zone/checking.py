@@ -8,10 +8,11 @@ from functools import partial
 
 import dns.reversename
 
+from podserve.choices import ZoneMode
 from podserve.errors import Problem
 from podserve.pod import Pod
 from podserve.settings import Settings
-from podserve.values import Forwarder, ZoneMode, forwarder, words
+from podserve.values import Forwarder, forwarder, words
 from podserve.zone import judging
 from podserve.zone.asking import Resolvers, UnansweredError
 from podserve.zone.judging import Judged, State

@@ -1,9 +1,10 @@
 """The list of the records that this server needs, from its settings, its ports and its certificate.
 
-Each function of SOURCES yields the records of one subject. A new subject (DKIM, MTA-STS, …) is one more function, and
+Each function of SOURCES yields the records of one subject. A new subject (DKIM, …) is one more function, and
 what it needs to know is one more field of Facts. `dns.records`, `dns.check` and the served zone then have its records.
 """
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -11,11 +12,12 @@ from urllib.parse import urlsplit
 from podserve import dkim, volumes
 from podserve.certificates import rollover
 from podserve.certificates.challenge import challenge_zones
+from podserve.choices import CertificateSource, ZoneMode
 from podserve.errors import Problem
 from podserve.manifests import Port
 from podserve.pod import Pod
 from podserve.settings import Settings
-from podserve.values import CertificateSource, ZoneMode
+from podserve.values import as_text
 from podserve.zone import own
 from podserve.zone.record import ADDRESSES, Record, kind_of, normal, quoted
 
@@ -88,6 +90,7 @@ def _addresses(facts: Facts) -> Iterable[Record]:
         settings.domain: "the web site",
         settings.mail_host: "mail servers and mail clients connect to this name",
         settings.files_host: "browsers see files and repositories at this name",
+        settings.policy_host: "other mail servers find the MTA-STS policy at this name",
     }
     for name in settings.host_names:
         for address in settings.public_address:
@@ -100,8 +103,8 @@ def _mail(facts: Facts) -> Iterable[Record]:
     yield facts.record(domain, "MX", f"10 {host}.", "mail to NAME@DOMAIN goes to this host")
     reason = "SPF: only this server sends mail of the domain. Without it, others refuse that mail or take it for spam"
     yield facts.record(domain, "TXT", quoted("v=spf1 mx -all"), reason)
-    reason = "DMARC: what others do with mail that only claims to be from the domain"
-    yield facts.record(f"_dmarc.{domain}", "TXT", quoted(POLICY), reason)
+    reason = "DMARC: what others do with mail that only claims to be from the domain, and where they report it"
+    yield facts.record(f"_dmarc.{domain}", "TXT", quoted(f"{POLICY}; rua=mailto:postmaster@{domain}"), reason)
 
 
 def _signatures(facts: Facts) -> Iterable[Record]:
@@ -134,6 +137,19 @@ def _dane(facts: Facts) -> Iterable[Record]:
         yield facts.record(name, "TLSA", f"3 1 1 {key}", reason)
 
 
+def _transport(facts: Facts) -> Iterable[Record]:
+    settings = facts.settings
+    if settings.policy_host:
+        content = f"{as_text(settings.mta_sts)} {settings.mail_host} {settings.mta_sts_max_age}"
+        identifier = hashlib.sha256(content.encode("ascii")).hexdigest()[:32]
+        reason = "MTA-STS: other mail servers get the policy again when this id changes"
+        yield facts.record(f"_mta-sts.{settings.domain}", "TXT", quoted(f"v=STSv1; id={identifier}"), reason)
+    if settings.policy_host or settings.zone is ZoneMode.PUBLIC:
+        reason = "TLS-RPT: other mail servers report there when they cannot encrypt, or cannot verify this server"
+        text = f"v=TLSRPTv1; rua=mailto:postmaster@{settings.domain}"
+        yield facts.record(f"_smtp._tls.{settings.domain}", "TXT", quoted(text), reason)
+
+
 def _clients(facts: Facts) -> Iterable[Record]:
     for port, priority in (("submission", 0), ("imaps", 0), ("pop3s", 10)):
         data = f"{priority} 1 {facts.ports[port].number} {facts.settings.mail_host}."
@@ -142,7 +158,9 @@ def _clients(facts: Facts) -> Iterable[Record]:
 
 
 Source = Callable[[Facts], Iterable[Record]]
-SOURCES: tuple[Source, ...] = (_name_servers, _addresses, _mail, _signatures, _issuers, _challenges, _dane, _clients)
+SOURCES: tuple[Source, ...] = (
+    _name_servers, _addresses, _mail, _signatures, _issuers, _challenges, _dane, _transport, _clients
+)  # fmt: skip
 """The subjects, in the order in which they are shown."""
 
 

@@ -4,10 +4,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 from podserve import dkim
 from podserve.certificates import rollover
+from podserve.choices import ZoneMode
 from podserve.commands import podman
 from podserve.errors import Problem
 from podserve.pod import Pod
-from podserve.values import ZoneMode
 from podserve.zone import served, signing, transfer
 from podserve.zone.record import normal
 

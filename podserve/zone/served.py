@@ -16,11 +16,12 @@ import dns.query
 import dns.zone
 
 from podserve import volumes
+from podserve.choices import ZoneMode
 from podserve.endpoints import udp
 from podserve.errors import Problem
 from podserve.folder import Folder
 from podserve.pod import Pod
-from podserve.values import ZoneMode, as_text
+from podserve.values import as_text
 from podserve.zone.needed import Facts, needed_records
 from podserve.zone.record import ADDRESSES, Record, kind_of
 

@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from podserve.certificates import authority
 from podserve.certificates.keypair import to_pem
+from podserve.choices import KeyType
 from podserve.commands import podman
 from podserve.folder import Folder
 from podserve.resolver import FORWARDERS_ROOT
-from podserve.values import KeyType
 from tests.testbed.vantage import address_on, first_process
 
 HERE = Path(__file__).parent

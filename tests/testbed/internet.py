@@ -51,7 +51,7 @@ lab DS {ds}
 }
 
 
-def _signed(origin: str, text: str) -> tuple[str, str, str]:
+def signed_zone(origin: str, text: str) -> tuple[str, str, str]:
     """Return a zone signed by a new key, its DNSKEY record and the DS record for its parent."""
     zone = dns.zone.from_text(f"$TTL 1\n{text}", origin, relativize=False)
     private = ec.generate_private_key(ec.SECP256R1())
@@ -128,8 +128,8 @@ def internet_around(own: PodUnderTest, outsider: Vantage, files: Path) -> Iterat
     """
     files.chmod(0o755)
     domain, ds = own.settings.domain, own.invoke("dns.ds").stdout.splitlines()[0].partition(" DS ")[2]
-    parent, _, parent_ds = _signed(_PARENT, _ZONES[_PARENT].format(address=PUBLIC, ds=ds))
-    root, anchor, _ = _signed(".", f"{_ZONES['root']}{_PARENT}. DS {parent_ds}\n")
+    parent, _, parent_ds = signed_zone(_PARENT, _ZONES[_PARENT].format(address=PUBLIC, ds=ds))
+    root, anchor, _ = signed_zone(".", f"{_ZONES['root']}{_PARENT}. DS {parent_ds}\n")
     (files / "root.zone").write_text(root)
     (files / "parent.zone").write_text(parent)
     (files / "hints.zone").write_text(". 3600 NS a.root.\na.root. 3600 A 127.0.0.1\n")

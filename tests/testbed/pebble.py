@@ -10,10 +10,10 @@ from pathlib import Path
 
 from podserve.certificates import authority
 from podserve.certificates.keypair import to_pem
+from podserve.choices import KeyType
 from podserve.commands import podman
 from podserve.errors import Problem
 from podserve.folder import Folder
-from podserve.values import KeyType
 from podserve.waiting import NotYet, wait_until
 from tests.testbed.pod import PodUnderTest
 from tests.testbed.vantage import Vantage

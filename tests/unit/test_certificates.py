@@ -7,6 +7,7 @@ import socket
 import ssl
 import stat
 import subprocess
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -23,17 +24,18 @@ from podserve import certificates, failures
 from podserve import volumes as podman_volumes
 from podserve.certificates import authority, container, renewal, rollover, store
 from podserve.certificates.judging import require_good
-from podserve.certificates.keypair import Certificate, to_pem
-from podserve.certificates.pem import read_key, read_key_pair
+from podserve.certificates.keypair import Certificate, KeyPair, Secret, archive, to_pem
+from podserve.certificates.pem import parse_keys, read_key, read_key_pair
+from podserve.choices import KeyType
 from podserve.commands import ROOT, Result, run
 from podserve.errors import Problem
 from podserve.folder import Folder
 from podserve.pod import Pod
-from podserve.values import KeyType
 from tests.unit.helpers import pod_with
 
 NAMES = ("example.org", "mail.example.org")
 PUBLIC = {"zone": "public", "public_address": "203.0.113.7"}
+BOTH = {"key_type": "ec256 rsa2048"}
 LONG_NAME = ".".join(["a" * 49] * 5)
 SCRIPTS = ROOT / "docker/certificates/rootfs/usr/local/bin"
 
@@ -54,7 +56,8 @@ class Volumes:
         """Return a pod whose certificate is for these names."""
         domain, mail_host, *more = names or NAMES
         given = {"domain": domain, "mail_host": mail_host, "certificate_names": " ".join(more), "pod": self.pod}
-        return pod_with(self.certificates.parent, **given, **settings)
+        # One key type, where a test gives no other: an RSA key takes a tenth of a second.
+        return pod_with(self.certificates.parent, **given, **{"key_type": "ec256", **settings})
 
     @property
     def pod(self) -> str:
@@ -63,7 +66,7 @@ class Volumes:
 
     def ensure(self, *names: str) -> Certificate:
         """Issue a certificate if there is none, if it is due or if `names` has more names; return the current one."""
-        return renewal.renew(self.as_pod(*names)).certificate
+        return renewal.renew(self.as_pod(*names)).certificates[0]
 
     def content(self) -> dict[Path, bytes]:
         """Return the content of each file of both volumes, by its path after resolving links."""
@@ -116,12 +119,12 @@ def verify(leaf: Path, authority: Path, name: str) -> list[x509.Certificate]:
 
 
 def test_a_new_volume_has_no_certificate(volumes: Volumes) -> None:
-    assert store.current(Folder.at(volumes.certificates)) is None
+    assert store.current(Folder.at(volumes.certificates)) == ()
 
 
 def test_the_certificate_has_the_names_and_lasts_as_long_as_browsers_take(volumes: Volumes) -> None:
     made = volumes.ensure()
-    assert made == store.current(Folder.at(volumes.certificates))
+    assert (made,) == store.current(Folder.at(volumes.certificates))
     assert made.names == NAMES
     assert made.days_left == 396
     assert not made.due
@@ -178,7 +181,7 @@ def test_an_authority_issues_nothing_that_outlasts_it(
 @pytest.mark.parametrize("days", [-1, 0, 1])
 def test_the_days_left_are_whole_days(days: int) -> None:
     ends = dt.datetime.now(dt.UTC) + dt.timedelta(days=days, hours=1)
-    assert Certificate("import", NAMES, "", ends - dt.timedelta(days=90), ends, "1", "").days_left == days
+    assert Certificate("import", NAMES, "", ends - dt.timedelta(days=90), ends, "1", "", "ec256").days_left == days
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -209,18 +212,20 @@ def test_a_name_too_long_for_a_subject_verifies_too(volumes: Volumes) -> None:
     assert verify(volumes.current / "tls.crt", volumes.ca, LONG_NAME)
 
 
-def test_the_key_belongs_to_the_certificate(volumes: Volumes) -> None:
-    volumes.ensure()
-    key = load_pem_private_key((volumes.current / "tls.key").read_bytes(), None).public_key()
-    certified = loaded(volumes.current / "tls.crt").public_key()
-    form = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
-    assert key.public_bytes(*form) == certified.public_bytes(*form)
+def test_each_key_belongs_to_its_certificate(volumes: Volumes) -> None:
+    renewal.provide(volumes.as_pod(**BOTH))
+    for name in ("tls", "alt"):
+        key = load_pem_private_key((volumes.current / f"{name}.key").read_bytes(), None).public_key()
+        certified = loaded(volumes.current / f"{name}.crt").public_key()
+        form = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+        assert key.public_bytes(*form) == certified.public_bytes(*form)
 
 
 def test_keys_are_for_root_alone_and_certificates_for_all(volumes: Volumes) -> None:
-    volumes.ensure()
+    renewal.provide(volumes.as_pod(**BOTH))
     modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in volumes.content()}
-    assert modes == {"tls.key": 0o600, "tls.crt": 0o644, "ca.crt": 0o644, "origin": 0o644, "ca.pem": 0o600}
+    keys, others = ("tls.key", "alt.key", "ca.pem"), ("tls.crt", "alt.crt", "ca.crt", "origin")
+    assert modes == dict.fromkeys(keys, 0o600) | dict.fromkeys(others, 0o644)
 
 
 def test_the_authoritys_key_is_not_where_the_services_look(volumes: Volumes) -> None:
@@ -295,7 +300,7 @@ def test_a_certificate_that_is_none_is_told_with_its_place(volumes: Volumes) -> 
 
 
 def test_a_pair_is_put_beside_the_one_before_and_few_are_kept(volumes: Volumes) -> None:
-    serials = [renewal.issue(volumes.as_pod()).certificate.serial for _ in range(5)]
+    serials = [renewal.issue(volumes.as_pod()).certificates[0].serial for _ in range(5)]
     there = {entry.name for entry in volumes.certificates.iterdir() if not entry.is_symlink()}
     assert there == set(serials[-3:])
     assert volumes.current.readlink() == Path(serials[-1])
@@ -304,8 +309,8 @@ def test_a_pair_is_put_beside_the_one_before_and_few_are_kept(volumes: Volumes) 
 def test_the_same_pair_again_is_put_beside_itself(volumes: Volumes) -> None:
     pair = authority.issue_for(Folder.at(volumes.authority), NAMES, KeyType.EC256)
     for _ in range(2):
-        store.take(volumes.as_pod(), pair)
-    assert store.current(Folder.at(volumes.certificates)) == pair.certificate
+        store.take(volumes.as_pod(), [pair])
+    assert store.current(Folder.at(volumes.certificates)) == (pair.certificate,)
     assert str(volumes.current.readlink()).startswith(f"{pair.certificate.serial}.")
 
 
@@ -314,37 +319,85 @@ def test_a_crash_at_any_step_leaves_the_old_pair_or_the_new_one_whole(
     volumes: Volumes, tmp_path: Path, program: str
 ) -> None:
     """Kill take-pair instead of each program that it calls, and after each."""
-    old = volumes.ensure()
+    pod = volumes.as_pod(**BOTH)
+    old, keys = renewal.provide(pod), store.keys(Folder.at(volumes.certificates))
     for after in (False, True):
         programs = tmp_path / f"{program}-{after}"
         programs.mkdir()
         real = f'/bin/{program} "$@";' if after else ""
         (programs / program).write_text(f"#!/bin/sh\n{real} kill -KILL $PPID\n")
         (programs / program).chmod(0o755)
-        pair = authority.issue_for(Folder.at(volumes.authority), NAMES, KeyType.EC256)
+        pairs = [authority.issue_for(Folder.at(volumes.authority), NAMES, key) for key in keys]
         died = subprocess.run(
-            [SCRIPTS / "take-pair", volumes.certificates, pair.certificate.serial],
-            input=pair.archive(),
+            [SCRIPTS / "take-pair", volumes.certificates, pairs[0].certificate.serial],
+            input=archive(pairs),
             env={**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"},
             check=False,
         )
         assert died.returncode == -signal.SIGKILL
         there = store.current(Folder.at(volumes.certificates))
-        assert there in {old, pair.certificate}
-        good = read_key_pair(volumes.current / "tls.crt", volumes.current / "tls.key", "authority")
-        assert require_good(good, NAMES)[0].startswith("no root certificate of this host")
-    assert volumes.ensure() == store.current(Folder.at(volumes.certificates)), (
+        assert there in {old, tuple(pair.certificate for pair in pairs)}
+        for name in ("tls", "alt"):
+            good = read_key_pair(volumes.current / f"{name}.crt", volumes.current / f"{name}.key", "authority")
+            assert require_good(good, NAMES)[0].startswith("no root certificate of this host")
+    assert renewal.provide(pod) == store.current(Folder.at(volumes.certificates)), (
         "and the next is put as if nothing had been"
     )
-    renewed = renewal.issue(volumes.as_pod()).certificate
+    renewed = renewal.issue(pod).certificates
     assert store.current(Folder.at(volumes.certificates)) == renewed
 
 
-@pytest.mark.parametrize("key_type", ["ec256", "ec384", "rsa2048"])
-def test_the_key_is_of_the_type_that_is_set(volumes: Volumes, key_type: str) -> None:
-    renewal.issue(volumes.as_pod(key_type=key_type))
-    key = read_key(volumes.current / "tls.key").private
-    assert f"{'rsa' if isinstance(key, rsa.RSAPrivateKey) else 'ec'}{key.key_size}" == key_type
+@pytest.mark.parametrize("key_type", ["ec256", "ec384", "rsa2048", "ec384 rsa2048"])
+def test_there_is_a_key_of_each_type_that_is_set(volumes: Volumes, key_type: str) -> None:
+    there = renewal.issue(volumes.as_pod(key_type=key_type)).certificates
+    keys = [read_key(volumes.current / name).private for name in ("tls.key", "alt.key")[: len(there)]]
+    names = [f"{'rsa' if isinstance(key, rsa.RSAPrivateKey) else 'ec'}{key.key_size}" for key in keys]
+    assert " ".join(names) == " ".join(one.key for one in there) == key_type
+    assert (volumes.current / "alt.key").exists() is (len(there) > 1)
+
+
+def test_a_second_key_type_adds_a_pair_at_once_and_keeps_the_first_key(volumes: Volumes) -> None:
+    folder = Folder.at(volumes.certificates)
+    renewal.provide(volumes.as_pod())
+    (first,) = store.key_digests(folder)
+    added = renewal.renew(volumes.as_pod(**BOTH))
+    assert [one.key for one in added.certificates] == ["ec256", "rsa2048"]
+    assert store.key_digests(folder)[0] == first
+    (warning,) = added.warnings
+    assert "ec256 and rsa2048 now. If your zone is signed (DNSSEC), add its TLSA record" in warning
+    assert not renewal.renew(volumes.as_pod(**BOTH)).changed
+    assert not renewal.renew(volumes.as_pod()).changed, "it stays until the next issue"
+    assert [one.key for one in renewal.renew(volumes.as_pod(), force=True).certificates] == ["ec256"]
+
+
+def test_both_certificates_are_renewed_when_one_is_due(volumes: Volumes, monkeypatch: pytest.MonkeyPatch) -> None:
+    pod, folder = volumes.as_pod(**BOTH), Folder.at(volumes.authority)
+    renewal.provide(pod)
+    ec, rsa_key = store.keys(Folder.at(volumes.certificates))
+    with monkeypatch.context() as patch:
+        patch.setattr(authority, "LIFETIME", dt.timedelta(minutes=29))
+        short = authority.issue_for(folder, NAMES, rsa_key)
+    old = store.take(pod, [authority.issue_for(folder, NAMES, ec), short])
+    renewed = renewal.renew(pod).certificates
+    assert [one.days_left for one in renewed] == [396, 396]
+    assert not {one.serial for one in renewed} & {one.serial for one in old}
+
+
+def test_nothing_changes_if_only_one_of_two_certificates_is_issued(
+    volumes: Volumes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pod = volumes.as_pod(**BOTH)
+    before, issue_for = renewal.provide(pod), authority.issue_for
+
+    def once(folder: Folder, names: tuple[str, ...], key: Secret) -> KeyPair:
+        if key.algorithm == "rsa":
+            raise Problem("no second one")
+        return issue_for(folder, names, key)
+
+    monkeypatch.setattr(authority, "issue_for", once)
+    with pytest.raises(Problem, match="no second one"):
+        renewal.issue(pod)
+    assert store.current(Folder.at(volumes.certificates)) == before
 
 
 def test_a_renewal_keeps_the_key_which_a_tlsa_record_names(volumes: Volumes) -> None:
@@ -383,38 +436,62 @@ def test_a_renewal_that_failed_is_told_until_one_succeeds(volumes: Volumes, monk
 
 def test_a_certificate_with_a_wildcard_serves_the_names_that_it_stands_for(volumes: Volumes) -> None:
     pod = volumes.as_pod(*NAMES, f"*.{NAMES[0]}")
-    there = renewal.provide(pod)
+    (there,) = renewal.provide(pod)
     assert there.covers(f"any.{NAMES[0]}")
     assert not there.covers(f"a.b.{NAMES[0]}")
     assert not renewal.renew(volumes.as_pod(*NAMES, f"*.{NAMES[0]}", f"www.{NAMES[0]}")).changed
     assert renewal.renew(volumes.as_pod(*NAMES, f"a.b.{NAMES[0]}")).changed
 
 
-def publish(volumes: Volumes, age: float) -> str:
-    """Publish the TLSA records, as `up` does, `age` seconds ago; return the digest of the next key."""
-    pod = volumes.as_pod(**PUBLIC)
+def publish(volumes: Volumes, age: float, **settings: str) -> tuple[str, ...]:
+    """Publish the TLSA records, as `up` does, `age` seconds ago; return the digests of the next keys."""
+    pod = volumes.as_pod(**PUBLIC, **settings)
     rollover.confirm_published(pod, " ".join(rollover.tlsa_keys(pod)))
     for file in (volumes.next, *volumes.certificates.iterdir()):
         if not file.is_symlink():
             at = file.stat().st_mtime - age
             os.utime(file, (at, at))
-    return read_key(volumes.next).digest
+    return following(volumes)
 
 
-def test_a_renewal_changes_the_key_when_its_record_was_published_for_two_ttls(volumes: Volumes) -> None:
-    pod = volumes.as_pod(**PUBLIC)
+def following(volumes: Volumes) -> tuple[str, ...]:
+    """Return the digests of the next keys."""
+    return tuple(key.digest for key in parse_keys(volumes.next.read_bytes(), str(volumes.next)))
+
+
+@pytest.mark.parametrize("key_type", ["ec256", "ec256 rsa2048"])
+def test_a_renewal_changes_the_keys_when_their_records_were_published_for_two_ttls(
+    volumes: Volumes, key_type: str
+) -> None:
+    pod = volumes.as_pod(**PUBLIC, key_type=key_type)
     renewal.provide(pod)
-    first = rollover.tlsa_keys(pod)[0]
+    first = store.key_digests(Folder.at(volumes.certificates))
     second = publish(volumes, rollover.WAIT - 60)
-    assert rollover.tlsa_keys(pod) == (first, second)
+    assert rollover.tlsa_keys(pod) == (*first, *second)
     renewal.renew(pod, force=True)
-    assert rollover.tlsa_keys(pod) == (first, second)
+    assert rollover.tlsa_keys(pod) == (*first, *second)
     publish(volumes, 60)
     renewal.renew(pod, force=True)
-    third = read_key(volumes.next).digest
-    assert rollover.tlsa_keys(pod) == (second, first, third)
+    third = following(volumes)
+    assert rollover.tlsa_keys(pod) == (*second, *first, *third)
     publish(volumes, rollover.WAIT)
-    assert rollover.tlsa_keys(pod) == (second, third)
+    assert rollover.tlsa_keys(pod) == (*second, *third)
+    assert len(third) == len(key_type.split())
+
+
+def test_the_pair_of_a_second_key_type_is_added_when_its_record_was_published_for_two_ttls(volumes: Volumes) -> None:
+    renewal.provide(volumes.as_pod(**PUBLIC))
+    first = store.key_digests(Folder.at(volumes.certificates))
+    publish(volumes, rollover.WAIT + 60)
+    pod = volumes.as_pod(**PUBLIC, **BOTH)
+    assert not renewal.renew(pod).changed, "its record is not there yet"
+    second = publish(volumes, rollover.WAIT - 60, **BOTH)
+    assert rollover.tlsa_keys(pod) == (*first, *second)
+    assert not renewal.renew(pod).changed
+    publish(volumes, 60, **BOTH)
+    added = renewal.renew(pod)
+    assert ([one.key for one in added.certificates], added.warnings) == (["ec256", "rsa2048"], [])
+    assert rollover.tlsa_keys(pod) == (*second, *first, *following(volumes))
 
 
 def test_a_key_whose_record_is_not_in_the_zone_is_not_used(volumes: Volumes) -> None:
@@ -434,7 +511,7 @@ def test_an_interruption_after_the_key_was_used_leaves_its_record_and_makes_the_
     pod = volumes.as_pod(**PUBLIC)
     renewal.provide(pod)
     first = rollover.tlsa_keys(pod)[0]
-    second = publish(volumes, rollover.WAIT + 60)
+    (second,) = publish(volumes, rollover.WAIT + 60)
 
     prepare = rollover.prepare
 
@@ -460,7 +537,7 @@ def test_another_type_of_key_is_published_first(volumes: Volumes) -> None:
     first = rollover.tlsa_keys(pod)[0]
     renewal.renew(pod, force=True)
     assert rollover.tlsa_keys(pod)[0] == first
-    second = publish(volumes, rollover.WAIT + 60)
+    (second,) = publish(volumes, rollover.WAIT + 60)
     renewal.renew(pod, force=True)
     assert rollover.tlsa_keys(pod)[0] == second
     assert read_key(volumes.current / "tls.key").private.key_size == 384
@@ -481,7 +558,7 @@ def test_what_the_authority_issues_is_judged_as_any_other_pair(
         patch.setattr(authority, "LIFETIME", dt.timedelta(minutes=-30))
         with pytest.raises(Problem, match="has expired"):
             renewal.provide(volumes.as_pod())
-    assert store.current(Folder.at(volumes.certificates)) is None
+    assert store.current(Folder.at(volumes.certificates)) == ()
     there = renewal.provide(volumes.as_pod())
     monkeypatch.setattr(authority, "LIFETIME", dt.timedelta(minutes=-30))
     with pytest.raises(Problem, match="has expired"):
@@ -493,13 +570,62 @@ def test_what_the_authority_issues_comes_without_a_warning(volumes: Volumes) -> 
     assert renewal.issue(volumes.as_pod()).warnings == []
 
 
-def test_an_imported_pair_is_never_replaced_by_a_renewal(volumes: Volumes, tmp_path: Path) -> None:
-    (tmp_path / "elsewhere").mkdir()
-    pair = authority.issue_for(Folder.at(tmp_path / "elsewhere"), NAMES[:1], KeyType.EC256)
-    files = tmp_path / "cert.pem", tmp_path / "key.pem"
+def foreign(folder: Path, names: tuple[str, ...], key_type: KeyType) -> tuple[KeyPair, tuple[Path, Path]]:
+    """Return a key pair of another authority, and its two files in a new folder below this one."""
+    folder = Path(tempfile.mkdtemp(dir=folder))
+    pair = authority.issue_for(Folder.at(folder), names, key_type)
+    files = folder / "cert.pem", folder / "key.pem"
     files[0].write_bytes(to_pem([*pair.chain, *pair.roots]))
     files[1].write_bytes(pair.key.pem)
-    brought = renewal.bring(volumes.as_pod(), *files)
+    return pair, files
+
+
+def test_two_pairs_are_imported_together_and_one_alone_replaces_both(volumes: Volumes, tmp_path: Path) -> None:
+    (one, first), (other, second) = (foreign(tmp_path, NAMES, key) for key in (KeyType.RSA2048, KeyType.EC384))
+    brought = renewal.bring(volumes.as_pod(), [first, second])
+    assert [there.key for there in brought.certificates] == ["ec384", "rsa2048"]
+    assert brought.certificates == store.current(Folder.at(volumes.certificates))
+    assert volumes.ca.read_bytes() == to_pem([*other.roots, *one.roots])
+    assert len(brought.warnings) == 1, "each is given once"
+    alone = renewal.bring(volumes.as_pod(**BOTH), [first]).certificates
+    assert alone == (replace(one.certificate, origin="import"),)
+    assert not renewal.renew(volumes.as_pod(**BOTH)).changed, "no pair is added to an imported one"
+
+
+def test_two_pairs_of_one_algorithm_or_a_wrong_second_one_are_refused(volumes: Volumes, tmp_path: Path) -> None:
+    before = volumes.ensure()
+    files = [foreign(tmp_path, NAMES, key)[1] for key in (KeyType.EC256, KeyType.EC384)]
+    with pytest.raises(
+        Problem, match=r"both key pairs are of one algorithm \(ec256 and ec384\): expected one of ECDSA"
+    ):
+        renewal.bring(volumes.as_pod(), files)
+    _, other = foreign(tmp_path, ("example.com",), KeyType.RSA2048)
+    with pytest.raises(Problem, match=rf"{other[0]}: the certificate is for example\.com: expected example\.org"):
+        renewal.bring(volumes.as_pod(), [files[0], other])
+    assert store.current(Folder.at(volumes.certificates)) == (before,)
+
+
+def test_two_keys_that_a_person_brings_are_published_first(volumes: Volumes, tmp_path: Path) -> None:
+    pod = volumes.as_pod(**PUBLIC, **BOTH)
+    renewal.provide(pod)
+    folder = Folder.at(volumes.certificates)
+    present, (kept, _) = store.key_digests(folder), store.keys(folder)
+    pair, files = foreign(tmp_path, NAMES, KeyType.RSA2048)
+    same = authority.issue_for(Folder.at(files[0].parent), NAMES, kept)
+    ours = tmp_path / "ours.pem", tmp_path / "ours.key"
+    ours[0].write_bytes(to_pem(same.chain))
+    ours[1].write_bytes(kept.pem)
+    assert not renewal.bring(pod, [ours, files]).changed
+    assert rollover.tlsa_keys(pod) == (*present, pair.key.digest), "only the new key is to be published"
+    renewal.provide(pod)
+    publish(volumes, rollover.WAIT + 60, **BOTH)
+    assert renewal.bring(pod, [ours, files]).changed
+    assert store.key_digests(folder) == (present[0], pair.key.digest)
+
+
+def test_an_imported_pair_is_never_replaced_by_a_renewal(volumes: Volumes, tmp_path: Path) -> None:
+    pair, files = foreign(tmp_path, NAMES[:1], KeyType.EC256)
+    brought = renewal.bring(volumes.as_pod(), [files])
     assert brought.changed
     assert [warning.partition(":")[0] for warning in brought.warnings] == [
         "the certificate is not for mail.example.org",
@@ -507,16 +633,16 @@ def test_an_imported_pair_is_never_replaced_by_a_renewal(volumes: Volumes, tmp_p
     ]
     assert volumes.ca.read_bytes() == to_pem(pair.roots), "what clients need is theirs to import"
     kept = renewal.renew(volumes.as_pod())
-    assert (kept.changed, kept.certificate) == (False, replace(pair.certificate, origin="import"))
+    assert (kept.changed, kept.certificates) == (False, (replace(pair.certificate, origin="import"),))
     assert kept.warnings == ["the imported certificate is not for mail.example.org"]
     with pytest.raises(Problem, match="an imported certificate cannot be renewed: import a newer one"):
         renewal.renew(volumes.as_pod(), force=True)
-    assert renewal.issue(volumes.as_pod()).certificate.origin == "authority"
+    assert renewal.issue(volumes.as_pod()).certificates[0].origin == "authority"
 
 
 def test_where_one_is_to_be_imported_the_authoritys_serves_until_then(volumes: Volumes) -> None:
     outcome = renewal.renew(volumes.as_pod(certificate_source="import"))
-    assert outcome.certificate.origin == "authority"
+    assert outcome.certificates[0].origin == "authority"
     assert outcome.warnings == ["no certificate was imported yet: invoke certs.import CERT KEY"]
     with pytest.raises(Problem, match="certificate_source is import"):
         renewal.issue(volumes.as_pod(certificate_source="import"))

@@ -216,10 +216,10 @@ def test_a_clock_that_is_behind_the_certificate_is_a_problem(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ago: dt.timedelta, state: str
 ) -> None:
     starts = dt.datetime.now(dt.UTC) - ago
-    there = Certificate("authority", (), "an authority", starts, starts + dt.timedelta(days=90), "1", "ab")
+    there = Certificate("authority", (), "an authority", starts, starts + dt.timedelta(days=90), "1", "ab", "ec256")
     monkeypatch.setattr(volumes, "existing", set)
     monkeypatch.setattr(volumes, "folder", lambda _: tmp_path)
-    monkeypatch.setattr(store, "current", lambda _: there)
+    monkeypatch.setattr(store, "current", lambda _: (there,))
     monkeypatch.setattr(host, "clock_is_kept", lambda: True)
     (finding,) = examine(monkeypatch, GOOD, "clock")
     assert finding.state == state

@@ -26,6 +26,11 @@ DIFFERENT = {
     "message_size_limit": "1000000",
     "imap_sessions": "7",
     "push_size_limit": "2000000",
+    "relay_host": "smtp.example.net",
+    "relay_user": "you",
+    "relay_domains": "gmail.com",
+    "mta_sts": "testing",
+    "mta_sts_max_age": "86400",
     "filter": "off",
     "recipients_per_hour": "7",
     "recipients_per_day": "70",
@@ -39,6 +44,7 @@ DIFFERENT = {
     "dns_over_https": "yes",
     "certificate_names": "a.example",
 }
+ALL = {**DIFFERENT, "relay_password_file": "./relay"}
 TASKS_OWN = {name for name, declared in SETTINGS.items() if not declared.services} - {"pod", "bind"}
 """The settings that only the tasks read, except pod and bind, which the documents contain."""
 
@@ -156,7 +162,7 @@ def test_the_volumes_are_told_by_what_they_hold() -> None:
 
 def test_the_documents_of_kube_stay_untouched() -> None:
     files = {file: file.read_bytes() for file in KUBE.iterdir()}
-    made(**DIFFERENT).stamped("abc").pinned("123").with_memory_bound(1)
+    made(**ALL).stamped("abc").pinned("123").with_memory_bound(1)
     assert {file: file.read_bytes() for file in KUBE.iterdir()} == files
     assert made().pod == POD
 
@@ -188,7 +194,7 @@ def test_the_stamp_is_a_valid_label_of_the_pod() -> None:
     assert re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", digest)
 
 
-@pytest.mark.parametrize("given", [{}, DIFFERENT])
+@pytest.mark.parametrize("given", [{}, ALL])
 def test_what_is_written_is_what_kube_play_reads(given: dict[str, object], tmp_path: Path) -> None:
     own = made(**given).stamped()
     config, pod = own.write(tmp_path / "not" / "yet")
@@ -201,7 +207,7 @@ def test_what_is_written_is_what_kube_play_reads(given: dict[str, object], tmp_p
 
 
 def test_what_was_written_is_read_again(tmp_path: Path) -> None:
-    own = made(**DIFFERENT).stamped("sha256:1")
+    own = made(**ALL).stamped("sha256:1")
     own.write(tmp_path)
     again = read_documents(tmp_path)
     assert (again.pod, again.config, again.digest) == (own.pod, own.config, own.digest)
@@ -227,7 +233,7 @@ def test_a_disk_that_fills_up_leaves_the_documents_as_they_were(
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        made(**DIFFERENT).write(tmp_path)
+        made(**ALL).write(tmp_path)
     assert [(tmp_path / name).read_bytes() for name in ("config.yaml", "podserve.yaml")] == before
 
 

@@ -65,7 +65,9 @@ def test_private_clients_get_the_local_address_for_what_leads_to_this_server() -
 def test_a_policy_of_ones_own_takes_the_place_of_the_servers_and_other_texts_stand_beside() -> None:
     there = facts(own("@", "TXT", "v=SPF1 mx ip4:192.0.2.1 -all"), own("@", "TXT", "a text", "60"))
     assert served(there, ZONE, "TXT") == {('"v=SPF1 mx ip4:192.0.2.1 -all"', 60), ('"a text"', 60)}
-    assert served(there, "_dmarc.example.org", "TXT") == {('"v=DMARC1; p=quarantine"', 3600)}
+    assert served(there, "_dmarc.example.org", "TXT") == {
+        ('"v=DMARC1; p=quarantine; rua=mailto:postmaster@example.org"', 3600)
+    }
 
 
 def test_records_that_contradict_each_other_are_named() -> None:

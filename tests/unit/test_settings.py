@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from podserve.choices import CertificateSource, KeyType
 from podserve.commands import ROOT, run
 from podserve.configuration import load
 from podserve.declaration import Setting
 from podserve.errors import Problem
 from podserve.manifests import KUBE, defaults
 from podserve.settings import SETTINGS
-from podserve.values import CertificateSource, both_forms
+from podserve.values import both_forms
 from tests.testbed.network import own_network
 from tests.unit.helpers import chosen, pod_with
 
@@ -30,6 +31,12 @@ GOOD = [
     *(("message_size_limit", text) for text in ("100000", "52428800", "9999999999")),
     *(("imap_sessions", text) for text in ("1", "50", "1024")),
     *(("push_size_limit", text) for text in ("100000", "1073741824", "999999999999")),
+    *(("relay_host", text) for text in ("", "smtp.example.net", "smtp.example.net:465", f"{LONG_DOMAIN}:65535")),
+    *(("relay_user", text) for text in ("", "apikey", "you@example.org", "AKIA/x+y=_%-")),
+    *(("relay_password_file", text) for text in ("", "/etc/podserve.relay", "~/relay", "./relay")),
+    *(("relay_domains", text) for text in ("", "gmail.com", "gmail.com outlook.com")),
+    *(("mta_sts", text) for text in ("", "off", "none", "testing")),
+    *(("mta_sts_max_age", text) for text in ("86400", "604800", "31557600")),
     *(("filter", text) for text in ("on", "off")),
     *(("recipients_per_hour", text) for text in ("1", "200", "1000000")),
     *(("recipients_per_day", text) for text in ("1", "1000", "1000000")),
@@ -52,11 +59,12 @@ GOOD = [
     *(("acme_challenge", text) for text in ("http", "dns")),
     *(("acme_dns_provider", text) for text in ("", "rfc2136", "acme-dns", "hetzner")),
     *(("acme_dns_file", text) for text in ("", "/etc/podserve.dns", "~/provider", "./provider")),
-    *(("key_type", text) for text in ("ec256", "ec384", "rsa2048", "rsa4096")),
+    *(("key_type", text) for text in ("ec256", "ec384", "rsa2048", "rsa4096", "ec256 rsa2048", "ec384 rsa4096")),
 ]
-PATHS = {"acme_root", "acme_dns_file", "forwarders_root", "blocklist"}
+PATHS = {"acme_root", "acme_dns_file", "forwarders_root", "blocklist", "relay_password_file"}
 MAY_BE_EMPTY = {"mail_host", "files_host", "lan_address", "public_address", "certificate_names", "nameservers"}
-MAY_BE_EMPTY |= {"secondaries", "blocklists", "acme_email", "acme_dns_provider"} | PATHS
+MAY_BE_EMPTY |= {"secondaries", "acme_email", "acme_dns_provider", "relay_host", "relay_user", "relay_domains"}
+MAY_BE_EMPTY |= {"mta_sts", "blocklists"} | PATHS
 WITH_NO_MEANING = ["a\nb.example", "a b", "a;b", "'", "${HOME}", "\x00", "-", "."]
 BAD = [
     *((name, text) for name in defaults() if name not in MAY_BE_EMPTY for text in ("", " ", "\n")),
@@ -75,6 +83,16 @@ BAD = [
     *(("message_size_limit", text) for text in ("100_000", "1234567.0", "١٢٣٤٥٦٧")),  # int() or float() accepts these
     *(("imap_sessions", text) for text in ("0", "1025", "050", "-1", "+5", "5.0", "1_0", "٤٢", "10000000000")),
     *(("push_size_limit", text) for text in ("0", "99999", "1000000000000", "0100000", "-100000", "1g", "1e9")),
+    *(
+        ("relay_host", text)
+        for text in ("smtp", "Smtp.example.net", "192.0.2.25", "[smtp.example.net]", "a.b:", "a.b:0")
+    ),
+    *(("relay_host", text) for text in ("a.b:65536", "a.b:+1", "a.b:25:25", "smtp://a.b", ":25")),
+    *(("relay_user", text) for text in ("you:me", "@you", "müller", "$you")),
+    *(("relay_password_file", text) for text in ("relay", "hunter2hunter2")),
+    *(("mta_sts", text) for text in ("on", "Enforce", "testing enforce")),
+    *(("mta_sts_max_age", text) for text in ("0", "86399", "31557601", "1w", "-1")),
+    *(("relay_domains", text) for text in ("com", "gmail.com, outlook.com", "@gmail.com", "*.gmail.com")),
     *(("filter", text) for text in ("yes", "no", "On", "1")),
     *(("recipients_per_hour", text) for text in ("0", "1000001", "-1", "1e3", "many")),
     *(("recipients_per_day", text) for text in ("0", "1000001", "-1", "1e3", "many")),
@@ -108,7 +126,8 @@ BAD = [
     *(("acme_challenge", text) for text in ("HTTP", "dns-01", "tls")),
     *(("acme_dns_provider", text) for text in ("Hetzner", "-v", "rfc2136 --debug", "a;b")),
     *(("acme_dns_file", text) for text in ("provider", "HETZNER_API_KEY=1")),
-    *(("key_type", text) for text in ("ed25519", "EC256", "rsa1024", "ecdsa")),
+    *(("key_type", text) for text in ("ed25519", "EC256", "rsa1024", "ecdsa", "ec256 ed25519", "ec256, rsa2048")),
+    *(("key_type", text) for text in ("ec256 ec384", "rsa2048 rsa4096", "ec256 ec256", "ec256 rsa2048 ec384")),
 ]
 
 
@@ -135,6 +154,10 @@ def test_a_bad_value_is_refused_by_name_with_what_was_expected(name: str, text: 
 def test_each_setting_has_good_and_bad_examples_here(name: str) -> None:
     assert name in dict(GOOD)
     assert name in dict(BAD)
+
+
+def test_two_key_types_may_be_in_any_order() -> None:
+    assert chosen(key_type="rsa2048 ec384").key_type == (KeyType.EC384, KeyType.RSA2048)
 
 
 @pytest.mark.parametrize("text", [" example.org", "example.org\n", "\texample.org "])
@@ -216,6 +239,42 @@ def test_a_wildcard_by_acme_needs_dns() -> None:
     (line,) = complaints({**public, "mail_host": "mx.example.net"})
     assert line == "acme_dns_provider is '': expected one for mx.example.net, which the zone of domain does not have"
     assert chosen(certificate_names="*.example.org").certificate_names == ("*.example.org",)
+
+
+def test_a_login_at_the_relay_host_needs_all_its_settings() -> None:
+    host, password, user = {"relay_host": "a.b"}, {"relay_password_file": "./relay"}, {"relay_user": "you"}
+    (line,) = complaints({**host, **user})
+    assert line == "relay_password_file is '': expected the path of a file; relay_user needs it"
+    (line,) = complaints({**host, **password})
+    assert line.startswith("relay_user is '': expected a user name")
+    assert chosen(**host, **user, **password, relay_domains="gmail.com").relay_domains == ("gmail.com",)
+    assert chosen(**user).relay_user == "you"  # without a relay host it has no effect
+    assert chosen(relay_host="müller.de").relay_host == "xn--mller-kva.de"
+
+
+def test_other_servers_do_not_send_by_an_enforced_policy_to_a_certificate_that_they_do_not_know() -> None:
+    (line,) = complaints({"mta_sts": "enforce"})
+    assert line.startswith("certificate_source is 'authority': expected acme or import, because mta_sts is 'enforce'")
+    assert chosen(mta_sts="enforce", certificate_source="import").policy_host == "mta-sts.lab.sethlakowske.com"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, "off"),
+        ({"zone": "public", "public_address": "203.0.113.7"}, "off"),
+        ({"certificate_source": "acme", "acme_email": "you@example.org"}, "off"),
+        ({"certificate_source": "acme", "acme_email": "you@example.org", "mta_sts": "enforce"}, "enforce"),
+        ({"zone": "public", "public_address": "203.0.113.7", "certificate_source": "acme", "acme_email": "a@b.org"},
+         "testing"),
+        ({"zone": "public", "public_address": "203.0.113.7", "certificate_source": "acme", "acme_email": "a@b.org",
+          "mta_sts": "off"}, "off"),
+    ],
+)  # fmt: skip
+def test_a_policy_is_published_where_nobody_need_do_anything_for_it(given: dict[str, str], expected: str) -> None:
+    pod = pod_with(**given)
+    assert pod.manifests.config["data"]["MTA_STS"] == expected
+    assert ("mta-sts.lab.sethlakowske.com" in pod.settings.certified_names) == (expected != "off")
 
 
 def test_a_wildcard_is_the_name_of_no_host() -> None:

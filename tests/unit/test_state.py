@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from podserve import state
+from podserve.choices import CertificateSource, KeyType
 from podserve.commands import ROOT
 from podserve.errors import Problem
 from podserve.pod import Pod
 from podserve.settings import SETTINGS
-from podserve.values import CertificateSource, KeyType
 from tests.unit.helpers import pod_with
 
 OTHER = {"pod": "other", "bind": "192.0.2.10", "domain": "example.org", "mail_host": "mx.example.org"}
@@ -77,7 +77,7 @@ def test_what_was_applied_has_the_settings_of_now_that_no_document_holds(tmp_pat
     assert again
     assert again.settings.domain == before.settings.domain
     assert again.settings.certificate_source is CertificateSource.IMPORT
-    assert again.settings.key_type is KeyType.EC384
+    assert again.settings.key_type == (KeyType.EC384,)
 
 
 def test_what_an_earlier_version_wrote_is_read(tmp_path: Path) -> None:

@@ -13,10 +13,14 @@ from podserve.status import LITTLE, Container, Status, Use
 NOW = dt.datetime.now(dt.UTC)
 
 
-def certificate(days_left: int, origin: str = "authority") -> Certificate:
-    """Return a certificate for 90 days, of which `days_left` are left."""
-    ends = NOW + dt.timedelta(days=days_left, hours=1)
-    return Certificate(origin, ("example.org",), "an authority", ends - dt.timedelta(days=90), ends, "1", "ab")
+def certificates(*days_left: int, origin: str = "authority") -> tuple[Certificate, ...]:
+    """Return a certificate for 90 days, of which `days_left` are left, or one of each algorithm."""
+    ends = [NOW + dt.timedelta(days=days, hours=1) for days in days_left]
+    keys = zip(ends, ("ab", "cd"), ("ec256", "rsa2048"), strict=False)
+    return tuple(
+        Certificate(origin, ("example.org",), "an authority", end - dt.timedelta(days=90), end, "1", digest, key)
+        for end, digest, key in keys
+    )
 
 
 WELL = Status(
@@ -24,7 +28,7 @@ WELL = Status(
     domain="example.org",
     containers=[Container("podserve-simple-mail", "running", healthy=True, restarts=0)],
     endpoints=[Answer("smtp", "", 0.01, "ab"), Answer("http", "", 0.01)],
-    certificate=certificate(15),
+    certificates=certificates(15, 16),
     queue=0,
     volumes=[Use("podserve-simple-mail", 2**30, 2**30, LITTLE)],
     health_checks_run=True,
@@ -49,11 +53,15 @@ def test_a_pod_that_is_well_has_no_problems() -> None:
         ),
         ({"containers": [Container("mail", "running", healthy=False, restarts=0)]}, "container mail fails its health"),
         ({"endpoints": [Answer("smtp", "Connection refused", 0.01)]}, "smtp does not answer: Connection refused"),
-        ({"endpoints": [Answer("smtp", "", 0.01, "cd")]}, "smtp serves a certificate other than the volume's"),
-        ({"certificate": certificate(14)}, "the certificate has 14 days left: invoke certs.renew"),
-        ({"certificate": certificate(14, "import")}, "the certificate has 14 days left: invoke certs.import CERT KEY"),
-        ({"certificate": certificate(-1)}, "the certificate has -1 days left"),
-        ({"certificate": None}, "there is no certificate: invoke up makes one"),
+        ({"endpoints": [Answer("smtp", "", 0.01, "ef")]}, "smtp serves a certificate other than the volume's"),
+        ({"certificates": certificates(14)}, "the certificate has 14 days left: invoke certs.renew"),
+        ({"certificates": certificates(80, 14)}, "the certificate has 14 days left: invoke certs.renew"),
+        (
+            {"certificates": certificates(14, origin="import")},
+            "the certificate has 14 days left: invoke certs.import CERT KEY",
+        ),
+        ({"certificates": certificates(-1)}, "the certificate has -1 days left"),
+        ({"certificates": ()}, "there is no certificate: invoke up makes one"),
         ({"forwarders": ["tls://192.0.2.1#a.example: expired"]}, "forwarder tls://192.0.2.1#a.example: expired"),
         ({"queue": -1}, "the mail queue cannot be read"),
         ({"volumes": [Use("mail", 2**30 + 1, 2**30, LITTLE)]}, "volume mail is full: 1073741825 of 1073741824 bytes"),
@@ -83,6 +91,8 @@ def test_what_is_not_well_is_told(change: dict[str, object], problem: str) -> No
     "change",
     [
         {"queue": 1000},
+        {"endpoints": [Answer("smtp", "", 0.01, "cd")]},
+        {"certificates": certificates(15)},
         {"health_checks_run": False},
         {"containers": [Container("mail", "running", healthy=True, restarts=99)]},
     ],
@@ -96,11 +106,11 @@ def test_what_is_no_problem_is_told_all_the_same(change: dict[str, object]) -> N
 def test_json_has_every_field_and_what_is_not_well() -> None:
     seen = dataclasses.replace(WELL, queue=-1)
     said = json.loads(seen.json())
-    for moment in ("starts", "ends"):
-        assert dt.datetime.fromisoformat(said["certificate"].pop(moment)) == getattr(seen.certificate, moment)
     expected = {**dataclasses.asdict(seen), "days_left": 15, "ok": False, "problems": seen.problems}
-    del expected["certificate"]["starts"], expected["certificate"]["ends"]
-    expected["certificate"]["names"] = ["example.org"]
+    shown = [{name: str(value) for name, value in dataclasses.asdict(one).items()} for one in seen.certificates]
+    expected |= {"certificates": shown, "certificate": shown[0]}
+    for one in (*said["certificates"], said["certificate"]):
+        one["names"] = str(tuple(one["names"]))
     assert said == expected
 
 

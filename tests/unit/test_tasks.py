@@ -272,12 +272,21 @@ def test_accounts_need_a_pod_that_was_up_before(fake_podman: FakePodman) -> None
     assert ended.stderr == "podserve: there is no volume podserve-unit-accounts yet: invoke up makes it\n"
 
 
+@pytest.mark.parametrize("option", ["--second-key", "--second-certificate"])
+def test_half_of_a_second_key_pair_is_refused(fake_podman: FakePodman, option: str) -> None:
+    ended = fake_podman.invoke_here("certs.import", "cert.pem", "key.pem", option, "other.pem")
+    assert (ended.code, ended.stdout) == (1, "")
+    assert ended.stderr == (
+        "podserve: --second-certificate and --second-key belong together: expected both or none of them\n"
+    )
+
+
 def test_what_a_renewal_warns_of_reaches_cron_which_drops_the_rest(
     fake_podman: FakePodman, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = dt.datetime.now(dt.UTC)
-    there = Certificate("import", ("example.org",), "", now, now, "1", "")
-    monkeypatch.setattr(rotation, "swap", lambda *_: Renewal(there, warnings=["it ends soon"]))
+    there = Certificate("import", ("example.org",), "", now, now, "1", "", "ec256")
+    monkeypatch.setattr(rotation, "swap", lambda *_: Renewal((there,), warnings=["it ends soon"]))
     renewed = fake_podman.invoke_here("certs.renew")
     assert "nothing was changed" in renewed.stdout
     assert "it ends soon" not in renewed.stdout

@@ -1,6 +1,7 @@
 """The list of DNS records, its forms, and the judgement of SPF and DNSSEC records."""
 
 import json
+import re
 from collections.abc import Mapping
 from ipaddress import ip_address
 
@@ -40,7 +41,7 @@ def test_the_list_has_what_a_web_and_mail_server_needs() -> None:
           for kind in ("A 203.0.113.7", "AAAA 2001:db8::7")),
         "example.org MX 10 mail.example.org.",
         'example.org TXT "v=spf1 mx -all"',
-        '_dmarc.example.org TXT "v=DMARC1; p=quarantine"',
+        '_dmarc.example.org TXT "v=DMARC1; p=quarantine; rua=mailto:postmaster@example.org"',
         f"_25._tcp.mail.example.org TLSA 3 1 1 {DIGEST}",
         "_submission._tcp.example.org SRV 0 1 587 mail.example.org.",
         "_imaps._tcp.example.org SRV 0 1 993 mail.example.org.",
@@ -60,6 +61,22 @@ def test_the_list_has_what_a_web_and_mail_server_needs() -> None:
 def test_only_a_known_source_of_certificates_has_a_caa_record(source: str, directory: str, expected: set[str]) -> None:
     found = needed(certificate_source=source, acme_directory=directory, acme_email="you@example.org")
     assert {line for line in lines(found) if " CAA " in line} == expected
+
+
+def test_the_id_of_the_policy_changes_with_its_content_and_the_name_that_has_it_gets_an_address() -> None:
+    found = lines(needed(mta_sts="testing"))
+    assert "mta-sts.example.org A 203.0.113.7" in found
+    assert '_smtp._tls.example.org TXT "v=TLSRPTv1; rua=mailto:postmaster@example.org"' in found
+    variants: list[dict[str, str]] = [{}, {"mta_sts": "none"}, {"mail_host": "mx.example.org"},
+                                      {"mta_sts_max_age": "86400"}, {"files_host": "files.example.org"}]  # fmt: skip
+    ids = [next(record.value for record in needed(**{"mta_sts": "testing", **given})
+                if record.name == "_mta-sts.example.org") for given in variants]  # fmt: skip
+    assert all(re.fullmatch("v=STSv1; id=[0-9a-f]{32}", text) for text in ids)
+    assert len(set(ids[:-1])) == 4
+    assert ids[-1] == ids[0]
+    public = lines(needed(zone="public"))
+    assert not [line for line in public if "mta-sts" in line]
+    assert '_smtp._tls.example.org TXT "v=TLSRPTv1; rua=mailto:postmaster@example.org"' in public
 
 
 def test_names_elsewhere_are_listed_under_their_own_domain() -> None:
@@ -186,7 +203,8 @@ def test_the_zone_delegates_the_proof_of_each_name_to_this_server() -> None:
     acme = {"certificate_source": "acme", "acme_email": "you@example.org", "acme_challenge": "dns"}
     public = {**acme, "zone": "public", "certificate_names": "*.example.org"}
     found = {line for line in lines(needed(**public)) if line.startswith("_acme-challenge")}
-    assert found == {f"_acme-challenge.{name} NS ns.example.org." for name in ("example.org", "mail.example.org")}
+    names = ("example.org", "mail.example.org", "mta-sts.example.org")
+    assert found == {f"_acme-challenge.{name} NS ns.example.org." for name in names}
     provider = {"acme_dns_provider": "hetzner", "acme_dns_file": "./provider"}
     for other in ({**public, **provider}, {**acme, **provider}, {"zone": "public"}):
         assert not [line for line in lines(needed(**other)) if line.startswith("_acme-challenge")]

@@ -15,7 +15,7 @@ from podserve.certificates.clients import client_context, unverified_context
 from podserve.commands import Result, podman
 from podserve.errors import Problem
 from podserve.waiting import NotYet, wait_until
-from tests.testbed.certificates import current
+from tests.testbed.certificates import current, every, only
 from tests.testbed.pebble import NAME, Directory, directory
 from tests.testbed.pod import PodUnderTest, prepare_test_pod
 
@@ -67,23 +67,27 @@ def www(test_pod: PodUnderTest) -> dict[str, str]:
 
 
 def invoke_alone(test_pod: PodUnderTest, pebble: Directory, *argv: str) -> Result:
-    """Run a task as `invoke` does, with one name in the certificate: lego takes seconds for each."""
+    """Run a task as `invoke` does, with one name and one certificate: lego takes seconds for each."""
     domain = test_pod.settings.domain
-    return invoke(test_pod, pebble, *argv, INVOKE_MAIL_HOST=domain, INVOKE_FILES_HOST=domain)
+    return invoke(test_pod, pebble, *argv, INVOKE_MAIL_HOST=domain, INVOKE_FILES_HOST=domain, INVOKE_KEY_TYPE="ec256")
 
 
 def test_a_certificate_is_issued_from_nothing_and_served_everywhere(test_pod: PodUnderTest, pebble: Directory) -> None:
     issued = invoke(test_pod, pebble, "certs.issue")
     assert "a new certificate is served: acme https://" in issued.stdout
     assert "Warning" not in issued.stdout + issued.stderr
-    there, chosen = current(test_pod), test_pod.settings
-    assert set(there.names) == {chosen.domain, chosen.mail_host}
-    assert "Pebble Intermediate CA" in there.issuer
+    (there, second), chosen = every(test_pod), test_pod.settings
+    assert (there.key, second.key) == ("ec256", "rsa2048")
+    for one in (there, second):
+        assert set(one.names) == {chosen.domain, chosen.mail_host}
+        assert "Pebble Intermediate CA" in one.issuer
     assert served(test_pod) == {there.fingerprint}
     roots = pebble.folder / "roots.pem"
     for name in there.names:
-        answers = endpoints.attempt_all(test_pod.pod, client_context(name, roots), endpoints.tls_ports(test_pod.pod))
-        assert all(answer.ok for answer in answers), answers
+        for algorithm, one in (("ec", there), ("rsa", second)):
+            context = only(algorithm, client_context(name, roots))
+            answers = endpoints.attempt_all(test_pod.pod, context, endpoints.tls_ports(test_pod.pod))
+            assert {answer.fingerprint for answer in answers} == {one.fingerprint}, answers
         # The ACME client's container joined the pod. When it ends, Podman may edit the pod's hosts file (run_once).
         assert test_pod.exec("mail", "getent", "hosts", name).stdout.startswith("127.0.0.1")
     of_pod = podman("ps", "--all", "--filter", f"pod={test_pod.name}", "--format", "{{.Names}}").stdout.split()
@@ -121,10 +125,11 @@ def test_what_is_not_due_is_not_renewed_and_what_is_forced_is(test_pod: PodUnder
 
 def test_no_key_is_in_a_log_or_left_where_it_was_made(test_pod: PodUnderTest, pebble: Directory) -> None:
     issued = invoke(test_pod, pebble, "certs.issue")
-    secret = (test_pod.folder("certificates") / "current" / "tls.key").read_text().splitlines()[1]
-    assert secret not in issued.stdout + issued.stderr + test_pod.logs()
     left = [file for file in test_pod.folder("authority").rglob("*") if file.is_file()]
-    assert not [file for file in left if secret in file.read_text()]
+    for name in ("tls.key", "alt.key"):
+        secret = (test_pod.folder("certificates") / "current" / name).read_text().splitlines()[1]
+        assert secret not in issued.stdout + issued.stderr + test_pod.logs()
+        assert not [file for file in left if secret in file.read_text()]
     keys = [file for file in left if file.suffix in {".key", ".pem"}]
     assert len(keys) == 2, "the account's and the authority's"
     assert {stat.S_IMODE(file.stat().st_mode) for file in keys} == {0o600}

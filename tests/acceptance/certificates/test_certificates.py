@@ -15,24 +15,25 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PrivateFormat
 from cryptography.x509.oid import ExtensionOID
 
-from podserve import endpoints
+from podserve import answering, endpoints
 from podserve.certificates import authority, store
 from podserve.certificates.clients import unverified_context
 from podserve.certificates.keypair import KeyPair, to_pem
+from podserve.choices import KeyType
 from podserve.commands import podman
 from podserve.folder import Folder
-from podserve.values import KeyType
 from podserve.waiting import NotYet, wait_until
-from tests.testbed.certificates import current
+from tests.testbed.certificates import current, every, only
 from tests.testbed.pod import PodUnderTest
 
 
 class Brought:
     """A key pair of a foreign authority, in two PEM files."""
 
-    def __init__(self, folder: Path, *names: str) -> None:
+    def __init__(self, folder: Path, *names: str, key_type: KeyType = KeyType.EC256) -> None:
         """Make the authority, a key pair for the names, and its files in `folder`."""
-        self.folder = folder
+        self.folder, self.key_type = folder, key_type
+        folder.mkdir(exist_ok=True)
         self.cert, self.key = folder / "cert.pem", folder / "key.pem"
         self.pair = self.another(*names)
         self.cert.write_bytes(to_pem([*self.pair.chain, *self.pair.roots]))
@@ -40,7 +41,7 @@ class Brought:
 
     def another(self, *names: str) -> KeyPair:
         """Return another key pair of the same authority, for these names."""
-        return authority.issue_for(Folder.at(self.folder), names, KeyType.EC256)
+        return authority.issue_for(Folder.at(self.folder), names, self.key_type)
 
     def elsewhere(self) -> KeyPair:
         """Return a key pair of another authority that has the same name."""
@@ -71,10 +72,48 @@ def answers(test_pod: PodUnderTest) -> dict[str, str]:
 
 
 def test_the_certificate_is_shown_with_what_each_port_serves(test_pod: PodUnderTest) -> None:
-    shown, there = test_pod.invoke("certs.show").stdout, current(test_pod)
-    for word in (*there.names, there.issuer, there.fingerprint, f"{there.days_left} days left", "authority"):
-        assert word in shown
+    shown = test_pod.invoke("certs.show").stdout
+    for there in every(test_pod):
+        days = f"{there.days_left} days left"
+        for word in (there.key, *there.names, there.issuer, there.fingerprint, days, "authority"):
+            assert word in shown
     assert shown.count("this one") == len(endpoints.tls_ports(test_pod.pod))
+
+
+def answers_to(test_pod: PodUnderTest, algorithm: str) -> dict[str, list[str]]:
+    """Return the TLS ports, by the fingerprint of what they show to a client that knows only this algorithm.
+
+    The client verifies the certificate. The fingerprint is empty for a port that has none for this client.
+    """
+    context, ports = only(algorithm, test_pod.server.context()), dict[str, list[str]]()
+    for answer in endpoints.attempt_all(test_pod.pod, context, endpoints.tls_ports(test_pod.pod)):
+        ports.setdefault(answer.fingerprint, []).append(answer.port)
+    return ports
+
+
+def require_shown(test_pod: PodUnderTest, ec: str, rsa: str) -> None:
+    """Check that all TLS ports show these fingerprints to clients that know only one algorithm."""
+    ports = endpoints.tls_ports(test_pod.pod)
+    assert (answers_to(test_pod, "ec"), answers_to(test_pod, "rsa")) == ({ec: ports}, {rsa: ports})
+
+
+def test_a_client_that_knows_one_algorithm_verifies_its_certificate_on_every_port(test_pod: PodUnderTest) -> None:
+    first, second = every(test_pod)
+    assert (first.key, second.key) == ("ec256", "rsa2048")
+    require_shown(test_pod, first.fingerprint, second.fingerprint)
+
+
+def test_one_pair_as_of_an_earlier_version_is_served_and_up_adds_the_second(test_pod: PodUnderTest) -> None:
+    folder, names = Folder.at(test_pod.folder("authority")), test_pod.settings.certified_names
+    (one,) = store.take(test_pod.pod, [authority.issue_for(folder, names, KeyType.EC256)])
+    answering.wait_until_served(test_pod.pod)
+    require_shown(test_pod, one.fingerprint, "")
+    up = " ".join(test_pod.invoke("up").stdout.split())
+    assert "already up: nothing was changed" in up
+    assert "a second key pair is served, so that there are ec256 and rsa2048 now" in up
+    first, second = every(test_pod)
+    require_shown(test_pod, first.fingerprint, second.fingerprint)
+    assert "Warning" not in test_pod.invoke("up").stdout
 
 
 def test_the_authority_that_is_printed_is_the_one_that_the_site_offers(test_pod: PodUnderTest) -> None:
@@ -106,6 +145,24 @@ def test_an_imported_pair_is_served_everywhere_and_up_does_not_replace_it(
     assert set(answers(test_pod).values()) == {brought.pair.certificate.fingerprint}
     secret = brought.key.read_text().splitlines()[1]
     assert secret not in imported.stdout + imported.stderr + test_pod.logs()
+
+
+@pytest.mark.usefixtures("own_again")
+def test_two_pairs_are_imported_together_and_one_that_is_imported_alone_is_served_alone(
+    test_pod: PodUnderTest, brought: Brought, tmp_path: Path
+) -> None:
+    other = Brought(tmp_path / "rsa", *test_pod.settings.certified_names, key_type=KeyType.RSA2048)
+    files = str(brought.cert), str(brought.key)
+    second = "--second-certificate", str(other.cert), "--second-key", str(other.key)
+    imported = test_pod.invoke("certs.import", *files, *second)
+    first, last = brought.pair.certificate, other.pair.certificate
+    for there in (first, last):
+        assert f"{there.key} SHA-256 {there.fingerprint}" in imported.stdout
+    # Clients verify by ca.crt, which holds both roots.
+    require_shown(test_pod, first.fingerprint, last.fingerprint)
+    alone = Brought(tmp_path / "alone", *test_pod.settings.certified_names)
+    test_pod.invoke("certs.import", str(alone.cert), str(alone.key))
+    require_shown(test_pod, alone.pair.certificate.fingerprint, "")
 
 
 @pytest.mark.usefixtures("own_again")
@@ -197,7 +254,7 @@ def test_a_port_that_serves_another_certificate_is_told(test_pod: PodUnderTest, 
     before = (folder / "current").readlink()
     test_pod.exec("mail", "s6-svc", "-d", "-wD", "-T", "5000", "/run/s6/certificates")
     try:
-        store.take(test_pod.pod, brought.pair)
+        store.take(test_pod.pod, [brought.pair])
         seen = test_pod.invoke("status", "--json", check=False)
         assert seen.code == 1
         told = json.loads(seen.stdout)["problems"]

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import socket
+import ssl
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from podserve import endpoints, resolver
 from podserve.certificates.clients import unverified_context
 from podserve.commands import podman
 from podserve.resolver import PAIR
-from tests.testbed.certificates import current
+from tests.testbed.certificates import current, every
 from tests.testbed.pod import PodUnderTest, play_test_pod
 from tests.testbed.resolver import started_resolver
 from tests.testbed.server import PATIENCE, token
@@ -70,6 +71,17 @@ def test_a_query_over_tls_is_answered_with_the_pods_certificate(private: PodUnde
     assert str(answer.answer[0][0]) == "192.0.2.90"
     private.exchange("dns-tls")
     assert private.invoke("status").ok
+
+
+def test_a_client_over_tls_gets_the_ecdsa_certificate_and_no_other_cipher(private: PodUnderTest) -> None:
+    first, _ = every(private)
+    for offer, shown in (("aECDSA", first.fingerprint), ("aRSA", ""), ("aNULL:@SECLEVEL=0", "")):
+        context = unverified_context(private.server.domain)
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers(offer)
+        answer = endpoints.attempt(private.pod, context, "dns-tls")
+        assert answer.fingerprint == shown
+        assert answer.ok or "HANDSHAKE_FAILURE" in answer.error, answer
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])

@@ -9,8 +9,8 @@ from pathlib import Path
 from podserve import volumes
 from podserve.certificates import authority
 from podserve.certificates.keypair import to_pem
+from podserve.choices import KeyType
 from podserve.folder import Folder
-from podserve.values import KeyType
 from podserve.waiting import NotYet, wait_until
 from tests.acceptance.kept import clients
 from tests.testbed.git import Git

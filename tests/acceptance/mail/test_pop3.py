@@ -43,8 +43,9 @@ def test_a_message_is_the_same_by_pop3_as_by_imap(server: Server, alice: Account
     subject = token()
     body = ".\r\n..\r\n.Zeile\r\n\r\n  Grüße \r\n.\r\nEnde ohne Punkt\r\n".encode()
     with server.smtp() as sender:
-        head = f"{ordinary(STRANGER, alice.address)}Subject: {subject}\r\n\r\n".encode()
-        sender.sendmail(STRANGER, alice.address, head + body, ["BODY=8BITMIME"])
+        head = f"{ordinary(STRANGER, alice.address)}MIME-Version: 1.0\r\n"
+        head += f"Subject: {subject}\r\nContent-Type: text/plain; charset=utf-8\r\n"
+        sender.sendmail(STRANGER, alice.address, f"{head}\r\n".encode() + body, ["BODY=8BITMIME"])
     by_imap = arrived(server, alice, subject)
     with server.pop3(alice) as client:
         [number] = numbers(client, subject)

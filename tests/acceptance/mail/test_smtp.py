@@ -399,7 +399,8 @@ def test_only_crlf_dot_crlf_ends_a_message(server: Server, alice: Account, end: 
     with server.smtp() as client:
         assert answer(client, STRANGER, alice.address) == 250
         assert client.docmd("DATA")[0] == 354
-        client.send(f"{ordinary(STRANGER, alice.address)}Subject: {outer}\r\n\r\nOuter.".encode() + end + smuggled.encode())
+        begin = f"{ordinary(STRANGER, alice.address)}Subject: {outer}\r\n\r\nOuter."
+        client.send(begin.encode() + end + smuggled.encode())
         assert client.getreply()[0] == 250
     assert inner.encode() in arrived(server, alice, outer), "what follows is no part of the message any more"
 

@@ -201,8 +201,8 @@ def test_the_postmaster_sends_as_the_addresses_that_reach_him(
 
 
 def test_a_receipt_without_a_sender_tells_its_login(client: smtplib.SMTP, server: Server, alice: Account) -> None:
-    # Receipts have an empty sender (RFC 8098, section 3), which belongs to no login. The Received header therefore names
-    # the login, so that the real sender is known without the filter, too.
+    # Receipts have an empty sender (RFC 8098, section 3), which belongs to no login. The Received header therefore
+    # names the login, so that the real sender is known without the filter, too.
     subject = token()
     client.send_message(letter(alice.address, alice.address, subject), from_addr="")
     received = message_from_bytes(arrived(server, alice, subject), policy=SMTP)

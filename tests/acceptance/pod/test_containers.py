@@ -14,6 +14,7 @@ import testinfra
 from testinfra.host import Host
 
 from podserve.accounts import GROUP
+from podserve.certificates.keypair import NAMES
 from podserve.commands import podman, run
 from podserve.waiting import NotYet, wait_until
 from tests.testbed.images import MB, unique
@@ -46,8 +47,12 @@ CAPABILITY_NUMBERS = {
 PROBES = {"apache": "http", "mail": "mail", "dns": "dns-alive"}
 MOUNTS = {
     "apache": {"/data/web": True, "/data/state/certificates": False, "/data/state/accounts": False},
-    "mail": {"/var/mail/vhosts": True, "/data/state/certificates": False, "/data/state/accounts": False,
-             "/data/state/dkim": False},
+    "mail": {
+        "/var/mail/vhosts": True,
+        "/data/state/certificates": False,
+        "/data/state/accounts": False,
+        "/data/state/dkim": False,
+    },
     "dns": {"/data/dns": False},
 }
 """The folders at which each container mounts its claims, and whether it may write there."""
@@ -173,9 +178,14 @@ def test_a_service_cannot_write_what_tasks_write(test_pod: PodUnderTest, service
     assert not test_pod.exec(service, "touch", f"{path}/written", check=False).ok
 
 
-@pytest.mark.parametrize(("service", "user"), [("apache", "www-data"), ("mail", "vmail"), ("mail", "postfix")])
-def test_the_key_is_readable_by_root_alone(test_pod: PodUnderTest, service: str, user: str) -> None:
-    key = "/data/state/certificates/current/tls.key"
+KEYS = [f"/data/state/certificates/current/{name}.key" for name in NAMES]
+
+USERS = [("apache", "www-data"), ("mail", "vmail"), ("mail", "postfix"), ("mail", "_rspamd")]
+
+
+@pytest.mark.parametrize("key", [*KEYS, "/run/tls/chains.pem"])
+@pytest.mark.parametrize(("service", "user"), USERS)
+def test_a_key_is_readable_by_root_alone(test_pod: PodUnderTest, service: str, user: str, key: str) -> None:
     reading = ("podman", "exec", "--user", user, test_pod.container(service), "cat", key)
     assert not podman(*reading[1:], check=False).ok
     assert test_pod.exec(service, "stat", "-L", "-c", "%a %u", key).stdout.strip() == "600 0"

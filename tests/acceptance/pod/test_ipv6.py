@@ -46,7 +46,7 @@ with smtplib.SMTP(host, int(port), timeout=30, local_hostname="client.example.co
     if port == "587":
         client.starttls()
     try:
-        client.sendmail(sender, [recipient], ordinary(sender, recipient) + f"Subject: {subject}\\r\\n\\r\\nHello.\\r\\n")
+        client.sendmail(sender, [recipient], f"{ordinary(sender, recipient)}Subject: {subject}\\r\\n\\r\\nHi.\\r\\n")
         print(250)
     except smtplib.SMTPRecipientsRefused as refused:
         print(refused.recipients[recipient][0])

@@ -1,0 +1,34 @@
+"""Whether the filter of mail works: it answers, and the keys by which it signs can be read."""
+
+from podserve import dkim
+from podserve.choices import FilterMode
+from podserve.commands import podman
+from podserve.errors import Problem
+from podserve.pod import Pod
+
+_PING = (
+    "curl",
+    "--silent",
+    "--fail",
+    "--max-time",
+    "2",
+    "--unix-socket",
+    "/run/rspamd/learn/socket",
+    "http://localhost/ping",
+)
+
+
+def filter_problems(pod: Pod) -> list[str]:
+    """Return a line for each fault of the filter; none with filter: off."""
+    if pod.settings.filter is FilterMode.OFF:
+        return []
+    found = []
+    if not podman("exec", pod.containers["mail"], *_PING, check=False).ok:
+        said = "the filter does not answer: mail from outside is accepted unjudged, and port 587 takes none. "
+        found.append(f"{said}invoke logs --service mail says why; then invoke restart")
+    try:
+        if not dkim.published(pod):
+            found.append("there are no keys to sign mail with, so port 587 takes none: invoke up")
+    except Problem as problem:
+        found.append(problem.text)
+    return found
