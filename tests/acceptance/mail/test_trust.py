@@ -1,5 +1,6 @@
 """Mail between two domains that trust each other's signatures, and a third party that forges and changes mail."""
 
+import os
 import re
 import smtplib
 import time
@@ -75,6 +76,31 @@ def test_mail_of_a_login_arrives_in_the_other_domain_signed_twice_and_trusted(
     assert "spf=pass" in found
     assert "dmarc=pass" in found
     assert "with ESMTPS" in str(message.get_all("Received")), "the transfer was encrypted"
+
+
+def test_a_key_of_another_domain_breaks_one_signature_only(domains: TwoDomains, alice: Account, bob: Account) -> None:
+    own, foreign = (
+        next((pod.folder("dkim") / pod.settings.domain).glob("??????????????.key"))
+        for pod in (domains.own, domains.other)
+    )
+    content = own.read_bytes()
+
+    def sent() -> str:
+        subject = token()
+        with domains.own.server.submission(alice) as client:
+            client.send_message(letter(alice.address, bob.address, subject))
+        return results(copy_of(domains.other, bob, subject)[1], domains.other)
+
+    try:
+        own.write_bytes(foreign.read_bytes())
+        found = sent()
+    finally:
+        own.write_bytes(content)
+        later = time.time() + 2  # rspamd reads a key again when its file is newer by a second
+        os.utime(own, (later, later))
+    assert sorted(re.findall(r"dkim=(\w+)", found)) == ["fail", "pass"], found
+    assert "dmarc=pass" in found
+    assert sent().count("dkim=pass") == 2
 
 
 def test_a_bounce_has_both_signatures(domains: TwoDomains, alice: Account) -> None:
