@@ -79,7 +79,7 @@ rspamd_config:register_symbol {
   end,
 }
 
--- rspamd may crash when a rule takes 0.3 s: it then uses the message after it has freed it (a timer in symcache_runtime.cxx of 3.12.1).
+-- rspamd may crash when a rule takes 0.3 s: a timer then uses the message after it was freed (symcache_runtime.cxx of 3.12.1).
 -- 10,000 parts take as long. Mail to the postmaster is not judged then.
 rspamd_config:register_symbol {
   name = "MANY_PARTS",
