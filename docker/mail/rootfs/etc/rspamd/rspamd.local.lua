@@ -80,13 +80,14 @@ rspamd_config:register_symbol {
 }
 
 -- rspamd may crash when a rule takes 0.3 s: a timer then uses the message after it was freed (symcache_runtime.cxx of 3.12.1).
--- 10,000 parts take as long. Mail to the postmaster is not judged then.
+-- 10,000 parts take as long. So nothing else judges a message of more than 1,000. Such a message would leave unsigned, so a login
+-- cannot send it.
 rspamd_config:register_symbol {
   name = "MANY_PARTS",
   type = "prefilter",
   callback = function(task)
-    if #(task:get_parts() or {}) > 1000 then
-      task:set_pre_result(to_postmaster(task) and "add header" or "reject", "a message may have 1,000 parts", "parts")
+    if #(task:get_parts() or {}) > 1000 and (task:get_user() or not is_ours(task)) then
+      task:set_pre_result(task:get_user() and "reject" or "add header", "a message may have 1,000 parts", "parts")
     end
   end,
 }
