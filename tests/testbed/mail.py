@@ -26,18 +26,23 @@ def arrived(server: Server, account: Account, subject: str) -> bytes:
 
     It may be in Junk, too: many of the tests' messages lack the headers that a letter has.
     """
+    return delivered(server, account, subject)[1]
+
+
+def delivered(server: Server, account: Account, subject: str) -> tuple[str, bytes]:
+    """Wait for the one message whose subject contains `subject`; return its folder (INBOX or Junk) and the message."""
     with server.imap(account) as client:
 
-        def check() -> bytes:
-            contents = list[bytes]()
+        def check() -> tuple[str, bytes]:
+            copies = list[tuple[str, bytes]]()
             for folder in ("INBOX", "Junk"):
                 client.select_folder(folder, readonly=True)
                 found = client.search(["SUBJECT", subject])
-                contents += [there[b"BODY[]"] for there in client.fetch(found, ["BODY.PEEK[]"]).values()]
-            if not contents:
+                copies += [(folder, there[b"BODY[]"]) for there in client.fetch(found, ["BODY.PEEK[]"]).values()]
+            if not copies:
                 raise NotYet("no such message in INBOX or Junk")
-            assert len(contents) == 1, f"{subject} was delivered {len(contents)} times"
-            return contents[0]
+            assert len(copies) == 1, f"{subject} was delivered {len(copies)} times"
+            return copies[0]
 
         return wait_until(check, 10, f"the message {subject} to {account.address}")
 

@@ -28,8 +28,22 @@ def leave_the_network() -> None:
 @contextmanager
 def own_network() -> Iterator[None]:
     """Run the body in a new network namespace that has only loopback, where every port is free."""
-    with Path("/proc/thread-self/ns/net").open() as before:
+    with _network_of_before():
         leave_the_network()
+        yield
+
+
+@contextmanager
+def inside(network: Path) -> Iterator[None]:
+    """Run the body in a network namespace. A socket that the body makes stays there."""
+    with _network_of_before():
+        enter(network)
+        yield
+
+
+@contextmanager
+def _network_of_before() -> Iterator[None]:
+    with Path("/proc/thread-self/ns/net").open() as before:
         try:
             yield
         finally:

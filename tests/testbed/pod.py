@@ -34,6 +34,8 @@ from tests.testbed.vantage import Vantage, address_on, first_process
 
 CHEAPEST = 4
 """bcrypt's lowest cost: a login takes 1 ms, instead of 50 ms with podserve.accounts.ROUNDS."""
+NAMED = "sethlakowske.com", "acme.example.com"
+"""The domains whose names the tests define (tests/testbed/upstream/zones.conf)."""
 PORTS = list(Pod.of(load({}, defaults(), {})).ports)
 """The ports of a pod with the default settings, by name."""
 
@@ -109,19 +111,21 @@ class PodUnderTest:
     def publish(self, zone: str) -> None:
         """Set the test names that the upstream DNS servers resolve to the records of a zone file; wait until they do.
 
-        Names of earlier calls are removed. Raises Problem after 5 s: a server refuses a malformed file.
+        The names are below one of NAMED. Names of earlier calls are removed. Raises Problem after 5 s: a server refuses
+        a malformed file.
         """
         mark = token()
         write_names(self.names, {})
         with self.names.open("a") as file:
-            file.write(f"{mark}.sethlakowske.com. TXT {mark}\n{zone}")
+            file.write("".join(f"{mark}.{above}. TXT {mark}\n" for above in NAMED) + zone)
         self._reload_upstreams()
 
         def known() -> None:
             for upstream in self.upstreams:
-                query = dns.message.make_query(f"{mark}.sethlakowske.com", "TXT")
-                if not dns.query.udp(query, upstream.address, timeout=2).answer:
-                    raise NotYet(f"{upstream.container} has not loaded the records")
+                for above in NAMED:
+                    query = dns.message.make_query(f"{mark}.{above}", "TXT")
+                    if not dns.query.udp(query, upstream.address, timeout=2).answer:
+                        raise NotYet(f"{upstream.container} has not loaded the records")
 
         wait_until(known, 5, "the upstream DNS servers to know new records")
 

@@ -1,6 +1,7 @@
 """Places to connect from: network namespaces with their own addresses."""
 
 import json
+import smtplib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from podserve.commands import Result, podman, run
 from tests.testbed import command_line
+from tests.testbed.network import inside
 
 STRANGERS = "198.51.100.1", "198.51.100.2"
 """Two addresses that are not private (RFC 5737): this host's end of a veth pair, and the stranger's end."""
@@ -72,6 +74,15 @@ class Vantage:
         result = command_line.python(script, arguments, f"/proc/{self.process}/ns/net", timeout=timeout)
         assert result.ok, result
         return result.stdout.strip()
+
+    @contextmanager
+    def smtp(self, host: str) -> Iterator[smtplib.SMTP]:
+        """Yield an SMTP client of port 25 that connects from here, after EHLO."""
+        with inside(Path(f"/proc/{self.process}/ns/net")):
+            client = smtplib.SMTP(host, 25, timeout=60, local_hostname="mail.acme.example.com")
+        with client:
+            client.ehlo()
+            yield client
 
 
 @contextmanager
