@@ -204,8 +204,13 @@ def test_a_process_of_the_filter_that_died_or_hangs_is_replaced_by_one_that_know
                 raise
             raise NotYet(str(error)) from error
 
+    def replaced() -> None:
+        if died in _workers(test_pod):
+            raise NotYet("it is still there")
+
     wait_until(sends, 15, "the filter to sign again")
-    assert died not in _workers(test_pod)
+    wait_until(replaced, 15, f"another process than {died}")
+    wait_until(sends, 5, "the filter to sign again")
 
 
 def test_a_dns_answer_of_64_kilobytes_harms_nothing(test_pod: PodUnderTest, outsider: Vantage, alice: Account) -> None:
