@@ -22,8 +22,10 @@ SECTION = "filter"
 _LETTERS = 50
 
 
-def _memory(pod: PodUnderTest) -> list[float]:
-    return [sum(pss(pod, service) for service in pod.pod.containers) for _ in range(ROUNDS)]
+def _memory(mode: str) -> list[float]:
+    """Return the PSS of a pod that has just been played, five times."""
+    with play_test_pod(f"-{mode}", cost=COST, filter=mode) as pod:
+        return [sum(pss(pod, service) for service in pod.pod.containers) for _ in range(ROUNDS)]
 
 
 def _started(pod: PodUnderTest) -> float:
@@ -51,14 +53,13 @@ def _judged(pod: PodUnderTest) -> float:
     return statistics.median(float(taken) / 1000 for identity, taken in found if identity in identities)
 
 
-def measure(test_pod: PodUnderTest) -> Iterator[Figure]:
-    """Measure both pods, each just played."""
-    del test_pod
+def measure() -> Iterator[Figure]:
+    """Measure each pod alone, then both beside each other."""
+    on, off = map(_memory, ("on", "off"))
+    yield Figure(SECTION, "PSS of the pod, idle", "MB", on, "filter off", off, Goal("median", 180))
+    yield Figure(SECTION, "PSS of the pod, idle, filter off", "MB", off, goal=Goal("median", 82))
     with play_test_pod("-on", cost=COST) as filtered, play_test_pod("-off", cost=COST, filter="off") as plain:
         pods = filtered, plain
-        on, off = (_memory(pod) for pod in pods)
-        yield Figure(SECTION, "PSS of the pod, idle", "MB", on, "filter off", off, Goal("median", 180))
-        yield Figure(SECTION, "PSS of the pod, idle, filter off", "MB", off, goal=Goal("median", 82))
         judged = in_turn(partial(_judged, filtered))[0]
         yield Figure(SECTION, "a letter judged, median", "s", judged, goal=Goal("median", 0.2))
         accounts = [pod.new_account().address for pod in pods]
