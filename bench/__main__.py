@@ -3,7 +3,7 @@
 import argparse
 import signal
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from rich.console import Console
 
@@ -52,19 +52,21 @@ PEERS_PLOT = ROOT / "docs/peers.svg"
 PEERS_BEGIN, PEERS_END = "<!-- begin: nox -s bench -- --record peers -->", "<!-- end of peers -->"
 
 
-def _figures(chosen: Collection[str]) -> Iterator[Figure]:
-    """Yield the figures of the chosen sections, in the order of SECTIONS."""
-    for section, measured in OUTSIDE.items():
+def _without_pod(chosen: Collection[str], sections: Mapping[str, Callable[[], Iterator[Figure]]]) -> Iterator[Figure]:
+    for section, measured in sections.items():
         if section in chosen:
             yield from measured()
+
+
+def _figures(chosen: Collection[str]) -> Iterator[Figure]:
+    """Yield the figures of the chosen sections, in the order of SECTIONS."""
+    yield from _without_pod(chosen, OUTSIDE)
     if set(chosen) <= set(OUTSIDE):
         return
     jobs = [job for name, job in PEERS.items() if {name, "peers"} & set(chosen)]
     peers.build(jobs)
     leave_the_network()
-    for section, measured_first in FIRST.items():
-        if section in chosen:
-            yield from measured_first()
+    yield from _without_pod(chosen, FIRST)
     if set(chosen) <= {*OUTSIDE, *FIRST}:
         return
     with play_test_pod(cost=ROUNDS) as test_pod:
