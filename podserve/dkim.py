@@ -94,34 +94,30 @@ def _public_ed25519(folder: Folder, name: str) -> str:
     return base64.b64encode(public).decode()
 
 
-def _write(folder: Folder, name: str, content: bytes) -> None:
-    with folder.replacing(name, 0o640) as file:
-        os.fchown(file.fileno(), 0, RSPAMD)
-        file.write(content)
+def _pair(folder: Folder, selector: str) -> SigningPair:
+    made = dt.datetime.strptime(selector, _TIME).replace(tzinfo=dt.UTC)
+    rsa_key = _public_rsa(folder, f"{selector}{_RSA}")
+    return SigningPair(made, rsa_key, _public_ed25519(folder, f"{selector}{_ED25519}"))
 
 
-def _make(folder: Folder, now: dt.datetime) -> None:
-    """Make a pair. The Ed25519 key is written last, and a pair without it is none."""
+def pairs(folder: Folder) -> list[SigningPair]:
+    """Return the pairs in the folder of a domain, the oldest first. Raises Problem if a key cannot be read."""
+    names = (re.fullmatch(rf"([0-9]{{14}}){_ED25519}", name) for name in folder.names())
+    return [_pair(folder, match[1]) for match in names if match]
+
+
+def _make(folder: Folder, now: dt.datetime) -> SigningPair:
+    """Make a pair, and return it. The Ed25519 key is written last, and a pair without it is none."""
     selector = now.strftime(_TIME)
     private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     pem = private.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    _write(folder, f"{selector}{_RSA}", pem)
+    folder.put(f"{selector}{_RSA}", pem, 0o640, RSPAMD)
     signer = ed25519.Ed25519PrivateKey.generate()
     both = signer.private_bytes_raw() + signer.public_key().public_bytes_raw()
-    _write(folder, f"{selector}{_ED25519}", base64.b64encode(both))
-
-
-def pairs(folder: Folder) -> list[SigningPair]:
-    """Return the pairs in the folder of a domain, the oldest first. Raises Problem if a key cannot be read."""
-    found = []
-    for name in folder.names():
-        if match := re.fullmatch(rf"([0-9]{{14}}){_ED25519}", name):
-            made = dt.datetime.strptime(match[1], _TIME).replace(tzinfo=dt.UTC)
-            rsa_key = _public_rsa(folder, f"{match[1]}{_RSA}")
-            found.append(SigningPair(made, rsa_key, _public_ed25519(folder, name)))
-    return found
+    folder.put(f"{selector}{_ED25519}", base64.b64encode(both), 0o640, RSPAMD)
+    return _pair(folder, selector)
 
 
 def signing(found: list[SigningPair], now: dt.datetime) -> SigningPair:
@@ -134,42 +130,47 @@ def retired(found: list[SigningPair], now: dt.datetime) -> list[SigningPair]:
     return [pair for pair, later in pairwise(found) if now - later.signs_from >= VALID_AFTER]
 
 
+def _volume(pod: Pod) -> Folder | None:
+    """Return the volume; None with filter: off, and if there is none, as in a pod that an earlier version played."""
+    name = pod.volumes["dkim"].name
+    return volumes.folder(name) if pod.settings.filter is FilterMode.ON and volumes.is_there(name) else None
+
+
+def _provided(volume: Folder, domain: str, now: dt.datetime) -> tuple[Folder, list[SigningPair]]:
+    """Make a domain's first pair, remove retired ones, and name the one that signs; return its folder and its pairs."""
+    folder = volume.ensure(domain, 0o750, 0)
+    os.fchown(folder.descriptor, 0, RSPAMD)
+    found = pairs(folder) or [_make(folder, now)]
+    for pair in retired(found, now):
+        for suffix in (_ED25519, _RSA):
+            folder.remove(f"{pair.selector}{suffix}")
+    volume.put(_SELECTORS, f"{domain} {signing(found, now).selector}\n".encode("ascii"), 0o640, RSPAMD)
+    return folder, found
+
+
 def provide_signing_keys(pod: Pod) -> None:
     """Make the domain's first pair, remove retired ones, and name the one that signs. Does nothing with filter: off.
 
     Raises Problem if a key cannot be read.
     """
-    name = pod.volumes["dkim"].name
-    if pod.settings.filter is FilterMode.OFF or name not in volumes.existing([name]):  # or a pod of an earlier version
-        return
-    volume, now = volumes.folder(name), dt.datetime.now(dt.UTC)
-    folder = volume.ensure(pod.settings.domain, 0o750, 0)
-    os.fchown(folder.descriptor, 0, RSPAMD)
-    if not pairs(folder):
-        _make(folder, now)
-    found = pairs(folder)
-    for pair in retired(found, now):
-        for suffix in (_ED25519, _RSA):
-            folder.remove(f"{pair.selector}{suffix}")
-    _write(volume, _SELECTORS, f"{pod.settings.domain} {signing(found, now).selector}\n".encode("ascii"))
+    if volume := _volume(pod):
+        _provided(volume, pod.settings.domain, dt.datetime.now(dt.UTC))
 
 
 def rotate(pod: Pod) -> SigningPair:
     """Make the next pair and return it. Raises Problem if the last pair does not sign yet, or if none does."""
     if pod.settings.filter is FilterMode.OFF:
         raise Problem('the pod signs no mail, because filter is "off". Expected "on" (invoke.yaml), then: invoke up')
-    if pod.volumes["dkim"].name not in volumes.existing([pod.volumes["dkim"].name]):
+    if not (volume := _volume(pod)):
         raise Problem("there are no keys yet: invoke up makes them")
-    provide_signing_keys(pod)
-    folder, now = volumes.folder(pod.volumes["dkim"].name).enter(pod.settings.domain), dt.datetime.now(dt.UTC)
-    newest = pairs(folder)[-1]
-    if signing(pairs(folder), now) != newest:
+    now = dt.datetime.now(dt.UTC)
+    folder, found = _provided(volume, pod.settings.domain, now)
+    if signing(found, now) != found[-1]:
         raise Problem(
-            f"the selector {newest.selector} is new, and signs from {newest.signs_from:%Y-%m-%d %H:%M} "
+            f"the selector {found[-1].selector} is new, and signs from {found[-1].signs_from:%Y-%m-%d %H:%M} "
             "UTC on. Wait until then"
         )
-    _make(folder, now)
-    return pairs(folder)[-1]
+    return _make(folder, now)
 
 
 def published(pod: Pod) -> dict[str, str]:
@@ -177,9 +178,6 @@ def published(pod: Pod) -> dict[str, str]:
 
     Raises Problem if a key cannot be read.
     """
-    name = pod.volumes["dkim"].name
-    if pod.settings.filter is FilterMode.OFF or name not in volumes.existing([name]):
-        return {}
-    volume = volumes.folder(name)
-    found = pairs(volume.enter(pod.settings.domain)) if volume.has_folder(pod.settings.domain) else []
+    volume, domain = _volume(pod), pod.settings.domain
+    found = pairs(volume.enter(domain)) if volume and volume.has_folder(domain) else []
     return {selector: text for pair in found for selector, text in pair.records.items()}

@@ -146,7 +146,7 @@ def _memory(_: Patient) -> Iterable[Finding]:
 def _clock(patient: Patient) -> Iterable[Finding]:
     newest = (commands.ROOT / "pyproject.toml").stat().st_mtime
     name = patient.pod.volumes["certificates"].name
-    made = store.current(volumes.folder(name)) if volumes.existing([name]) else ()
+    made = store.current(volumes.folder(name)) if volumes.is_there(name) else ()
     now = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
     fix = "timedatectl set-ntp true" if host.has_systemd() else "date -s '…'; apt-get install chrony"
     if time.time() < newest or any(time.time() < one.starts.timestamp() for one in made):
@@ -199,7 +199,7 @@ def _records(patient: Patient) -> Iterable[Finding]:
 def _zone(patient: Patient) -> Iterable[Finding]:
     """Check the domain's zone and its key, if this server serves it."""
     pod = patient.pod
-    if pod.settings.zone is not ZoneMode.PUBLIC or not volumes.existing([pod.volumes["dns"].name]):
+    if pod.settings.zone is not ZoneMode.PUBLIC or not volumes.is_there(pod.volumes["dns"].name):
         return
     found = (
         publishing.zone_problems(pod) if patient.inspected.runs else list(filter(None, [publishing.key_problem(pod)]))

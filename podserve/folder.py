@@ -14,6 +14,9 @@ from podserve.descriptors import closing, is_name, open_file, open_folder, writt
 from podserve.errors import Problem
 from podserve.walk import Place, walk
 
+_LARGEST_PUT = 2**20
+"""Bytes of the largest file that `put` compares with a new one."""
+
 
 class Folder:
     """A folder, held by its descriptor. Its methods take names of its own entries, never paths."""
@@ -112,6 +115,21 @@ class Folder:
         self.remove(new)  # a killed task may have left it
         with written_whole(name, self.descriptor, unfinished=new, mode=mode) as file:
             yield file
+
+    def put(self, name: str, content: bytes, mode: int, group: int) -> bool:
+        """Give a file of root and a group this content, or remove it if that is empty; return whether this changed it.
+
+        Raises Problem for a present file that is larger than any that `put` writes.
+        """
+        if (self.read(name, _LARGEST_PUT) or b"") == content:
+            return False
+        if not content:
+            self.remove(name)
+            return True
+        with self.replacing(name, mode) as file:
+            os.fchown(file.fileno(), 0, group)
+            file.write(content)
+        return True
 
     @contextmanager
     def locked(self, name: str) -> Iterator[None]:

@@ -14,7 +14,7 @@ _TIME = r"(?P<time>\S+) "
 _QUEUED = re.compile(_TIME + r".* postfix/cleanup\[\d+\]: (?P<queue>\w+): message-id=(?P<id>.+)")
 _JUDGED = re.compile(
     _TIME + r".*rspamd_task_write_log: id: <(?P<id>.*?)>, qid: <(?P<queue>\w+)>, (?P<client>.*?),? "
-    r"\((?P<action>[a-z ]+)\): \[(?P<score>[-0-9.]+)/(?P<limit>[-0-9.nan]+)\] \[(?P<rules>.*)\], time: "
+    r"\((?P<action>[a-z ]+)\): \[(?P<score>[-0-9.]+)/[-0-9.nan]+\] \[(?P<rules>.*)\], time: "
 )
 _RULE = re.compile(r"(?P<name>[A-Z][A-Z0-9_]*)\((?P<score>[-0-9.]+)\)\{(?P<details>[^}]*)\}")
 _POSTFIX = re.compile(_TIME + r"\S+ +\d+ [0-9:]+ \S+ postfix/[a-z/]+\[\d+\]: (?P<queue>\w+): (?P<said>.*)")

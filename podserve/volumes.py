@@ -27,6 +27,11 @@ def existing(names: Iterable[str]) -> set[str]:
     return set(paths)
 
 
+def is_there(name: str) -> bool:
+    """Return whether there is a volume of this name. Once it was found, Podman is not asked again (see `folder`)."""
+    return name in _found or name in existing([name])
+
+
 def ensure_volumes(pod: Pod) -> None:
     """Create the volumes of the pod that do not exist yet."""
     names = [claim["metadata"]["name"] for claim in pod.manifests.claims]

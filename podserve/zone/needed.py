@@ -50,9 +50,8 @@ class Facts:
     def of(cls, pod: Pod) -> "Facts":
         """Return the facts about a pod. Before its first start it has no certificate, so `keys` is empty."""
         settings, certificates, dns = pod.settings, pod.volumes["certificates"].name, pod.volumes["dns"].name
-        there = volumes.existing([certificates, dns])
-        keys = rollover.tlsa_keys(pod) if certificates in there else ()
-        public = settings.zone is ZoneMode.PUBLIC and dns in there
+        keys = rollover.tlsa_keys(pod) if volumes.is_there(certificates) else ()
+        public = settings.zone is ZoneMode.PUBLIC and volumes.is_there(dns)
         records = own.own_records(volumes.folder(dns), settings.domain) if public else ()
         return cls(settings, pod.ports, keys, records, dkim.published(pod))
 
