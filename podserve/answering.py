@@ -7,6 +7,7 @@ from podserve.certificates import store
 from podserve.certificates.clients import unverified_context
 from podserve.certificates.keypair import Certificate
 from podserve.commands import podman
+from podserve.errors import Problem
 from podserve.pod import Pod
 from podserve.waiting import NotYet, wait_until
 
@@ -31,18 +32,18 @@ def _restarts(pod: Pod) -> dict[str, str]:
 
 def _last_lines(container: str) -> str:
     log = podman("logs", "--tail", "15", container, check=False)
-    return f"container {container} has exited; its last lines:\n{log.stdout}{log.stderr}".rstrip()
+    return f"the last lines of {container}:\n{log.stdout}{log.stderr}".rstrip()
 
 
 def wait_until_answering(pod: Pod) -> None:
     """Return as soon as every endpoint has answered, and shown the certificate of the volume.
 
-    Raises Problem after START_TIMEOUT s, or if a container exits.
+    Raises Problem after START_TIMEOUT s, or if a container exits, with the last lines of each container at fault.
     """
     context = unverified_context(pod.settings.domain)
     certificates = store.current(store.certificates_folder(pod))
     waiting = list(pod.ports)
-    before: dict[str, str] = {}
+    before, at_fault = dict[str, str](), set[str]()
 
     def check() -> None:
         answers = endpoints.attempt_all(pod, context, waiting)
@@ -55,9 +56,15 @@ def wait_until_answering(pod: Pod) -> None:
     def stopped() -> str | None:
         now = _restarts(pod)
         before.update({name: count for name, count in now.items() if name not in before})
-        return next((_last_lines(name) for name, count in now.items() if count != before[name]), None)
+        exited = [name for name, count in now.items() if count != before[name]]
+        at_fault.update(exited)
+        return ", ".join(f"container {name} has exited" for name in exited) or None
 
-    wait_until(check, START_TIMEOUT, f"{pod.name} to answer on every port", stopped=stopped)
+    try:
+        wait_until(check, START_TIMEOUT, f"{pod.name} to answer on every port", stopped=stopped)
+    except Problem as problem:
+        at_fault.update(pod.containers[pod.ports[port].container] for port in waiting)
+        raise Problem("\n".join([str(problem), *map(_last_lines, sorted(at_fault))])) from problem
 
 
 def wait_until_served(pod: Pod) -> None:

@@ -250,8 +250,8 @@ class Others:
         return meanwhile(watch)
 
 
-def kill(container: Container, program: str, chance: random.Random) -> None:
-    """Kill one process of a program, or the whole container, and wait until it is dead."""
+def kill(container: Container, program: str, chance: random.Random, patience: float = STUCK) -> None:
+    """Kill one process of a program, or the whole container, within `patience` seconds, and wait until it is dead."""
 
     def struck() -> set[int]:
         running = container.processes()
@@ -265,7 +265,7 @@ def kill(container: Container, program: str, chance: random.Random) -> None:
         os.kill(victim, signal.SIGKILL)  # if it has just exited, the next attempt finds another
         return {victim}
 
-    victims = wait_until(struck, STUCK, f"{program} to be there")
+    victims = wait_until(struck, patience, f"{program} to be there")
 
     def dead() -> None:
         if victims & set(container.processes()):
@@ -289,13 +289,23 @@ def kill_kind(scene: Scene, kind: Kind, count: int, chance: random.Random) -> Ou
     """Kill processes of a kind during open sessions; measure each time until a complete exchange works again."""
     others = Others(scene.test_pod, [port for port in scene.test_pod.pod.ports if port not in kind.ports])
     times = []
-    for _ in range(count):
-        with scene.clients(kind.service):
-            seconds_until(partial(kind.exchange, scene))  # it starts the processes that run on demand
-            with others.watched():
+
+    def struck() -> ExitStack:
+        """Kill them. A service that still restarts after an earlier kill ends its sessions: try again with new ones."""
+        try:
+            with ExitStack() as stack:
+                stack.enter_context(scene.clients(kind.service))
+                seconds_until(partial(kind.exchange, scene))  # it starts the processes that run on demand
+                stack.enter_context(others.watched())
                 for program in kind.programs:
-                    kill(scene.containers[kind.service], program, chance)
-                times.append(seconds_until(partial(kind.exchange, scene)))
+                    kill(scene.containers[kind.service], program, chance, WORST)
+                return stack.pop_all()
+        except Problem as error:
+            raise NotYet(str(error)) from error
+
+    for _ in range(count):
+        with wait_until(struck, STUCK, f"{kind.name} to be killed"):
+            times.append(seconds_until(partial(kind.exchange, scene)))
     return outcome(kind.name, times, others, MEDIAN, WORST)
 
 

@@ -19,8 +19,10 @@ import dns.rcode
 import pytest
 from imapclient.exceptions import LoginError
 
+from podserve import answering
 from podserve.commands import podman
 from podserve.endpoints import tls_ports
+from podserve.errors import Problem
 from podserve.pod import Pod
 from podserve.values import as_text
 from podserve.waiting import NotYet, wait_until
@@ -147,6 +149,22 @@ def test_an_up_that_fails_half_way_leaves_what_was_there_before(test_pod: PodUnd
     assert "the pod that ran before is played again" in failed.stderr
     assert json.loads(test_pod.invoke("status", "--json").stdout)["ok"]
     assert "nothing was changed" in test_pod.invoke("up").stdout
+
+
+def test_an_endpoint_that_never_answers_is_told_with_the_last_lines_of_its_container(
+    test_pod: PodUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answering, "START_TIMEOUT", 0.5)
+    test_pod.exec("mail", "s6-svc", "-wd", "-d", "/run/s6/postfix")
+    try:
+        with pytest.raises(
+            Problem, match=r"submission: .*\nthe last lines of .*-mail:\n(?s:.*)postfix/"
+        ) as silent:
+            answering.wait_until_answering(test_pod.pod)
+    finally:
+        test_pod.exec("mail", "s6-svc", "-u", "/run/s6/postfix")
+    assert str(silent.value).count("the last lines of") == 1
+    answering.wait_until_answering(test_pod.pod)
 
 
 def test_changed_settings_are_in_use_after_up(test_pod: PodUnderTest, alice: Account, tmp_path: Path) -> None:
