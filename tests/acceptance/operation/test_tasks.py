@@ -157,9 +157,7 @@ def test_an_endpoint_that_never_answers_is_told_with_the_last_lines_of_its_conta
     monkeypatch.setattr(answering, "START_TIMEOUT", 0.5)
     test_pod.exec("mail", "s6-svc", "-wd", "-d", "/run/s6/postfix")
     try:
-        with pytest.raises(
-            Problem, match=r"submission: .*\nthe last lines of .*-mail:\n(?s:.*)postfix/"
-        ) as silent:
+        with pytest.raises(Problem, match=r"submission: .*\nthe last lines of .*-mail:\n(?s:.*)postfix/") as silent:
             answering.wait_until_answering(test_pod.pod)
     finally:
         test_pod.exec("mail", "s6-svc", "-u", "/run/s6/postfix")
