@@ -1,5 +1,6 @@
 """Port 587: a client that has logged in sends to any address, but only as itself."""
 
+import re
 import smtplib
 import ssl
 from collections.abc import Iterator
@@ -200,14 +201,24 @@ def test_the_postmaster_sends_as_the_addresses_that_reach_him(
         assert answer(client, f"{name}@{server.domain}", test_pod.postmaster.address) == 250
 
 
-def test_a_receipt_without_a_sender_tells_its_login(client: smtplib.SMTP, server: Server, alice: Account) -> None:
-    # Receipts have an empty sender (RFC 8098, section 3), which belongs to no login. The Received header therefore
-    # names the login, so that the real sender is known without the filter, too.
+def test_the_log_names_the_client_and_the_login_of_a_receipt_without_a_sender(
+    client: smtplib.SMTP, server: Server, alice: Account, test_pod: PodUnderTest
+) -> None:
+    # Receipts have an empty sender (RFC 8098, section 3), which belongs to no login. The message does not name the
+    # login, so the operator asks for it by the queue ID in Received.
     subject = token()
     client.send_message(letter(alice.address, alice.address, subject), from_addr="")
     received = message_from_bytes(arrived(server, alice, subject), policy=SMTP)
     assert received["Return-Path"] == "<>"
-    assert f"(Authenticated sender: {alice.address})" in received.get_all("Received", [])[-1]
+    found = re.search(r" id (\w+)", received.get_all("Received", [])[-1])
+    assert found
+    gateway = f"{test_pod.address.rpartition('.')[0]}.1"  # the pod sees it as the client of each test
+    for identity in (found[1], received["Message-ID"]):
+        told = test_pod.invoke("mail.why", identity).stdout
+        assert f"client=unknown[{gateway}]" in told, told
+        assert f"sasl_username={alice.address}" in told, told
+        assert "helo=<client.example.com>" in told, told
+        assert f"to=<{alice.address}>" in told, told
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
