@@ -19,7 +19,7 @@ from podserve.zone.record import quoted
 from tests.testbed.letters import key_record, of_kind, prose, signed, wire
 from tests.testbed.mail import delivered
 from tests.testbed.pod import PodUnderTest
-from tests.testbed.server import Account, letter, token
+from tests.testbed.server import SUBMISSION, SUBMISSIONS, Account, letter, token
 from tests.testbed.two_domains import THIRD, TwoDomains, another_domain
 from tests.testbed.vantage import Vantage
 
@@ -78,8 +78,9 @@ def test_mail_of_a_login_arrives_in_the_other_domain_signed_twice_and_trusted(
     assert "with ESMTPS" in str(message.get_all("Received")), "the transfer was encrypted"
 
 
+@pytest.mark.parametrize("port", [SUBMISSION, SUBMISSIONS])
 def test_mail_of_a_login_does_not_tell_another_domain_where_it_was_written(
-    domains: TwoDomains, alice: Account, bob: Account
+    domains: TwoDomains, alice: Account, bob: Account, port: int
 ) -> None:
     own, hidden = domains.own.settings, f"{token()}@example.com"
     # A client may write a Received of its own, even one like Postfix's. It stays as it is.
@@ -87,7 +88,7 @@ def test_mail_of_a_login_does_not_tell_another_domain_where_it_was_written(
     message = letter(alice.address, bob.address, token())
     del message["Message-ID"]
     content = f"Received: {forged}\r\nBcc: {hidden}\r\n".encode() + wire(message)
-    with domains.own.server.submission(alice) as client:
+    with domains.own.server.submission(alice, port) as client:
         client.sendmail(alice.address, [bob.address], content)
     _, received = copy_of(domains.other, bob, message["Subject"])
     lines = [" ".join(value.split()) for value in received.get_all("Received", [])]
