@@ -166,8 +166,8 @@ def test_the_addresses_of_an_ipv6_network_share_their_connections(
 CROWDS = {
     "smtp": [(25, 0, 50), (25, 1, 50)],
     "imap": [(143, 0, 450)],
-    "submission": [(587, 0, 50), (587, 1, 50), (465, 0, 50), (465, 1, 50)],
-    "others": [(993, 0, 450), (995, 1, 450), (4190, 1, 450)],
+    "submission": [(587, 0, 50), (587, 1, 50), (465, 0, 30)],
+    "others": [(993, 0, 450), (995, 1, 450), (4190, 1, 150)],
 }
 """Silent and trickling connections to mail: the port, the index of their address, and their number."""
 
