@@ -5,8 +5,9 @@ local logger = require "rspamd_logger"
 local domain = os.getenv("DOMAIN")
 local postmaster = os.getenv("POSTMASTER") .. "@" .. domain
 
--- Returns the pairs of words in a file: {address = login} of `mailboxes`, {domain = selector} of the RSA keys. (A map of rspamd would
--- be old in a worker that takes the place of a dead one: it reads a map again only after the next change.)
+-- Returns the pairs of words in a file: {address = login} of `mailboxes`, {alias = logins} of `aliases`, {domain = selector} of the
+-- RSA keys. (A map of rspamd would be old in a worker that takes the place of a dead one: it reads a map again only after the next
+-- change.)
 local function pairs_in(file)
   local found, opened = {}, io.open(file)
   if not opened then return found end
@@ -66,12 +67,16 @@ rspamd_config:register_symbol {
     end
     local authors = task:get_from("mime") or {}
     local headers = task:get_header_full("From") or {}
-    local own = #authors > 0 and #headers == 1
+    local own, aliases = #authors > 0 and #headers == 1, nil
     for _, author in ipairs(authors) do
       local address = author.addr:lower():gsub("%+.*@", "@")
       local name = address:match("^(.*)@" .. domain:gsub("%W", "%%%0") .. "$")
-      local owner = (name == "postmaster" or name == "abuse") and postmaster or logins[address]
-      own = own and owner == login
+      local owners = (name == "postmaster" or name == "abuse") and postmaster or logins[address]
+      if not owners then
+        aliases = aliases or pairs_in("/run/postfix/aliases")
+        owners = aliases[address] or ""
+      end
+      own = own and ("," .. owners .. ","):find("," .. login .. ",", 1, true)
     end
     if not own then
       task:set_pre_result("reject", "From: must be one address of " .. login, "authors")
