@@ -325,12 +325,12 @@ def users_remove(c: Context, name: str) -> None:
 ALIAS = {"name": "info, info@DOMAIN, or @DOMAIN for all other addresses"}
 
 
-@task(name="add", help={**ALIAS, "targets": "accounts or aliases, separated by commas, such as alice,bob"})
+@task(name="add", help={**ALIAS, "targets": "accounts, aliases or addresses elsewhere: alice,bob@example.com"})
 def aliases_add(c: Context, name: str, targets: str) -> None:
     """Add targets to an alias, which is made if it is missing; each target gets its mail."""
     pod = _pod_reexecuted(c)
     alias = accounts.alias(name, pod.settings.domain)
-    found = [accounts.address(target, pod.settings.domain, "a target") for target in targets.split(",")]
+    found = [accounts.target(target, pod.settings.domain) for target in targets.split(",")]
     _aliases(pod).add(alias, found, _accounts(pod).hashes)
     print(f"mail to {alias} goes to {', '.join(_aliases(pod).all()[alias])}")
 
@@ -354,7 +354,7 @@ def aliases_remove(c: Context, name: str, targets: str = "") -> None:
     pod = _pod_reexecuted(c)
     there = _aliases(pod)
     alias = name.lower() if name.lower() in there.all() else accounts.alias(name, pod.settings.domain)
-    gone = [accounts.address(target, pod.settings.domain, "a target") for target in targets.split(",") if target]
+    gone = [accounts.target(target, pod.settings.domain) for target in targets.split(",") if target]
     if there.remove(alias, gone):
         print(f"{alias} is removed")
     else:

@@ -13,7 +13,7 @@ import bcrypt
 from podserve.aliases import LOCK, Aliases
 from podserve.errors import Problem
 from podserve.folder import Folder
-from podserve.values import LOCAL_PART, domain_name, is_domain
+from podserve.values import EMAIL_ADDRESS, LOCAL_PART, domain_name, is_domain
 
 FILE = "passwd"
 """The name of the accounts file on its volume."""
@@ -75,6 +75,20 @@ def alias(name: str, domain: str) -> str:
     if found.partition("@")[0] in ALIASES:
         raise Problem(f"{found} cannot be an alias: its mail goes to the account of the setting postmaster")
     return found
+
+
+def target(name: str, domain: str) -> str:
+    """Return the address of an alias' target: of an account or alias, as `address` does, or at another domain.
+
+    Raises Problem for other forms.
+    """
+    local, at, elsewhere = _in_ascii(name).partition("@")
+    if elsewhere in {"", domain} and local:
+        return address(name, domain, "a target")
+    if not at or not EMAIL_ADDRESS.match(f"{local}@{elsewhere}") or not is_domain(elsewhere):
+        raise Problem(f"{name!r} cannot be a target: expected an account or an alias, or an address elsewhere such as "
+                      "bob@example.com")  # fmt: skip
+    return f"{local}@{elsewhere}"
 
 
 def random_password() -> str:

@@ -1,7 +1,7 @@
 """The aliases file: lines `name@domain target target…`, from which the mail service makes Postfix's tables of aliases.
 
-A target is the address of an account or of another alias. The alias `@domain` is the catch-all: it gets the mail to all
-addresses of the domain that are neither accounts nor aliases.
+A target is the address of an account or of another alias, or one of another domain, to which mail is forwarded. The
+alias `@domain` is the catch-all: it gets the mail to all addresses of the domain that are neither accounts nor aliases.
 """
 
 from collections.abc import Callable, Collection, Iterable
@@ -84,7 +84,8 @@ class Aliases:
             if alias in known:
                 raise Problem(f"{alias} cannot be an alias: it is an account. Choose another name")
             for target in targets:
-                if target not in known and target not in {alias, *there}:
+                own = target.partition("@")[2] == alias.partition("@")[2]
+                if own and target not in known and target not in {alias, *there}:
                     raise Problem(
                         f"{target} cannot be a target: there is no such account or alias. To list them: "
                         "invoke users.list, invoke aliases.list"

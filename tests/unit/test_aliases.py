@@ -30,7 +30,11 @@ def there(fake_podman: FakePodman) -> Aliases:
         ("info", "nobody", f"nobody@{DOMAIN} cannot be a target: there is no such account or alias"),
         ("info", "alice,nobody", f"nobody@{DOMAIN} cannot be a target: there is no such account or alias"),
         ("info", "info", f"these aliases would be a loop: {INFO} -> {INFO}"),
-        ("info", "@", "'@' cannot be a target"),
+        ("info", "@", "'@' cannot be a target: expected an account or an alias, or an address elsewhere"),
+        *(
+            ("info", name, f"{name!r} cannot be a target")
+            for name in ("bob@example", "b ob@example.com", "@example.com", "a@b@c.org")
+        ),
         ("info", f"@{DOMAIN}", "cannot be a target"),
         ("info", "alice,", "'' cannot be a target"),
         ("info", "alice bob", "'alice bob' cannot be a target"),

@@ -27,6 +27,17 @@ local function to_postmaster(task)
   return false
 end
 
+-- Whether a message leaves for another domain, because an alias leads there (`mailboxes`).
+local function is_forwarded(task)
+  local logins, aliases = pairs_in("/run/postfix/mailboxes"), pairs_in("/run/postfix/aliases")
+  local others = pairs_in("/run/postfix/catch-all")["@" .. domain] or ""
+  for _, recipient in ipairs(task:get_recipients("smtp") or {}) do
+    local address = recipient.addr:lower():gsub("%+.*@", "@")
+    if (logins[address] or aliases[address] or others):find("@forward.invalid", 1, true) then return true end
+  end
+  return false
+end
+
 -- What this server sends: mail of a login, and bounces (which cleanup gives to the milter, see main.cf).
 local function is_ours(task)
   return task:get_user() or tostring(task:get_request_header("MTA-Name") or "") == "bounces"
@@ -81,6 +92,22 @@ rspamd_config:register_symbol {
     if not own then
       task:set_pre_result("reject", "From: must be one address of " .. login, "authors")
     end
+  end,
+}
+
+-- What would go into Junk here is not forwarded: its sender shall know.
+rspamd_config:register_symbol {
+  name = "SPAM_FOR_ELSEWHERE",
+  type = "postfilter",
+  flags = "ignore_passthrough,empty",
+  callback = function(task)
+    if task:get_metric_action() ~= "add header" or is_ours(task) or to_postmaster(task) or not is_forwarded(task) then return end
+    task:set_pre_result {
+      action = "reject",
+      message = "this message looks like spam, and is not forwarded (write to postmaster@ if it is none)",
+      module = "forward",
+      priority = 100,
+    }
   end,
 }
 
