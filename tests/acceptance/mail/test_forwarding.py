@@ -164,6 +164,9 @@ def test_what_the_filter_takes_for_spam_is_refused_if_it_would_leave(elsewhere: 
         with elsewhere.own.server.smtp() as client, pytest.raises(smtplib.SMTPDataError) as refused:
             client.send_message(message, sender, recipients)
         assert (refused.value.smtp_code, b"is not forwarded" in refused.value.smtp_error) == (554, True)
+    signed = elsewhere.send(sender, elsewhere.alias).sender
+    with elsewhere.own.server.smtp() as client, pytest.raises(smtplib.SMTPDataError, match="is not forwarded"):
+        client.send_message(message, "", [signed])
     with elsewhere.own.server.smtp() as client:
         client.send_message(message, sender, [alice.address])
     assert arrived(elsewhere.own.server, alice, message["Subject"])

@@ -27,13 +27,13 @@ local function to_postmaster(task)
   return false
 end
 
--- Whether a message leaves for another domain, because an alias leads there (`mailboxes`).
+-- Whether a message leaves for another domain: because an alias leads there (`mailboxes`), or as a bounce of such a message.
 local function is_forwarded(task)
   local logins, aliases = pairs_in("/run/postfix/mailboxes"), pairs_in("/run/postfix/aliases")
   local others = pairs_in("/run/postfix/catch-all")["@" .. domain] or ""
   for _, recipient in ipairs(task:get_recipients("smtp") or {}) do
     local address = recipient.addr:lower():gsub("%+.*@", "@")
-    if (logins[address] or aliases[address] or others):find("@forward.invalid", 1, true) then return true end
+    if address:match("^srs[01]=") or (logins[address] or aliases[address] or others):find("@forward.invalid", 1, true) then return true end
   end
   return false
 end
