@@ -3,6 +3,7 @@
 import json
 import smtplib
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -147,7 +148,7 @@ def test_a_file_of_aliases_that_is_wrong_gives_nobody_mail_that_is_refused_later
     file, domain = test_pod.folder("accounts") / "aliases", server.domain
     before, words = file.read_text() if file.exists() else "", [token() for _ in range(5)]
     wrong = [f"{words[0]}@{domain} {words[1]}@{domain}", f"{words[1]}@{domain} {words[0]}@{domain}",
-             f"{words[2]}@{domain} nobody@{domain} bob@example.com", f"{words[3]} {alice.address}",
+             f"{words[2]}@{domain} nobody@{domain} bob@ex/ample.com", f"{words[3]} {alice.address}",
              f"{words[3]}@example.com {alice.address}", f"../{words[3]}@{domain} {alice.address}",
              f"{words[4]}@{domain} {words[0]}@{domain} nobody@{domain} {alice.address}"]  # fmt: skip
     new = file.with_name("aliases.test")
@@ -161,3 +162,14 @@ def test_a_file_of_aliases_that_is_wrong_gives_nobody_mail_that_is_refused_later
     finally:
         new.write_text(before)
         new.rename(file)
+
+
+def test_an_account_sends_while_the_tables_are_made_again(
+    test_pod: PodUnderTest, server: Server, new_account: Account, bob: Account
+) -> None:
+    with ThreadPoolExecutor() as pool, server.submission(new_account) as client:
+        made = pool.submit(test_pod.exec, "mail", "sh", "-c", "for _ in $(seq 20); do mailboxes; done")
+        for _ in range(100):
+            if not made.done():
+                client.send_message(letter(new_account.address, bob.address, token()))
+        assert made.result().ok
