@@ -301,7 +301,7 @@ def test_why_a_message_is_where_it_is_can_be_asked(server: Server, test_pod: Pod
     assert "reject" in test_pod.invoke("mail.why", refused["Message-ID"]).stdout
     unknown = test_pod.invoke("mail.why", "<nobody@example.com>", check=False)
     assert (unknown.code, "Traceback" in unknown.stderr) == (1, False)
-    assert "has no message with the Message-ID 'nobody@example.com'" in unknown.stderr
+    assert "has no message with the ID 'nobody@example.com'" in unknown.stderr
 
 
 def turned_back(pod: PodUnderTest, days: float) -> None:
