@@ -106,6 +106,18 @@ def test_mail_leaves_with_a_sender_of_ours_and_unchanged_and_stays_here_with_its
     elsewhere.own.invoke("aliases.remove", both)
 
 
+def test_mail_why_says_that_a_message_was_forwarded_and_to_where(elsewhere: Elsewhere) -> None:
+    left = elsewhere.send(elsewhere.sender, elsewhere.alias)
+
+    def told() -> str:
+        said = elsewhere.own.invoke("mail.why", str(left.message["Message-ID"])).stdout
+        if not re.search(rf"to=<{elsewhere.target}>, .*relay={elsewhere.domain}\[.*status=sent", said):
+            raise NotYet(said)
+        return said
+
+    wait_until(told, 5, "the log to name the other server")
+
+
 def test_what_an_account_sends_to_the_alias_keeps_its_sender(elsewhere: Elsewhere, alice: Account) -> None:
     for recipient in (elsewhere.alias, elsewhere.target):
         with elsewhere.own.server.submission(alice) as client:
