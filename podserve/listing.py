@@ -1,18 +1,29 @@
 """What `users.list`, `repos.list`, `locks.list` and `certs.show` print with --json: one JSON object each."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
+from podserve.accounts import disabled
 from podserve.certificates.keypair import Certificate
 from podserve.endpoints import Answer
 from podserve.locks import Lock
 from podserve.repositories import Repository
 
 
-def accounts_as_json(there: Iterable[str], domain: str) -> str:
-    """Return the accounts, each with `address` and `can_log_in` (not if it is of another domain than `domain`)."""
-    found = [{"address": address, "can_log_in": address.endswith(f"@{domain}")} for address in there]
+def accounts_as_json(there: Mapping[str, str], domain: str) -> str:
+    """Return the accounts (hashes, by address), each with `address`, `can_log_in` and `disabled`.
+
+    An account that is disabled, or of another domain than `domain`, cannot log in.
+    """
+    found = [
+        {
+            "address": address,
+            "can_log_in": address.endswith(f"@{domain}") and not disabled(hashed),
+            "disabled": disabled(hashed),
+        }
+        for address, hashed in there.items()
+    ]
     return json.dumps({"domain": domain, "accounts": found}, indent=2)
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -23,6 +23,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from podserve.accounts import disabled
 from podserve.certificates.keypair import Certificate, soonest
 from podserve.certificates.renewal import Renewal
 from podserve.endpoints import ENDPOINTS, Answer
@@ -216,11 +217,12 @@ def warn(warnings: list[str], console: Console) -> None:
         console.print(f"\n[yellow]Warning:[/] {escape(printable(warning))}", highlight=False)
 
 
-def accounts(there: Iterable[str], domain: str, console: Console) -> None:
-    """Show each account, a line each; those of other domains than `domain` cannot log in, and the line says so."""
-    for account in there:
-        other = "" if account.endswith(f"@{domain}") else f" cannot log in: this pod serves {domain}"
-        console.print(f"{account}{other}", markup=False, highlight=False, soft_wrap=True)
+def accounts(there: Mapping[str, str], domain: str, console: Console) -> None:
+    """Show each account (hashes, by address) on a line, which says if the account is disabled or of another domain."""
+    for account, hashed in there.items():
+        state = ["is disabled"] if disabled(hashed) else []
+        state += [] if account.endswith(f"@{domain}") else [f"cannot log in: this pod serves {domain}"]
+        console.print(" ".join([account, ", ".join(state)]).rstrip(), markup=False, highlight=False, soft_wrap=True)
 
 
 def repositories(there: list[Repository], console: Console) -> None:
