@@ -27,7 +27,9 @@ from podserve import (
     locks,
     mail_report,
     manifests,
+    people,
     prompts,
+    quotas,
     report,
     repositories,
     resolver,
@@ -264,6 +266,11 @@ def _accounts(pod: Pod) -> accounts.Accounts:
     return accounts.Accounts(volumes.folder(pod.volumes["accounts"].name))
 
 
+def _quotas(pod: Pod) -> quotas.Quotas:
+    """Return the quotas on the pod's volume. Raises Problem when there is no volume yet."""
+    return quotas.Quotas(volumes.folder(pod.volumes["accounts"].name))
+
+
 NEW_PASSWORD = {"name": "alice, or alice@DOMAIN", "password-stdin": "read the password from standard input"}
 
 
@@ -280,9 +287,9 @@ def users_add(c: Context, name: str, password_stdin: bool = False) -> None:  # n
 
 @task(name="list", help={"json": "as a JSON object"})
 def users_list(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
-    """List the accounts, and say which cannot log in: those of another domain, and disabled ones."""
+    """List the accounts, which of them cannot log in, and how full their mailboxes are."""
     pod = _pod_reexecuted(c)
-    there = _accounts(pod).hashes()
+    there = people.everyone(pod)
     if json:
         print(listing.accounts_as_json(there, pod.settings.domain))
         return
@@ -332,6 +339,17 @@ def users_enable(c: Context, name: str) -> None:
     print(f"{account} can log in with its password")
 
 
+@task(name="quota", help={**ACCOUNT, "size": "such as 500M or 2G; none, or default (the setting quota)"})
+def users_quota(c: Context, name: str, size: str) -> None:
+    """Limit the size of an account's mailbox."""
+    pod = _pod_reexecuted(c)
+    account = _accounts(pod).named(name, pod.settings.domain)
+    _accounts(pod).expect(account)
+    _quotas(pod).set(account, size)
+    limit = _quotas(pod).limits([account], pod.settings.quota).get(account)
+    print(f"the mailbox of {account} has " + (f"a quota of {limit}" if limit else "no quota"))
+
+
 @task(name="remove", help=ACCOUNT)
 def users_remove(c: Context, name: str) -> None:
     """Remove an account; its mailbox and folder stay on the volumes."""
@@ -339,6 +357,7 @@ def users_remove(c: Context, name: str) -> None:
     account = _accounts(pod).named(name, pod.settings.domain)
     _expect_no_postmaster(pod, account)
     _accounts(pod).remove(account)
+    _quotas(pod).set(account, quotas.DEFAULT)
     locks.Locks(pod).prune()
     print(f"{account} is removed. Its mailbox and folder stay; a new account of that name will own them")
 
@@ -600,7 +619,7 @@ def mail_why(c: Context, message_id: str, json: bool = False) -> None:  # noqa: 
         mail_report.story(told, report.standard_output())
 
 
-users = Collection("users", users_add, users_list, users_passwd, users_disable, users_enable, users_remove)
+users = Collection("users", users_add, users_list, users_passwd, users_disable, users_enable, users_quota, users_remove)
 repos = Collection("repos", repos_add, repos_list, repos_publish, repos_hide, repos_head, repos_remove)
 certs = Collection("certs", certs_show, certs_issue, certs_renew, certs_import, certs_ca)
 dav_locks = Collection("locks", locks_list, locks_break)

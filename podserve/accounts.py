@@ -199,6 +199,10 @@ class Accounts:
             self._expect(account, hashes)
             del hashes[account]
 
+    def expect(self, account: str) -> None:
+        """Raise Problem if there is no such account."""
+        self._expect(account, self.hashes())
+
     @staticmethod
     def _expect(account: str, hashes: dict[str, str]) -> None:
         if account not in hashes:

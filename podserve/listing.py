@@ -1,30 +1,19 @@
 """What `users.list`, `repos.list`, `locks.list` and `certs.show` print with --json: one JSON object each."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
-from podserve.accounts import disabled
 from podserve.certificates.keypair import Certificate
 from podserve.endpoints import Answer
 from podserve.locks import Lock
+from podserve.people import Person
 from podserve.repositories import Repository
 
 
-def accounts_as_json(there: Mapping[str, str], domain: str) -> str:
-    """Return the accounts (hashes, by address), each with `address`, `can_log_in` and `disabled`.
-
-    An account that is disabled, or of another domain than `domain`, cannot log in.
-    """
-    found = [
-        {
-            "address": address,
-            "can_log_in": address.endswith(f"@{domain}") and not disabled(hashed),
-            "disabled": disabled(hashed),
-        }
-        for address, hashed in there.items()
-    ]
-    return json.dumps({"domain": domain, "accounts": found}, indent=2)
+def accounts_as_json(there: Iterable[Person], domain: str) -> str:
+    """Return the accounts, each with the fields of Person. `domain` is the one that the pod serves."""
+    return json.dumps({"domain": domain, "accounts": [asdict(person) for person in there]}, indent=2)
 
 
 def repositories_as_json(there: Iterable[Repository]) -> str:

@@ -2,7 +2,7 @@
 
 import re
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -23,7 +23,6 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from podserve.accounts import disabled
 from podserve.certificates.keypair import Certificate, soonest
 from podserve.certificates.renewal import Renewal
 from podserve.endpoints import ENDPOINTS, Answer
@@ -33,6 +32,7 @@ from podserve.host import NO_HEALTH_CHECKS
 from podserve.images import UP_TO_DATE, Show
 from podserve.lifecycle import Started
 from podserve.locks import Lock
+from podserve.people import Person, line
 from podserve.pod import Pod
 from podserve.repositories import Repository
 from podserve.status import Status
@@ -217,12 +217,10 @@ def warn(warnings: list[str], console: Console) -> None:
         console.print(f"\n[yellow]Warning:[/] {escape(printable(warning))}", highlight=False)
 
 
-def accounts(there: Mapping[str, str], domain: str, console: Console) -> None:
-    """Show each account (hashes, by address) on a line, which says if the account is disabled or of another domain."""
-    for account, hashed in there.items():
-        state = ["is disabled"] if disabled(hashed) else []
-        state += [] if account.endswith(f"@{domain}") else [f"cannot log in: this pod serves {domain}"]
-        console.print(" ".join([account, ", ".join(state)]).rstrip(), markup=False, highlight=False, soft_wrap=True)
+def accounts(there: Iterable[Person], domain: str, console: Console) -> None:
+    """Show each account on a line. `domain` is the one that the pod serves."""
+    for person in there:
+        console.print(line(person, domain), markup=False, highlight=False, soft_wrap=True)
 
 
 def repositories(there: list[Repository], console: Console) -> None:
