@@ -609,10 +609,16 @@ def dkim_rotate(c: Context) -> None:
         print("Enter their records at your DNS provider before that: invoke dns.records --table")
 
 
-@task(name="why", help={"message_id": "as in the header Message-ID", "json": "print a JSON object"})
-def mail_why(c: Context, message_id: str, json: bool = False) -> None:  # noqa: FBT001,FBT002
-    """Say what was decided about a message, by which rules, and what became of it."""
-    told = verdict.told_about(_pod_reexecuted(c), message_id)
+@task(
+    name="why",
+    help={
+        "identity": "a Message-ID, or the queue ID in a Received header of this server",
+        "json": "print a JSON object",
+    },
+)
+def mail_why(c: Context, identity: str, json: bool = False) -> None:  # noqa: FBT001,FBT002
+    """Say who sent a message, what was decided about it, by which rules, and what became of it."""
+    told = verdict.told_about(_pod_reexecuted(c), identity)
     if json:
         print(told.as_json())
     else:

@@ -10,7 +10,7 @@ import yaml
 
 from bench.figures import Figure, Goal
 from bench.running import ROUNDS, in_turn, seconds
-from podserve import endpoints
+from podserve import endpoints, exchanges
 from podserve.certificates.clients import unverified_context
 from podserve.commands import ROOT, podman
 from podserve.lifecycle import STOP_TIMEOUT
@@ -34,7 +34,7 @@ def answered(test_pod: PodUnderTest, port: str) -> None:
     def check() -> None:
         try:
             test_pod.exchange(port)
-        except endpoints.FAILURES as error:
+        except exchanges.FAILURES as error:
             raise NotYet(str(error)) from error
 
     wait_until(check, _PATIENCE, f"{port} to answer")
@@ -100,7 +100,7 @@ def measure(test_pod: PodUnderTest) -> Iterator[Figure]:
         anew = partial(test_pod.invoke, "up", INVOKE_MESSAGE_SIZE_LIMIT=f"{50_000_000 + number}")
         runs.setdefault("replaced", []).append(_without_service(test_pod, anew))
     test_pod.invoke("up")
-    yield Figure(SECTION, "kube play until the last of nine endpoints answers", "s", runs["play"],
+    yield Figure(SECTION, "kube play until the last endpoint answers", "s", runs["play"],
                  "three sleeping containers", runs["floor"], Goal("ratio", 2.5))  # fmt: skip
     yield Figure(SECTION, "invoke up until the same", "s", runs["up"], "kube play", runs["play"], Goal("beyond", 1))
     yield Figure(SECTION, "stop and removal", "s", runs["stop"], "three sleeping containers", runs["stop floor"],

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from podserve import endpoints, volumes
+from podserve import exchanges, volumes
 from podserve.commands import podman
 from podserve.errors import Problem
 from podserve.manifests import Port
@@ -56,7 +56,7 @@ class Side:
         def check(port: Port, _: "Side") -> None:
             try:
                 self.server.exchange(port)
-            except endpoints.FAILURES as error:
+            except exchanges.FAILURES as error:
                 raise NotYet(str(error)) from error
 
         for port in ports:

@@ -8,7 +8,7 @@ import dns.query
 import dns.rcode
 
 from podserve.commands import podman
-from podserve.endpoints import QUESTION
+from podserve.exchanges import QUESTION
 from podserve.pod import Pod
 from podserve.values import as_text
 

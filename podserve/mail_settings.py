@@ -5,7 +5,7 @@ from typing import Annotated
 
 from podserve.choices import FilterMode
 from podserve.declaration import Setting
-from podserve.values import QUOTA, domain_name, matching, number, words
+from podserve.values import QUOTA, domain_name, matching, number, words, yes_or_no
 
 _RECIPIENTS = 1_000_000
 _YEAR = 365
@@ -32,6 +32,12 @@ class MailSettings:
         FilterMode, '"on" or "off", in quotes',
         'Whether a filter judges mail from outside and signs (DKIM) what the pod sends: "on" or "off", in quotes. It '
         "takes memory. Off is for those who relay through a provider that signs and filters.",
+        services=True,
+    )]  # fmt: skip
+    submissions: Annotated[bool, Setting(
+        yes_or_no, '"yes" or "no", in quotes',
+        "Whether mail clients may also send by port 465, with TLS from the beginning of the connection: "
+        '"yes" or "no", in quotes. Port 587 is the same service, with STARTTLS.',
         services=True,
     )]  # fmt: skip
     recipients_per_hour: Annotated[int, Setting(

@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from podserve.commands import ROOT
-from podserve.documents import Document, add_ports, in_bytes
+from podserve.documents import Document, add_ports, in_bytes, remove_port
 from podserve.errors import Problem
 from podserve.folder import Folder
 from podserve.settings import SETTINGS, Settings
@@ -228,6 +228,8 @@ def _pod(settings: Settings) -> Document:
     spec = pod["spec"]
     if settings.dns_over_tls:
         add_ports(spec, _documents("dns-over-tls.yaml")[0]["spec"])
+    if not settings.submissions:
+        remove_port(spec, "submissions")
     pod["metadata"]["name"] = settings.pod
     spec["hostname"] = settings.domain
     spec["hostAliases"][0]["hostnames"] = [settings.domain, settings.mail_host]

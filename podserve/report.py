@@ -128,7 +128,8 @@ def started(outcome: Started, console: Console) -> None:
     console.print(f"Site      https://{settings.domain}/", highlight=False)
     console.print(f"Files     https://{settings.domain}/webdav/", highlight=False)
     console.print(f"Git       https://{settings.domain}/git/", highlight=False)
-    console.print(f"Mail      {settings.mail_host}: IMAP 993, submission 587", highlight=False)
+    sending = " and ".join(str(port.number) for port in pod.ports.values() if port.name.startswith("submission"))
+    console.print(f"Mail      {settings.mail_host}: IMAP 993, submission {sending}", highlight=False)
     if outcome.password:
         address = settings.postmaster_address
         login = f"[bold]{address}[/] with the password [bold]{outcome.password}[/]"

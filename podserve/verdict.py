@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from podserve import running
@@ -19,7 +19,7 @@ _JUDGED = re.compile(
 _RULE = re.compile(r"(?P<name>[A-Z][A-Z0-9_]*)\((?P<score>[-0-9.]+)\)\{(?P<details>[^}]*)\}")
 _POSTFIX = re.compile(_TIME + r"\S+ +\d+ [0-9:]+ \S+ postfix/[a-z/]+\[\d+\]: (?P<queue>\w+): (?P<said>.*)")
 _DOVECOT = re.compile(_TIME + r".* lmtp\((?P<account>[^)]*)\).*: (?P<said>sieve: msgid=(?P<id>.*?): .*)")
-_SAID = "to=", "milter-reject", "milter-header-reject", "reject", "removed"
+_SAID = "client=", "info:", "to=", "milter-reject", "milter-header-reject", "reject", "removed"
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,10 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Story:
-    """All about a Message-ID: the filter's judgements, and what Postfix and Dovecot did, each line after its time."""
+    """All about a message: the filter's judgements, and what Postfix and Dovecot did, each line after its time.
+
+    `message_id` is what was asked for if the log has no Message-ID.
+    """
 
     message_id: str
     judgements: tuple[Judgement, ...]
@@ -61,36 +64,43 @@ def _judgement(found: re.Match[str]) -> Judgement:
     return Judgement(found["time"], found["client"], found["action"], float(found["score"]), tuple(rules))
 
 
-def read_log(lines: Iterable[str], message_id: str) -> Story:
-    """Return what the lines of a log, each after its time, say about a Message-ID (without its angle brackets).
+def read_log(lines: Sequence[str], identity: str) -> Story:
+    """Return what the lines of a log, each after its time, say about a message.
 
+    `identity` is its Message-ID without angle brackets, or the queue ID that a Received header of this server names.
     A rspamd of another version may write other lines: then `judgements` is empty.
     """
-    queues, judgements, events = set[str](), list[Judgement](), list[str]()
+    queued = [found for line in lines if (found := _QUEUED.match(line)) and identity in _identities(found)]
+    queues = {found["queue"] for found in queued}
+    ids = {identity, *(_identities(found)[1] for found in queued)} - {""}
+    judgements, events = list[Judgement](), list[str]()
     for line in lines:
-        if (found := _QUEUED.match(line)) and found["id"].strip("<>") == message_id:
-            queues.add(found["queue"])
-        elif (found := _JUDGED.match(line)) and found["id"] == message_id:
+        if (found := _JUDGED.match(line)) and (found["id"] in ids or found["queue"] in queues):
             judgements.append(_judgement(found))
         elif (found := _POSTFIX.match(line)) and found["queue"] in queues and found["said"].startswith(_SAID):
             events.append(f"{found['time']} {found['said']}")
-        elif (found := _DOVECOT.match(line)) and found["id"].strip("<>") == message_id:
+        elif (found := _DOVECOT.match(line)) and found["id"].strip("<>") in ids:
             events.append(f"{found['time']} {found['account']}: {found['said'].rpartition(': ')[2]}")
-    return Story(message_id, tuple(judgements), tuple(events))
+    return Story(next((_identities(found)[1] for found in queued), identity), tuple(judgements), tuple(events))
 
 
-def told_about(pod: Pod, message_id: str) -> Story:
-    """Return what the logs say about a message. Raises Problem if they do not know it."""
+def _identities(queued: re.Match[str]) -> tuple[str, str]:
+    return queued["queue"], queued["id"].strip("<>")
+
+
+def told_about(pod: Pod, identity: str) -> Story:
+    """Return what the logs say about a message, by its Message-ID or queue ID. Raises Problem if there is none."""
     if not running.exists(pod):
         raise running.missing(pod)
     log = podman("logs", "--timestamps", pod.containers["mail"], check=False)
     lines = sorted((log.stdout + log.stderr).splitlines())
-    wanted = message_id.strip().strip("<>")
+    wanted = identity.strip().strip("<>")
     found = read_log(lines, wanted)
     if not found.judgements and not found.events:
         begin = lines[0].partition(" ")[0] if lines else "now"
         raise Problem(
-            f"the log of mail, which begins at {begin}, has no message with the Message-ID {wanted!r}. Expected it as "
-            "in the message's header (Message-ID). A message that was judged also says why in X-Spamd-Result"
+            f"the log of mail, which begins at {begin}, has no message with the ID {wanted!r}. Expected what the "
+            "message's header Message-ID says, or what follows `id` in a Received header of this server. A "
+            "message that was judged also says why in X-Spamd-Result"
         )
     return found

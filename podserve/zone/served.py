@@ -17,8 +17,8 @@ import dns.zone
 
 from podserve import volumes
 from podserve.choices import ZoneMode
-from podserve.endpoints import udp
 from podserve.errors import Problem
+from podserve.exchanges import udp
 from podserve.folder import Folder
 from podserve.pod import Pod
 from podserve.values import as_text

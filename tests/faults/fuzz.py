@@ -23,7 +23,7 @@ INPUTS = 1000
 CLIENTS = 8
 PATIENCE = 0.15
 """Seconds for which the reply to a malformed input is read. Its content does not matter."""
-IMPLICIT_TLS = (443, 993, 995)
+IMPLICIT_TLS = (443, 465, 993, 995)
 LASTING = {
     "apache": ("s6-svscan", "s6-supervise", "apache2", "perl-fcgi-pm", "on-change"),
     "mail": ("s6-svscan", "s6-supervise", "master", "qmgr", "dovecot", "on-change"),
@@ -136,7 +136,8 @@ def _specimens(test_pod: PodUnderTest) -> dict[tuple[int, bool, bool], Sequence[
     hello, http, questions = [_hello(test_pod.server.domain)], _http(test_pod, test_pod.postmaster), _questions()
     framed = [len(question).to_bytes(2, "big") + question for question in questions]
     return {
-        (25, False, False): SMTP, (587, False, False): SMTP, (143, False, False): IMAP, (80, False, False): http,
+        (25, False, False): SMTP, (587, False, False): SMTP, (465, True, False): SMTP, (465, False, False): hello,
+         (143, False, False): IMAP, (80, False, False): http,
         (443, True, False): http, (443, False, False): hello, (993, True, False): IMAP, (993, False, False): hello,
         (995, True, False): POP3, (995, False, False): hello, (53, False, True): questions, (53, False, False): framed,
     }  # fmt: skip

@@ -12,11 +12,11 @@ import sys
 import time
 
 SAID = {25: b"EHLO ", 53: b"\0\xff", 80: b"GET / HTTP/1.1\r\nX-A: ", 143: b"a LOGIN ", 443: b"GET / HTTP/1.1\r\nX-A: ",
-        587: b"EHLO ", 993: b"a LOGIN ", 995: b"USER "}  # fmt: skip
+        465: b"EHLO ", 587: b"EHLO ", 993: b"a LOGIN ", 995: b"USER "}  # fmt: skip
 """The first bytes of a client that never ends its request, by port."""
 DNS = 53
 """The port of DNS. Its stream has no lines: an endless stream is a series of queries."""
-IMPLICIT_TLS = (443, 993, 995)
+IMPLICIT_TLS = (443, 465, 993, 995)
 CHUNK = b"a" * 65536
 PATIENCE = 30.0
 """Seconds to wait for a connection and its TLS handshake."""

@@ -22,8 +22,9 @@ def _open(stack: contextlib.ExitStack, host: str, port: int, source: str) -> boo
     """Open one more connection, and return whether the first reply accepts it (SMTP 220, HTTP 200)."""
     own = (source, 0) if source else None
     client = stack.enter_context(socket.create_connection((host, port), timeout=PATIENCE, source_address=own))
-    if port == 443:
+    if port in {443, 465}:
         client = stack.enter_context(CONTEXT.wrap_socket(client))
+    if port == 443:
         client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
     return client.recv(100).startswith((b"220 ", b"HTTP/1.1 200"))
 
@@ -42,7 +43,7 @@ def served(host: str, port: int, many: int, *sources: str) -> list[int]:
 
 HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(64)
 """The beginning of a ClientHello of TLS."""
-WORDS = {80: b"GET / HTTP/1.1\r\nX: " + b"x" * 64, 443: HELLO, 993: HELLO, 995: HELLO}
+WORDS = {80: b"GET / HTTP/1.1\r\nX: " + b"x" * 64, 443: HELLO, 465: HELLO, 993: HELLO, 995: HELLO}
 """The beginning of what a client says, by port, if it is no line of text."""
 
 

@@ -146,7 +146,7 @@ class PodUnderTest:
     def exchange(self, port: str) -> None:
         """Make the exchange of the endpoint with this port name, with the postmaster's login if the endpoint takes one.
 
-        Raises one of endpoints.FAILURES.
+        Raises one of exchanges.FAILURES.
         """
         self.server.exchange(self.pod.ports[port], self.postmaster)
 

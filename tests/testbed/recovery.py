@@ -19,7 +19,7 @@ import dns.message
 import dns.rcode
 import httpx
 
-from podserve import endpoints
+from podserve import endpoints, exchanges
 from podserve.certificates.clients import unverified_context
 from podserve.errors import Problem
 from podserve.waiting import NotYet, wait_until
@@ -38,9 +38,10 @@ PACE, HANGS = 0.03, 0.4
 """Seconds between two attempts, and seconds after which the next attempt starts although one hangs."""
 REST = 0.2
 """Seconds between two rounds over the other ports."""
-FAILURES = (*endpoints.FAILURES, httpx.HTTPError, Problem)
-MAIL = {"imap", "imaps", "pop3s", "smtp", "submission"}
-POSTFIX, DOVECOT, WEB, DNS = {"smtp", "submission"}, MAIL - {"smtp"}, {"http", "https"}, {"dns-udp", "dns-tcp"}
+FAILURES = (*exchanges.FAILURES, httpx.HTTPError, Problem)
+MAIL = {"imap", "imaps", "pop3s", "smtp", "submission", "submissions"}
+POSTFIX, DOVECOT = {"smtp", "submission", "submissions"}, MAIL - {"smtp"}
+WEB, DNS = {"http", "https"}, {"dns-udp", "dns-tcp"}
 """The ports that may fail during the outage of a daemon. All others must keep working."""
 
 
@@ -114,8 +115,8 @@ class Scene:
 
     def resolve(self) -> None:
         """Resolve a name."""
-        query = dns.message.make_query(endpoints.QUESTION, "A")
-        answer = endpoints.udp(query, self.test_pod.server.host, port=53, timeout=1)
+        query = dns.message.make_query(exchanges.QUESTION, "A")
+        answer = exchanges.udp(query, self.test_pod.server.host, port=53, timeout=1)
         if answer.rcode() != dns.rcode.NOERROR:
             raise NotYet(dns.rcode.to_text(answer.rcode()))
 

@@ -15,7 +15,8 @@ import httpx
 from imapclient import IMAPClient
 
 from podserve.certificates import client_context
-from podserve.endpoints import ENDPOINTS, Login, Target
+from podserve.endpoints import ENDPOINTS
+from podserve.exchanges import Login, Target
 from podserve.manifests import Port
 from podserve.waiting import NotYet
 
@@ -23,6 +24,7 @@ RUN = uuid.uuid4().hex[:6]
 """The part of each `token` that says which run, or worker, made it."""
 PATIENCE = 30.0
 """Seconds that a client waits for one reply. Dovecot delays an address up to 15 s after failed logins."""
+SUBMISSION, SUBMISSIONS = 587, 465
 KEPT = 2.0
 """Seconds that a client keeps an idle connection. Apache keeps it for 5 s (KeepAliveTimeout) and would close it under a
 request that is sent just then."""
@@ -58,7 +60,7 @@ class Server:
     def exchange(self, port: Port, account: Account | None = None) -> None:
         """Make the exchange of an endpoint, with a login if an account is given, and verify the certificate.
 
-        Raises one of endpoints.FAILURES.
+        Raises one of exchanges.FAILURES.
         """
         target = Target(self.host, port.number, self.domain, self.context(), PATIENCE)
         ENDPOINTS[port.name].exchange(target, account)
@@ -90,18 +92,23 @@ class Server:
 
     @contextmanager
     def smtp(self, *, tls: bool = True, port: int = 25) -> Iterator[smtplib.SMTP]:
-        """Yield an SMTP client after EHLO and, with `tls`, after STARTTLS and a second EHLO."""
-        with smtplib.SMTP(self.host, port, timeout=PATIENCE, local_hostname="client.example.com") as client:
+        """Yield an SMTP client after EHLO and, with `tls`, after STARTTLS and a second EHLO (not on port 465)."""
+        name, implicit_tls = "client.example.com", port == SUBMISSIONS
+        with (
+            smtplib.SMTP_SSL(self.host, port, timeout=PATIENCE, local_hostname=name, context=self.context())
+            if implicit_tls
+            else smtplib.SMTP(self.host, port, timeout=PATIENCE, local_hostname=name)
+        ) as client:
             client.ehlo()
-            if tls:
+            if tls and not implicit_tls:
                 client.starttls(context=self.context())
                 client.ehlo()
             yield client
 
     @contextmanager
-    def submission(self, account: Account) -> Iterator[smtplib.SMTP]:
-        """Yield a client of port 587 that has logged in over TLS."""
-        with self.smtp(port=587) as client:
+    def submission(self, account: Account, port: int = SUBMISSION) -> Iterator[smtplib.SMTP]:
+        """Yield a client of port 587, or 465, that has logged in over TLS."""
+        with self.smtp(port=port) as client:
             client.login(account.address, account.password)
             yield client
 

@@ -44,10 +44,12 @@ def test_the_list_has_what_a_web_and_mail_server_needs() -> None:
         '_dmarc.example.org TXT "v=DMARC1; p=quarantine; rua=mailto:postmaster@example.org"',
         f"_25._tcp.mail.example.org TLSA 3 1 1 {DIGEST}",
         "_submission._tcp.example.org SRV 0 1 587 mail.example.org.",
+        "_submissions._tcp.example.org SRV 0 1 465 mail.example.org.",
         "_imaps._tcp.example.org SRV 0 1 993 mail.example.org.",
         "_pop3s._tcp.example.org SRV 10 1 995 mail.example.org.",
     }  # fmt: skip
     assert all(record.reason for record in needed())
+    assert "_submissions._tcp" not in str(lines(needed(public_address="203.0.113.7", submissions="no")))
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from podserve.waiting import NotYet, wait_until
 from tests.testbed.envelopes import answer
 from tests.testbed.mail import STRANGER, queued
 from tests.testbed.pod import PodUnderTest
-from tests.testbed.server import Account, Server, letter, token
+from tests.testbed.server import SUBMISSION, SUBMISSIONS, Account, Server, letter, token
 
 PROMPT = 2.0
 """Seconds after which every service uses a change of the accounts (README)."""
@@ -115,11 +115,11 @@ def test_a_session_that_has_logged_in_sends_nothing_more(
     outside = f"{token()}@example.com"
     with contextlib.ExitStack() as stack:
 
-        def session(account: Account) -> smtplib.SMTP:
-            return stack.enter_context(server.submission(account))
+        def session(account: Account, port: int = SUBMISSION) -> smtplib.SMTP:
+            return stack.enter_context(server.submission(account, port))
 
         silent, receipt, begun, half = (session(new_account) for _ in range(4))
-        other = session(bob)
+        other, implicit_tls = session(bob), session(new_account, SUBMISSIONS)
         assert begun.docmd("MAIL", f"FROM:<{new_account.address}>")[0] == 250
         assert answer(half, new_account.address, outside) == 250
         assert half.docmd("DATA")[0] == 354
@@ -133,6 +133,7 @@ def test_a_session_that_has_logged_in_sends_nothing_more(
                 raise NotYet("MAIL is accepted")
 
         wait_until(check, PROMPT, "the refusal of a sender")
+        assert implicit_tls.docmd("MAIL", "FROM:<>")[0] == 421
         assert receipt.docmd("MAIL", "FROM:<>")[0] == 421
         assert begun.docmd("RCPT", f"TO:<{outside}>")[0] == 421
         half.send(b"Hi.\r\n.\r\n")

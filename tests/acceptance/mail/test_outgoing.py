@@ -47,7 +47,7 @@ def receiver(test_pod: PodUnderTest, tmp_path_factory: pytest.TempPathFactory) -
     accounts = tmp_path_factory.mktemp("accounts")
     accounts.chmod(0o755)
     (accounts / "passwd").write_text(f"anna@{domain}:{HASH}\n")
-    settings = replace(test_pod.settings, domain=domain, mail_host=domain, postmaster="anna")
+    settings = replace(test_pod.settings, domain=domain, mail_host=domain, postmaster="anna", submissions=False)
     environment = [word for key, value in settings.environment().items() for word in ("--env", f"{key}={value}")]
     mount = f"{accounts}:/data/state/accounts"
     podman("run", "--detach", "--name", name, "--network", test_pod.name, "--volume", mount, *environment,
@@ -65,6 +65,13 @@ def receiver(test_pod: PodUnderTest, tmp_path_factory: pytest.TempPathFactory) -
         yield Receiver(name, f"anna@{domain}")
     finally:
         podman("rm", "--force", "--time", "0", name, check=False)
+
+
+def test_a_port_that_a_setting_closes_has_no_listener(receiver: Receiver) -> None:
+    found = podman("exec", receiver.container, "cat", "/proc/net/tcp", "/proc/net/tcp6").stdout
+    listening = {int(line.split()[1].rpartition(":")[2], 16) for line in found.splitlines() if " 0A " in line}
+    assert {25, 587} <= listening
+    assert 465 not in listening
 
 
 def test_mail_to_another_server_arrives_there_encrypted_and_leaves_the_queue(

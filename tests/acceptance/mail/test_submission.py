@@ -1,6 +1,9 @@
-"""Port 587: a client that has logged in sends to any address, but only as itself."""
+"""Ports 587 and 465: a client that has logged in sends to any address, but only as itself."""
 
+import contextlib
+import re
 import smtplib
+import socket
 import ssl
 from collections.abc import Iterator
 from email import message_from_bytes
@@ -12,13 +15,19 @@ from podserve.waiting import NotYet, wait_until
 from tests.testbed.envelopes import answer
 from tests.testbed.mail import a_right_login_follows, arrived, queued, refusal_of_tls_1_1, sasl_plain
 from tests.testbed.pod import PodUnderTest
-from tests.testbed.server import Account, Server, letter, token
+from tests.testbed.server import SUBMISSION, SUBMISSIONS, Account, Server, letter, token
+
+
+@pytest.fixture(params=[SUBMISSION, SUBMISSIONS])
+def port(request: pytest.FixtureRequest) -> int:
+    """Each port that clients send by."""
+    return int(request.param)
 
 
 @pytest.fixture
-def client(server: Server, alice: Account) -> Iterator[smtplib.SMTP]:
+def client(server: Server, alice: Account, port: int) -> Iterator[smtplib.SMTP]:
     """A client that has logged in as alice."""
-    with server.submission(alice) as connected:
+    with server.submission(alice, port) as connected:
         yield connected
 
 
@@ -96,18 +105,19 @@ def test_mail_to_nobody_is_refused(client: smtplib.SMTP, server: Server, alice: 
 
 
 def test_mail_to_a_domain_that_is_not_there_comes_back(
-    client: smtplib.SMTP, server: Server, alice: Account, test_pod: PodUnderTest
+    server: Server, new_account: Account, test_pod: PodUnderTest, port: int
 ) -> None:
     user, subject = token(), token()
-    client.send_message(letter(alice.address, f"{user}@nowhere.invalid", subject))
-    returned = arrived(server, alice, "Undelivered Mail Returned to Sender")
+    with server.submission(new_account, port) as client:
+        client.send_message(letter(new_account.address, f"{user}@nowhere.invalid", subject))
+    returned = arrived(server, new_account, "Undelivered Mail Returned to Sender")
     assert f"<{user}@nowhere.invalid>: Host or domain name not found".encode() in returned
     assert queued(test_pod, user) == []
 
 
-def test_mail_without_login_is_refused(server: Server, alice: Account) -> None:
+def test_mail_without_login_is_refused(server: Server, alice: Account, port: int) -> None:
     for sender in ("", alice.address, "someone@example.com"):
-        with server.smtp(port=587) as client:
+        with server.smtp(port=port) as client:
             assert client.docmd("MAIL", f"FROM:<{sender}>")[0] == 530, sender
             assert client.docmd("RCPT", f"TO:<{alice.address}>")[0] == 503, sender
 
@@ -139,21 +149,21 @@ def test_login_is_refused_before_starttls_from_the_pod_itself(test_pod: PodUnder
         assert test_pod.inside.python(FROM_THE_POD_ITSELF, address, sasl_plain(alice)) == "False 5"
 
 
-def test_exactly_these_mechanisms_are_offered(server: Server) -> None:
-    with server.smtp(port=587) as client:
+def test_exactly_these_mechanisms_are_offered(server: Server, port: int) -> None:
+    with server.smtp(port=port) as client:
         assert sorted(client.esmtp_features["auth"].split()) == ["LOGIN", "PLAIN"]
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
-def test_login_by(server: Server, alice: Account, mechanism: str) -> None:
-    with server.smtp(port=587) as client:
+def test_login_by(server: Server, alice: Account, mechanism: str, port: int) -> None:
+    with server.smtp(port=port) as client:
         client.user, client.password = alice.address, alice.password
         code, _ = client.auth(mechanism, getattr(client, f"auth_{mechanism.lower()}"))
         assert code == 235
 
 
-def test_a_wrong_password_is_refused(server: Server, alice: Account) -> None:
-    with a_right_login_follows(server, alice), server.smtp(port=587) as client:
+def test_a_wrong_password_is_refused(server: Server, alice: Account, port: int) -> None:
+    with a_right_login_follows(server, alice), server.smtp(port=port) as client:
         assert client.docmd("AUTH", f"PLAIN {sasl_plain(Account(alice.address, token()))}")[0] == 535
         assert client.docmd("MAIL", f"FROM:<{alice.address}>")[0] == 530
 
@@ -184,8 +194,8 @@ def test_a_login_sends_as_no_other_account(
     assert answer(client, sender, alice.address) == 553
 
 
-def test_a_login_is_sent_the_receipts_that_it_asks_for(server: Server, new_account: Account) -> None:
-    with server.submission(new_account) as client:
+def test_a_login_is_sent_the_receipts_that_it_asks_for(server: Server, new_account: Account, port: int) -> None:
+    with server.submission(new_account, port) as client:
         assert client.has_extn("dsn")
         client.sendmail(new_account.address, new_account.address, b"Subject: a\r\n\r\nHi.\r\n", ["RET=HDRS"],
                             ["NOTIFY=SUCCESS"])  # fmt: skip
@@ -200,14 +210,24 @@ def test_the_postmaster_sends_as_the_addresses_that_reach_him(
         assert answer(client, f"{name}@{server.domain}", test_pod.postmaster.address) == 250
 
 
-def test_a_receipt_without_a_sender_tells_its_login(client: smtplib.SMTP, server: Server, alice: Account) -> None:
-    # Receipts have an empty sender (RFC 8098, section 3), which belongs to no login. The Received header therefore
-    # names the login, so that the real sender is known without the filter, too.
+def test_the_log_names_the_client_and_the_login_of_a_receipt_without_a_sender(
+    client: smtplib.SMTP, server: Server, alice: Account, test_pod: PodUnderTest
+) -> None:
+    # Receipts have an empty sender (RFC 8098, section 3), which belongs to no login. The message does not name the
+    # login, so the operator asks for it by the queue ID in Received.
     subject = token()
     client.send_message(letter(alice.address, alice.address, subject), from_addr="")
     received = message_from_bytes(arrived(server, alice, subject), policy=SMTP)
     assert received["Return-Path"] == "<>"
-    assert f"(Authenticated sender: {alice.address})" in received.get_all("Received", [])[-1]
+    found = re.search(r" id (\w+)", received.get_all("Received", [])[-1])
+    assert found
+    gateway = f"{test_pod.address.rpartition('.')[0]}.1"  # the pod sees it as the client of each test
+    for identity in (found[1], received["Message-ID"]):
+        told = test_pod.invoke("mail.why", identity).stdout
+        assert f"client=unknown[{gateway}]" in told, told
+        assert f"sasl_username={alice.address}" in told, told
+        assert "helo=<client.example.com>" in told, told
+        assert f"to=<{alice.address}>" in told, told
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
@@ -223,6 +243,25 @@ def test_starttls_refuses_tls_1_1(server: Server) -> None:
     assert "alert protocol version" in refusal_of_tls_1_1(server, 587, "smtp")
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_port_465_takes_tls_from_the_first_byte(server: Server, version: ssl.TLSVersion) -> None:
+    context = server.context()
+    context.minimum_version = context.maximum_version = version
+    with smtplib.SMTP_SSL(server.host, SUBMISSIONS, timeout=10, context=context) as client:
+        assert client.ehlo()[0] == 250
+        assert not client.has_extn("starttls")
+
+
+def test_port_465_says_nothing_without_tls_and_refuses_tls_1_1(server: Server) -> None:
+    assert "alert protocol version" in refusal_of_tls_1_1(server, SUBMISSIONS)
+    with (
+        socket.create_connection((server.host, SUBMISSIONS), timeout=10) as client,
+        contextlib.suppress(ConnectionResetError),
+    ):
+        client.sendall(b"EHLO client.example.com\r\n")
+        assert b"220" not in client.recv(1000)
+
+
 def test_a_message_above_the_largest_size_is_refused(client: smtplib.SMTP, alice: Account) -> None:
     largest = int(client.esmtp_features["size"])
     assert client.docmd("MAIL", f"FROM:<{alice.address}> SIZE={largest + 1}")[0] == 552
@@ -231,7 +270,7 @@ def test_a_message_above_the_largest_size_is_refused(client: smtplib.SMTP, alice
 
 def test_logins_are_back_as_soon_as_dovecot_is(test_pod: PodUnderTest, server: Server, alice: Account) -> None:
     # An smtpd that does not find Dovecot's socket for logins exits. By default Postfix would start none for a minute.
-    socket = "/run/dovecot/auth-postfix"
+    path = "/run/dovecot/auth-postfix"
 
     def log_in() -> None:
         with server.submission(alice):
@@ -244,10 +283,10 @@ def test_logins_are_back_as_soon_as_dovecot_is(test_pod: PodUnderTest, server: S
             return
         raise NotYet("an smtpd that found the socket while it was there has not ended")
 
-    test_pod.exec("mail", "mv", socket, f"{socket}.away")
+    test_pod.exec("mail", "mv", path, f"{path}.away")
     try:
         test_pod.exec("mail", "postfix", "reload")  # an idle smtpd may serve one more client before it exits
         wait_until(be_refused, 5, "no login on port 587")
     finally:
-        test_pod.exec("mail", "mv", f"{socket}.away", socket)
+        test_pod.exec("mail", "mv", f"{path}.away", path)
     wait_until(log_in, 5, "a login on port 587")

@@ -19,7 +19,7 @@ from podserve.zone.record import quoted
 from tests.testbed.letters import key_record, of_kind, prose, signed, wire
 from tests.testbed.mail import delivered
 from tests.testbed.pod import PodUnderTest
-from tests.testbed.server import Account, letter, token
+from tests.testbed.server import SUBMISSION, SUBMISSIONS, Account, letter, token
 from tests.testbed.two_domains import THIRD, TwoDomains, another_domain
 from tests.testbed.vantage import Vantage
 
@@ -76,6 +76,30 @@ def test_mail_of_a_login_arrives_in_the_other_domain_signed_twice_and_trusted(
     assert "spf=pass" in found
     assert "dmarc=pass" in found
     assert "with ESMTPS" in str(message.get_all("Received")), "the transfer was encrypted"
+
+
+@pytest.mark.parametrize("port", [SUBMISSION, SUBMISSIONS])
+def test_mail_of_a_login_does_not_tell_another_domain_where_it_was_written(
+    domains: TwoDomains, alice: Account, bob: Account, port: int
+) -> None:
+    own, hidden = domains.own.settings, f"{token()}@example.com"
+    # A client may write a Received of its own, even one like Postfix's. It stays as it is.
+    forged = f"from host.example ([192.0.2.9]) by {own.mail_host} (Postfix) with ESMTPSA id 1; Fri, 27 Nov 2026 00:00"
+    message = letter(alice.address, bob.address, token())
+    del message["Message-ID"]
+    content = f"Received: {forged}\r\nBcc: {hidden}\r\n".encode() + wire(message)
+    with domains.own.server.submission(alice, port) as client:
+        client.sendmail(alice.address, [bob.address], content)
+    _, received = copy_of(domains.other, bob, message["Subject"])
+    lines = [" ".join(value.split()) for value in received.get_all("Received", [])]
+    theirs, ours = lines.pop(), lines.pop()
+    assert theirs == forged
+    expected = rf"by {re.escape(own.mail_host)} \(Postfix\) id \w+ for <{bob.address}>; [^;()]*\(UTC\)"
+    assert re.fullmatch(expected, ours), ours
+    head = received.as_bytes().partition(b"\n\n")[0].decode()
+    for told in ("client.example.com", "Authenticated sender", hidden):
+        assert told not in head
+    assert results(received, domains.other).count("dkim=pass") == 2
 
 
 def test_a_key_of_another_domain_breaks_one_signature_only(domains: TwoDomains, alice: Account, bob: Account) -> None:

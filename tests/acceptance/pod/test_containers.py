@@ -25,7 +25,7 @@ from tests.testbed.vantage import first_process
 SERVICES = ("apache", "mail", "dns")
 PORTS = {
     "apache": {"tcp/80", "tcp/443"},
-    "mail": {"tcp/25", "tcp/587", "tcp/143", "tcp/993", "tcp/995"},
+    "mail": {"tcp/25", "tcp/465", "tcp/587", "tcp/143", "tcp/993", "tcp/995"},
     "dns": {"tcp/53", "udp/53"},
 }
 CAPABILITIES = {
@@ -223,7 +223,7 @@ def test_no_key_and_no_account_is_in_an_image(test_pod: PodUnderTest) -> None:
         ("dns", "bind", set()),
         # Known exceptions (docs/security.md): apache and mail need CAP_NET_BIND_SERVICE. The ports can be taken because
         # BIND sets SO_REUSEADDR, and Postfix SO_REUSEPORT.
-        ("apache", "root", {"udp/53", "tcp/25", "tcp/587"}),
+        ("apache", "root", {"udp/53", "tcp/25", "tcp/465", "tcp/587"}),
         ("mail", "root", {"udp/53"}),
     ],
 )

@@ -18,7 +18,7 @@ from tests.testbed.pod import PodUnderTest
 from tests.testbed.server import Account, token
 from tests.testbed.vantage import Vantage, first_process
 
-LIMITS = {25: 20, 443: 50, 587: 20}
+LIMITS = {25: 20, 443: 50, 465: 20, 587: 20}
 """Connections that an address may have at once, by port (main.cf.static; conf-available/clients.conf)."""
 MANY = 60
 PLACES = 350
@@ -37,8 +37,9 @@ connect = socket.create_connection
 socket.create_connection = lambda to, timeout=None, _source=None, **more: connect(to, timeout, (source, 0), **more)
 server, account = Server(host, domain, authority), Account(name, password)
 visits = {
-    "25": server.smtp, "587": lambda: server.submission(account), "993": lambda: server.imap(account),
-    "143": lambda: server.imap(account, implicit_tls=False), "995": lambda: server.pop3(account),
+    "25": server.smtp, "587": lambda: server.submission(account), "465": lambda: server.submission(account, 465),
+    "993": lambda: server.imap(account), "143": lambda: server.imap(account, implicit_tls=False),
+    "995": lambda: server.pop3(account),
 }
 took = {}
 for port, visit in visits.items():
@@ -153,7 +154,7 @@ def test_the_gateways_address_gets_more(test_pod: PodUnderTest, port: int) -> No
     assert crowd.served(test_pod.server.host, port, MANY) == [MANY]
 
 
-@pytest.mark.parametrize("port", [25, 587])
+@pytest.mark.parametrize("port", [25, 465, 587])
 def test_the_addresses_of_an_ipv6_network_share_their_connections(
     outsider: Vantage, ipv6: list[list[str]], port: int
 ) -> None:
@@ -165,7 +166,8 @@ def test_the_addresses_of_an_ipv6_network_share_their_connections(
 CROWDS = {
     "smtp": [(25, 0, 50), (25, 1, 50)],
     "imap": [(143, 0, 450)],
-    "others": [(587, 0, 50), (587, 1, 50), (993, 0, 450), (995, 1, 450)],
+    "submission": [(587, 0, 50), (587, 1, 50), (465, 0, 50), (465, 1, 50)],
+    "others": [(993, 0, 450), (995, 1, 450)],
 }
 """Silent and trickling connections to mail: the port, the index of their address, and their number."""
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from podserve.endpoints import FAILURES
+from podserve.exchanges import FAILURES
 from tests.testbed.mail import refusal_of
 from tests.testbed.pod import PORTS, PodUnderTest
 from tests.testbed.server import Account, Server
@@ -27,7 +27,7 @@ def test_an_endpoint_that_takes_a_login_refuses_a_wrong_one(test_pod: PodUnderTe
 
 
 @pytest.mark.parametrize(
-    ("port", "starttls"), [(25, "smtp"), (587, "smtp"), (143, "imap"), (443, ""), (993, ""), (995, "")]
+    ("port", "starttls"), [(25, "smtp"), (587, "smtp"), (143, "imap"), (443, ""), (465, ""), (993, ""), (995, "")]
 )
 def test_a_cipher_without_a_certificate_is_refused(server: Server, port: int, starttls: str) -> None:
     assert "alert handshake failure" in refusal_of(server, port, starttls, "-tls1_2", "-cipher", "aNULL:@SECLEVEL=0")

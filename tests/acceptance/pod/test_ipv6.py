@@ -18,7 +18,8 @@ TRANSPORTS = pytest.mark.parametrize("transport", ["udp", "tcp"])
 EXCHANGES = """
 import json, sys
 from podserve.certificates import client_context
-from podserve.endpoints import ENDPOINTS, FAILURES, Login, Target
+from podserve.endpoints import ENDPOINTS
+from podserve.exchanges import FAILURES, Login, Target
 host, domain, authority, ports, login = json.loads(sys.argv[1])
 context, told = client_context(domain, authority), {}
 for name, port in ports.items():
