@@ -9,6 +9,7 @@ from invoke import Collection, Context, Exit, task
 
 from podserve import (
     accounts,
+    aliases,
     answering,
     blocklist,
     configuration,
@@ -271,6 +272,11 @@ def _quotas(pod: Pod) -> quotas.Quotas:
     return quotas.Quotas(volumes.folder(pod.volumes["accounts"].name))
 
 
+def _aliases(pod: Pod) -> aliases.Aliases:
+    """Return the aliases on the pod's volume. Raises Problem when there is no volume yet."""
+    return aliases.Aliases(volumes.folder(pod.volumes["accounts"].name))
+
+
 NEW_PASSWORD = {"name": "alice, or alice@DOMAIN", "password-stdin": "read the password from standard input"}
 
 
@@ -356,10 +362,50 @@ def users_remove(c: Context, name: str) -> None:
     pod = _pod_reexecuted(c)
     account = _accounts(pod).named(name, pod.settings.domain)
     _expect_no_postmaster(pod, account)
-    _accounts(pod).remove(account)
+    for alias in _accounts(pod).remove(account):
+        print(f"{account} is no target of {alias} any more")
     _quotas(pod).set(account, quotas.DEFAULT)
     locks.Locks(pod).prune()
     print(f"{account} is removed. Its mailbox and folder stay; a new account of that name will own them")
+
+
+ALIAS = {"name": "info, info@DOMAIN, or @DOMAIN for all other addresses"}
+
+
+@task(name="add", help={**ALIAS, "targets": "accounts, aliases or addresses elsewhere: alice,bob@example.com"})
+def aliases_add(c: Context, name: str, targets: str) -> None:
+    """Add targets to an alias, which is made if it is missing; each target gets its mail."""
+    pod = _pod_reexecuted(c)
+    alias = accounts.alias(name, pod.settings.domain)
+    found = [accounts.target(target, pod.settings.domain) for target in targets.split(",")]
+    _aliases(pod).add(alias, found, _accounts(pod).hashes)
+    print(f"mail to {alias} goes to {', '.join(_aliases(pod).all()[alias])}")
+
+
+@task(name="list", help={"json": "as a JSON object"})
+def aliases_list(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
+    """List the aliases with their targets."""
+    pod = _pod_reexecuted(c)
+    there = _aliases(pod).all()
+    if json:
+        print(listing.aliases_as_json(there, pod.settings.domain))
+        return
+    mail_report.aliases(there, pod.settings.domain, report.standard_output())
+    if not there:
+        print("no aliases. Add one: invoke aliases.add NAME TARGET,TARGET")
+
+
+@task(name="remove", help={**ALIAS, "targets": "remove only these targets, separated by commas"})
+def aliases_remove(c: Context, name: str, targets: str = "") -> None:
+    """Remove an alias, or some of its targets."""
+    pod = _pod_reexecuted(c)
+    there = _aliases(pod)
+    alias = name.lower() if name.lower() in there.all() else accounts.alias(name, pod.settings.domain)
+    gone = [accounts.target(target, pod.settings.domain) for target in targets.split(",") if target]
+    if there.remove(alias, gone):
+        print(f"{alias} is removed")
+    else:
+        print(f"mail to {alias} goes to {', '.join(there.all()[alias])}")
 
 
 @task(name="add", help={"name": "name of the repository, without .git", "public": "let strangers see and clone it",
@@ -626,6 +672,7 @@ def mail_why(c: Context, identity: str, json: bool = False) -> None:  # noqa: FB
 
 
 users = Collection("users", users_add, users_list, users_passwd, users_disable, users_enable, users_quota, users_remove)
+mail_aliases = Collection("aliases", aliases_add, aliases_list, aliases_remove)
 repos = Collection("repos", repos_add, repos_list, repos_publish, repos_hide, repos_head, repos_remove)
 certs = Collection("certs", certs_show, certs_issue, certs_renew, certs_import, certs_ca)
 dav_locks = Collection("locks", locks_list, locks_break)
@@ -646,6 +693,7 @@ namespace = Collection(
     show_status,
     logs,
     users,
+    mail_aliases,
     repos,
     dav_locks,
     certs,

@@ -1,7 +1,7 @@
-"""What `users.list`, `repos.list`, `locks.list` and `certs.show` print with --json: one JSON object each."""
+"""What the tasks that list something, and `certs.show`, print with --json: one JSON object each."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
 from podserve.certificates.keypair import Certificate
@@ -14,6 +14,15 @@ from podserve.repositories import Repository
 def accounts_as_json(there: Iterable[Person], domain: str) -> str:
     """Return the accounts, each with the fields of Person. `domain` is the one that the pod serves."""
     return json.dumps({"domain": domain, "accounts": [asdict(person) for person in there]}, indent=2)
+
+
+def aliases_as_json(there: Mapping[str, Sequence[str]], domain: str) -> str:
+    """Return the aliases, each with `address`, `targets` and `in_use` (only if it is of this domain)."""
+    found = [
+        {"address": alias, "targets": targets, "in_use": alias.endswith(f"@{domain}")}
+        for alias, targets in there.items()
+    ]
+    return json.dumps({"domain": domain, "aliases": found}, indent=2)
 
 
 def repositories_as_json(there: Iterable[Repository]) -> str:

@@ -47,7 +47,10 @@ class Quotas:
                     f"{limit!r} cannot be a quota: expected a size such as 500M, 2G or 1T, or {NONE}, or {DEFAULT}"
                 ) from error
         with self._folder.locked(".lock"):
-            limits = {**self.own(), account: limit}
+            limits = self.own()
+            if limits.get(account, DEFAULT) == limit:
+                return
+            limits[account] = limit
             # Replaced even by an empty file: the mail service sees that.
             with self._folder.replacing(FILE, 0o640) as file:
                 os.fchown(file.fileno(), -1, accounts.GROUP)

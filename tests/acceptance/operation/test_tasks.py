@@ -227,10 +227,11 @@ def refuse_logins(test_pod: PodUnderTest, account: Account) -> None:
 
 
 def take_mail_in_both_forms(test_pod: PodUnderTest, account: Account) -> None:
-    """Check that the account gets mail to both forms of its domain, and that neither opens a relay."""
-    server, subjects = test_pod.server, [token() for _ in range(5)]
+    """Check that the account and its alias get mail to both forms of the domain, and that no form opens a relay."""
+    server, subjects = test_pod.server, [token() for _ in range(7)]
     name, postmaster = account.local_part, test_pod.settings.postmaster_address
-    recipients = [f"{name}@{OTHER}", f"{name}@{IN_UNICODE}", f"{name}+tag@{IN_UNICODE}", f"{name}@MÜLLER.example.com"]
+    recipients = [f"{name}@{OTHER}", f"{name}@{IN_UNICODE}", f"{name}+tag@{IN_UNICODE}", f"{name}@MÜLLER.example.com",
+                  f"info@{OTHER}", f"info@{IN_UNICODE}"]  # fmt: skip
     options = ["SMTPUTF8"]
     with server.smtp() as client:
         for recipient, subject in zip(recipients, subjects, strict=False):
@@ -243,7 +244,7 @@ def take_mail_in_both_forms(test_pod: PodUnderTest, account: Account) -> None:
                 client.sendmail(sender, [account.address], "Subject: no\r\n\r\n", options)
         assert not client.sendmail(STRANGER, [f"abuse@{IN_UNICODE}"], "Subject: hello\r\n\r\n", options)
     with server.submission(account) as client:
-        client.sendmail(f"{name}@{IN_UNICODE}", recipients[:1], f"Subject: {subjects[4]}\r\n\r\nHi.\r\n", options)
+        client.sendmail(f"{name}@{IN_UNICODE}", recipients[:1], f"Subject: {subjects[6]}\r\n\r\nHi.\r\n", options)
         with pytest.raises(smtplib.SMTPException, match="not owned"):
             client.sendmail(postmaster.replace(OTHER, IN_UNICODE), recipients[:1], "Subject: no\r\n\r\n", options)
     for subject in subjects:
@@ -264,6 +265,7 @@ def test_accounts_of_another_domain_cannot_log_in_but_are_named_and_work_again_w
         anna = Account(f"anna@{OTHER}", token())
         other("users.add", f"anna@{IN_UNICODE}", "--password-stdin", stdin=f"{anna.password}\n")
         elsewhere.wait_until_known(anna)
+        other("aliases.add", f"info@{IN_UNICODE}", f"anna@{IN_UNICODE}")
         take_mail_in_both_forms(elsewhere, anna)
         seen = json.loads(other("status", "--json").stdout)
         assert seen["ok"]
@@ -277,6 +279,7 @@ def test_accounts_of_another_domain_cannot_log_in_but_are_named_and_work_again_w
         with pytest.raises(LoginError), elsewhere.server.imap(changed):
             pass
         other("users.remove", gone.address)
+        other("aliases.remove", f"info@{IN_UNICODE}")
         other("users.remove", f"anna@{IN_UNICODE}")
     finally:
         test_pod.invoke("up")
