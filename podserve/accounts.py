@@ -27,6 +27,11 @@ SHORTEST = 8
 """Characters of a password at least: NIST SP 800-63B, section 5.1.1.1."""
 _HASH = re.compile(r"[!-9;-~]+\Z")
 """A hash without a colon. Dovecot would read a further field as an instruction, such as where to proxy a login."""
+DISABLED = "!"
+"""What follows the hash of a disabled account: Dovecot and Apache still compute bcrypt, and no password fits.
+
+Before the hash, as in shadow(5), Dovecot would take it for a fault of the server and ask clients to try again.
+"""
 ALIASES = "postmaster", "abuse"
 """The names whose mail the account `postmaster` of the settings gets: virtual_alias_maps in mail-settings."""
 LARGEST = 2**24
@@ -105,6 +110,11 @@ def _hash(password: str) -> str:
         )
     # $2y$ and $2b$ name the same algorithm. Apache knows $2y$.
     return bcrypt.hashpw(encoded, bcrypt.gensalt(ROUNDS)).decode().replace("$2b$", "$2y$", 1)
+
+
+def disabled(hashed: str) -> bool:
+    """Return whether the hash in the accounts file is that of a disabled account."""
+    return hashed.endswith(DISABLED)
 
 
 def parse(content: bytes, where: str) -> dict[str, str]:
@@ -190,11 +200,29 @@ class Accounts:
         return password
 
     def set_password(self, account: str, password: str) -> None:
-        """Set the password of an account. Raises Problem if there is no such account, or for an unusable password."""
+        """Set the password of an account. A disabled account stays disabled.
+
+        Raises Problem if there is no such account, or for an unusable password.
+        """
         hashed = _hash(password)
         with self._changing() as hashes:
             self._expect(account, hashes)
-            hashes[account] = hashed
+            hashes[account] = hashed + DISABLED * disabled(hashes[account])
+
+    def disable(self, account: str) -> None:
+        """Refuse all logins of an account; mail to it is still delivered. Raises Problem if there is no such account.
+
+        `enable` restores its password.
+        """
+        with self._changing() as hashes:
+            self._expect(account, hashes)
+            hashes[account] = hashes[account].removesuffix(DISABLED) + DISABLED
+
+    def enable(self, account: str) -> None:
+        """Accept logins of an account again. Raises Problem if there is no such account."""
+        with self._changing() as hashes:
+            self._expect(account, hashes)
+            hashes[account] = hashes[account].removesuffix(DISABLED)
 
     def remove(self, account: str) -> list[str]:
         """Remove an account, also as a target of aliases, which are returned. Its mailbox stays on the mail volume.
@@ -205,6 +233,10 @@ class Accounts:
             self._expect(account, hashes)
             del hashes[account]
             return Aliases(self._folder).drop_target(account)
+
+    def expect(self, account: str) -> None:
+        """Raise Problem if there is no such account."""
+        self._expect(account, self.hashes())
 
     @staticmethod
     def _expect(account: str, hashes: dict[str, str]) -> None:

@@ -57,8 +57,12 @@ def signed_sender(home: PodUnderTest, *, alias_of: Account) -> str:
 
 def test_all_comes_back_as_clients_knew_it(home: PodUnderTest, folder: Path) -> None:
     household, bob = settle(home, folder, Size(1, messages=4, files=3, repositories=1)), home.new_account()
-    before = household.seen(home)
+    limited = home.new_account()
+    home.invoke("users.quota", limited.address, "2G")
+    home.invoke("users.disable", limited.address)
+    before, listed = household.seen(home), limits(home)
     assert before["queue"]
+    assert listed == {limited.address: (True, 2 * 2**30)}
     authority = (home.folder("certificates") / "current" / "ca.crt").read_text()
     described = f"/webdav/{household.files[0]}"
     with home.server.http(household.accounts[0]) as client:
@@ -83,6 +87,10 @@ def test_all_comes_back_as_clients_knew_it(home: PodUnderTest, folder: Path) -> 
     assert "is up" in restored.stdout
 
     assert household.seen(home) == before
+    assert limits(home) == listed
+    home.invoke("users.enable", limited.address)
+    with home.server.http(limited) as client:
+        assert client.get("/webdav/").status_code == 200
     with home.server.http(household.accounts[0]) as client:
         found = client.request("PROPFIND", described, headers={"Depth": "0"}, content=PROPFIND).text
         assert ">A description<" in found
@@ -100,6 +108,13 @@ def test_all_comes_back_as_clients_knew_it(home: PodUnderTest, folder: Path) -> 
         assert answer(client, "", returned) == 250
     kept = [message for _, _, message in mailbox(home.server, bob)["INBOX"][1].values()]
     assert all(any(one.encode() in message for message in kept) for one in acknowledged)
+
+
+def limits(home: PodUnderTest) -> dict[str, tuple[bool, int | None]]:
+    """Return of each account that is disabled or has a quota whether it is disabled, and its quota in bytes."""
+    there = json.loads(home.invoke("users.list", "--json").stdout)["accounts"]
+    found = {account["address"]: (account["disabled"], account["quota"]) for account in there}
+    return {address: limited for address, limited in found.items() if limited != (False, None)}
 
 
 def refused(home: PodUnderTest, *argv: str) -> Result:

@@ -343,6 +343,33 @@ def test_an_account_works_everywhere_within_two_seconds(test_pod: PodUnderTest) 
     assert time.monotonic() - added < 2
 
 
+def test_a_disabled_account_gets_mail_and_cannot_log_in_until_it_is_enabled(
+    test_pod: PodUnderTest, new_account: Account
+) -> None:
+    def logs_in(*, expected: bool) -> None:
+        try:
+            with test_pod.server.imap(new_account):
+                found = True
+        except LoginError:
+            found = False
+        if found != expected:
+            raise NotYet(f"logs in: {found}")
+
+    subject = token()
+    test_pod.invoke("users.disable", new_account.address)
+    wait_until(partial(logs_in, expected=False), 2, f"{new_account.address} to be disabled")
+    refuse_logins(test_pod, new_account)
+    with test_pod.server.smtp() as client:
+        client.sendmail(STRANGER, new_account.address, letter(STRANGER, new_account.address, subject).as_bytes())
+    test_pod.invoke("users.enable", new_account.address)
+    wait_until(partial(logs_in, expected=True), 2, f"{new_account.address} to be enabled")
+    assert arrived(test_pod.server, new_account, subject)
+    with test_pod.server.pop3(new_account), test_pod.server.submission(new_account):
+        pass
+    with test_pod.server.http(new_account) as web:
+        assert web.get("/webdav/").status_code == 200
+
+
 @pytest.mark.parametrize("name", ["../x", "a b", "x@elsewhere.example", "a:b", "", "x+tag", "-x", "ä"])
 def test_an_address_that_cannot_be_is_refused(test_pod: PodUnderTest, name: str) -> None:
     refused = test_pod.invoke("users.add", "--password-stdin", "--name", name, stdin="long enough\n", check=False)
