@@ -9,6 +9,7 @@ from invoke import Collection, Context, Exit, task
 
 from podserve import (
     accounts,
+    aliases,
     answering,
     blocklist,
     configuration,
@@ -27,7 +28,9 @@ from podserve import (
     locks,
     mail_report,
     manifests,
+    people,
     prompts,
+    quotas,
     report,
     repositories,
     resolver,
@@ -264,6 +267,16 @@ def _accounts(pod: Pod) -> accounts.Accounts:
     return accounts.Accounts(volumes.folder(pod.volumes["accounts"].name))
 
 
+def _quotas(pod: Pod) -> quotas.Quotas:
+    """Return the quotas on the pod's volume. Raises Problem when there is no volume yet."""
+    return quotas.Quotas(volumes.folder(pod.volumes["accounts"].name))
+
+
+def _aliases(pod: Pod) -> aliases.Aliases:
+    """Return the aliases on the pod's volume. Raises Problem when there is no volume yet."""
+    return aliases.Aliases(volumes.folder(pod.volumes["accounts"].name))
+
+
 NEW_PASSWORD = {"name": "alice, or alice@DOMAIN", "password-stdin": "read the password from standard input"}
 
 
@@ -280,9 +293,9 @@ def users_add(c: Context, name: str, password_stdin: bool = False) -> None:  # n
 
 @task(name="list", help={"json": "as a JSON object"})
 def users_list(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
-    """List the accounts, and say which cannot log in because they are of another domain."""
+    """List the accounts, which of them cannot log in, and how full their mailboxes are."""
     pod = _pod_reexecuted(c)
-    there = _accounts(pod).hashes()
+    there = people.everyone(pod)
     if json:
         print(listing.accounts_as_json(there, pod.settings.domain))
         return
@@ -297,22 +310,102 @@ def users_passwd(c: Context, name: str, password_stdin: bool = False) -> None:  
     pod = _pod_reexecuted(c)
     account = _accounts(pod).named(name, pod.settings.domain)
     _accounts(pod).set_password(account, prompts.new_password(account, from_stdin=password_stdin))
-    print(f"{account} has a new password")
+    still = accounts.disabled(_accounts(pod).hashes().get(account, ""))
+    print(f"{account} has a new password" + f", and is still disabled: invoke users.enable {account}" * still)
 
 
-@task(name="remove", help={"name": "alice, or alice@DOMAIN"})
-def users_remove(c: Context, name: str) -> None:
-    """Remove an account; its mailbox and folder stay on the volumes."""
-    pod = _pod_reexecuted(c)
-    account = _accounts(pod).named(name, pod.settings.domain)
+ACCOUNT = {"name": "alice, or alice@DOMAIN"}
+
+
+def _expect_no_postmaster(pod: Pod, account: str) -> None:
+    """Raise Problem if somebody must be able to read the mail of this account."""
     if account == pod.settings.postmaster_address:
         raise errors.Problem(
             f"{account} gets the mail to postmaster@ and abuse@. Set postmaster to another account "
             "(invoke.yaml), then: invoke up"
         )
-    _accounts(pod).remove(account)
+
+
+@task(name="disable", help=ACCOUNT)
+def users_disable(c: Context, name: str) -> None:
+    """Refuse all logins of an account; mail to it is still delivered."""
+    pod = _pod_reexecuted(c)
+    account = _accounts(pod).named(name, pod.settings.domain)
+    _expect_no_postmaster(pod, account)
+    _accounts(pod).disable(account)
+    print(f"{account} cannot log in; mail is still delivered. To accept its logins: invoke users.enable {account}")
+
+
+@task(name="enable", help=ACCOUNT)
+def users_enable(c: Context, name: str) -> None:
+    """Accept logins of an account again, with the password that it has."""
+    pod = _pod_reexecuted(c)
+    account = _accounts(pod).named(name, pod.settings.domain)
+    _accounts(pod).enable(account)
+    print(f"{account} can log in with its password")
+
+
+@task(name="quota", help={**ACCOUNT, "size": "such as 500M or 2G; none, or default (the setting quota)"})
+def users_quota(c: Context, name: str, size: str) -> None:
+    """Limit the size of an account's mailbox."""
+    pod = _pod_reexecuted(c)
+    account = _accounts(pod).named(name, pod.settings.domain)
+    _accounts(pod).expect(account)
+    _quotas(pod).set(account, size)
+    limit = _quotas(pod).limits([account], pod.settings.quota).get(account)
+    print(f"the mailbox of {account} has " + (f"a quota of {limit}" if limit else "no quota"))
+
+
+@task(name="remove", help=ACCOUNT)
+def users_remove(c: Context, name: str) -> None:
+    """Remove an account; its mailbox and folder stay on the volumes."""
+    pod = _pod_reexecuted(c)
+    account = _accounts(pod).named(name, pod.settings.domain)
+    _expect_no_postmaster(pod, account)
+    for alias in _accounts(pod).remove(account):
+        print(f"{account} is no target of {alias} any more")
+    _quotas(pod).set(account, quotas.DEFAULT)
     locks.Locks(pod).prune()
     print(f"{account} is removed. Its mailbox and folder stay; a new account of that name will own them")
+
+
+ALIAS = {"name": "info, info@DOMAIN, or @DOMAIN for all other addresses"}
+
+
+@task(name="add", help={**ALIAS, "targets": "accounts, aliases or addresses elsewhere: alice,bob@example.com"})
+def aliases_add(c: Context, name: str, targets: str) -> None:
+    """Add targets to an alias, which is made if it is missing; each target gets its mail."""
+    pod = _pod_reexecuted(c)
+    alias = accounts.alias(name, pod.settings.domain)
+    found = [accounts.target(target, pod.settings.domain) for target in targets.split(",")]
+    _aliases(pod).add(alias, found, _accounts(pod).hashes)
+    print(f"mail to {alias} goes to {', '.join(_aliases(pod).all()[alias])}")
+
+
+@task(name="list", help={"json": "as a JSON object"})
+def aliases_list(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
+    """List the aliases with their targets."""
+    pod = _pod_reexecuted(c)
+    there = _aliases(pod).all()
+    if json:
+        print(listing.aliases_as_json(there, pod.settings.domain))
+        return
+    mail_report.aliases(there, pod.settings.domain, report.standard_output())
+    if not there:
+        print("no aliases. Add one: invoke aliases.add NAME TARGET,TARGET")
+
+
+@task(name="remove", help={**ALIAS, "targets": "remove only these targets, separated by commas"})
+def aliases_remove(c: Context, name: str, targets: str = "") -> None:
+    """Remove an alias, or some of its targets."""
+    pod = _pod_reexecuted(c)
+    there = _aliases(pod)
+    alias = name.lower() if name.lower() in there.all() else accounts.alias(name, pod.settings.domain)
+    gone = [accounts.target(target, pod.settings.domain) for target in targets.split(",") if target]
+    if there.remove(alias, gone):
+        print(f"{alias} is removed")
+    else:
+        print(f"mail to {alias} goes to {', '.join(there.all()[alias])}")
 
 
 @task(name="add", help={"name": "name of the repository, without .git", "public": "let strangers see and clone it",
@@ -578,7 +671,8 @@ def mail_why(c: Context, identity: str, json: bool = False) -> None:  # noqa: FB
         mail_report.story(told, report.standard_output())
 
 
-users = Collection("users", users_add, users_list, users_passwd, users_remove)
+users = Collection("users", users_add, users_list, users_passwd, users_disable, users_enable, users_quota, users_remove)
+mail_aliases = Collection("aliases", aliases_add, aliases_list, aliases_remove)
 repos = Collection("repos", repos_add, repos_list, repos_publish, repos_hide, repos_head, repos_remove)
 certs = Collection("certs", certs_show, certs_issue, certs_renew, certs_import, certs_ca)
 dav_locks = Collection("locks", locks_list, locks_break)
@@ -599,6 +693,7 @@ namespace = Collection(
     show_status,
     logs,
     users,
+    mail_aliases,
     repos,
     dav_locks,
     certs,

@@ -14,7 +14,7 @@ from bench.sides import pod_of
 from podserve.accounts import ROUNDS as COST
 from podserve.commands import podman
 from podserve.lifecycle import STOP_TIMEOUT
-from tests.testbed.memory import pss
+from tests.testbed.memory import pss, wait_until_idle
 from tests.testbed.pod import PodUnderTest, play_test_pod
 from tests.testbed.server import letter, token
 
@@ -23,8 +23,9 @@ _LETTERS = 50
 
 
 def _memory(mode: str) -> list[float]:
-    """Return the PSS of a pod that has just been played, five times."""
+    """Return the PSS of a pod, five times, after the processes that `up` itself has connected to have ended."""
     with play_test_pod(f"-{mode}", cost=COST, filter=mode) as pod:
+        wait_until_idle(pod)
         return [sum(pss(pod, service) for service in pod.pod.containers) for _ in range(ROUNDS)]
 
 

@@ -1,4 +1,4 @@
-"""Growth: the same operations with more accounts, messages and repositories."""
+"""Growth: the same operations with more accounts, aliases, messages and repositories."""
 
 import os
 import shutil
@@ -12,6 +12,7 @@ from bench import load
 from bench.figures import Figure, Goal
 from bench.running import ROUNDS, seconds
 from bench.sides import Side, pod_of
+from podserve import aliases
 from podserve.accounts import Accounts
 from podserve.backup import snapshot
 from podserve.errors import Problem
@@ -19,10 +20,11 @@ from podserve.folder import Folder
 from podserve.waiting import NotYet, wait_until
 from tests.testbed.git import Git, give, serve
 from tests.testbed.pod import PodUnderTest
-from tests.testbed.server import Account
+from tests.testbed.server import Account, letter
 
 SECTION = "growth"
 ACCOUNTS = 10, 1_000, 5_000
+ALIASES = 10, 5_000
 MESSAGES = 100, 10_000, 100_000
 REPOSITORIES = 10, 100, 500
 FLAT = 1.5
@@ -98,6 +100,39 @@ def accounts(test_pod: PodUnderTest, pod: Side, account: Account) -> Iterator[Fi
         deliveries.append(_repeated(lambda: _deliver_one(pod, account)))
     yield from _figures("login, accounts", "s", ACCOUNTS, logins, flat=True)
     yield from _figures("delivery, accounts", "s", ACCOUNTS, deliveries, flat=True)
+
+
+def _write_aliases(test_pod: PodUnderTest, account: Account, count: int) -> str:
+    """Replace the aliases by `count`, which all lead to an account; return one when Postfix has all."""
+    domain, folder = test_pod.server.domain, test_pod.folder("accounts")
+    made = sorted(f"{uuid.uuid4().hex[:16]}@{domain}" for _ in range(count))
+    with Folder.at(folder).replacing(aliases.FILE, 0o600) as file:
+        file.writelines(f"{name} {account.address}\n".encode() for name in made)
+
+    def known() -> str:
+        if not test_pod.exec("mail", "postmap", "-q", made[-1], "lmdb:/run/postfix/aliases", check=False).ok:
+            raise NotYet("Postfix does not know it")
+        return made[-1]
+
+    return wait_until(known, 30, f"{made[-1]} to be in use")
+
+
+def many_aliases(test_pod: PodUnderTest, pod: Side, account: Account) -> Iterator[Figure]:
+    """Log in, deliver, and send as an alias, with few and with many aliases. The times must not grow."""
+    logins, deliveries, sent = [], [], []
+    for count in ALIASES:
+        alias = _write_aliases(test_pod, account, count)
+
+        def send(sender: str) -> None:
+            with pod.server.submission(account) as client:
+                client.send_message(letter(sender, account.address, uuid.uuid4().hex))
+
+        logins.append(_repeated(lambda: _log_in(pod, account)))
+        deliveries.append(_repeated(lambda: _deliver_one(pod, account)))
+        sent.append(_repeated(partial(seconds, partial(send, alias))))
+    yield from _figures("login, aliases", "s", ALIASES, logins, flat=True)
+    yield from _figures("delivery, aliases", "s", ALIASES, deliveries, flat=True)
+    yield from _figures("message sent as an alias, aliases", "s", ALIASES, sent, flat=True)
 
 
 def _fill(cur: Path, count: int) -> None:
@@ -187,8 +222,9 @@ def repositories(pod: Side) -> Iterator[Figure]:
 
 
 def measure(test_pod: PodUnderTest) -> Iterator[Figure]:
-    """Yield the figures of repositories, a mailbox and accounts."""
+    """Yield the figures of repositories, a mailbox, aliases and accounts."""
     pod = pod_of(test_pod)
     yield from repositories(pod)
     yield from mailbox(test_pod, pod, test_pod.new_account())
+    yield from many_aliases(test_pod, pod, test_pod.new_account())
     yield from accounts(test_pod, pod, test_pod.new_account())

@@ -12,7 +12,7 @@ from bench.running import ROUNDS, in_turn
 from bench.sides import Side, pod_of
 from podserve.commands import podman
 from tests.testbed import git
-from tests.testbed.memory import pss
+from tests.testbed.memory import pss, wait_until_idle
 from tests.testbed.pod import PodUnderTest
 from tests.testbed.vantage import first_process
 
@@ -94,6 +94,7 @@ def _busy(side: Side, test_pod: PodUnderTest) -> None:
 
 def measure(test_pod: PodUnderTest) -> Iterator[Figure]:
     """Measure the pod, which has just been played, before and after a load."""
+    wait_until_idle(test_pod)
     yield from _memory(test_pod, "idle", Goal("median", 180))
     yield from _idle_processor(test_pod)
     side = pod_of(test_pod)

@@ -10,9 +10,10 @@ from string import ascii_letters, digits
 
 import bcrypt
 
+from podserve.aliases import LOCK, Aliases
 from podserve.errors import Problem
 from podserve.folder import Folder
-from podserve.values import LOCAL_PART, domain_name, is_domain
+from podserve.values import EMAIL_ADDRESS, LOCAL_PART, domain_name, is_domain
 
 FILE = "passwd"
 """The name of the accounts file on its volume."""
@@ -26,6 +27,11 @@ SHORTEST = 8
 """Characters of a password at least: NIST SP 800-63B, section 5.1.1.1."""
 _HASH = re.compile(r"[!-9;-~]+\Z")
 """A hash without a colon. Dovecot would read a further field as an instruction, such as where to proxy a login."""
+DISABLED = "!"
+"""What follows the hash of a disabled account: Dovecot and Apache still compute bcrypt, and no password fits.
+
+Before the hash, as in shadow(5), Dovecot would take it for a fault of the server and ask clients to try again.
+"""
 ALIASES = "postmaster", "abuse"
 """The names whose mail the account `postmaster` of the settings gets: virtual_alias_maps in mail-settings."""
 LARGEST = 2**24
@@ -40,15 +46,15 @@ def _in_ascii(name: str) -> str:
     return name.lower()
 
 
-def address(name: str, domain: str) -> str:
+def address(name: str, domain: str, kind: str = "an account") -> str:
     """Return the address of an account: `alice` and `Alice@DOMAIN` are alice@DOMAIN, whose domain may be a U-label.
 
-    Raises Problem for other forms.
+    Raises Problem for other forms. Its text names the `kind` of address that was expected.
     """
     local, _, given = _in_ascii(name).partition("@")
     if given not in {"", domain} or not LOCAL_PART.match(local):
         raise Problem(
-            f"{name!r} cannot be an account of {domain}: expected a name such as alice or alice@{domain}, of letters, "
+            f"{name!r} cannot be {kind} of {domain}: expected a name such as alice or alice@{domain}, of letters, "
             "digits, dots, hyphens and underscores (no +: alice receives mail to every alice+TAG)"
         )
     return f"{local}@{domain}"
@@ -61,6 +67,33 @@ def expect_own_mail(account: str, postmaster: str) -> None:
             f"{account} cannot be an account: mail to this address goes to {postmaster}. Choose another name, or set "
             "postmaster to this one, then invoke up"
         )
+
+
+def alias(name: str, domain: str) -> str:
+    """Return the address of an alias, as `address` does; `@` and `@DOMAIN` are the catch-all, @DOMAIN.
+
+    Raises Problem for other forms, and for a name whose mail goes to the postmaster's account.
+    """
+    if _in_ascii(name) in {"@", f"@{domain}"}:
+        return f"@{domain}"
+    found = address(name, domain, "an alias")
+    if found.partition("@")[0] in ALIASES:
+        raise Problem(f"{found} cannot be an alias: its mail goes to the account of the setting postmaster")
+    return found
+
+
+def target(name: str, domain: str) -> str:
+    """Return the address of an alias' target: of an account or alias, as `address` does, or at another domain.
+
+    Raises Problem for other forms.
+    """
+    local, at, elsewhere = _in_ascii(name).partition("@")
+    if elsewhere in {"", domain} and local:
+        return address(name, domain, "a target")
+    if not at or not EMAIL_ADDRESS.match(f"{local}@{elsewhere}") or not is_domain(elsewhere):
+        raise Problem(f"{name!r} cannot be a target: expected an account or an alias, or an address elsewhere such as "
+                      "bob@example.com")  # fmt: skip
+    return f"{local}@{elsewhere}"
 
 
 def random_password() -> str:
@@ -77,6 +110,11 @@ def _hash(password: str) -> str:
         )
     # $2y$ and $2b$ name the same algorithm. Apache knows $2y$.
     return bcrypt.hashpw(encoded, bcrypt.gensalt(ROUNDS)).decode().replace("$2b$", "$2y$", 1)
+
+
+def disabled(hashed: str) -> bool:
+    """Return whether the hash in the accounts file is that of a disabled account."""
+    return hashed.endswith(DISABLED)
 
 
 def parse(content: bytes, where: str) -> dict[str, str]:
@@ -116,7 +154,7 @@ class Accounts:
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[dict[str, str]]:
-        with self._folder.locked(".lock"):
+        with self._folder.locked(LOCK):
             hashes = self.hashes()
             yield hashes
             before = self._folder.look(FILE)
@@ -131,9 +169,12 @@ class Accounts:
                     os.utime(file.fileno(), (changed, changed))
 
     def add(self, account: str, password: str) -> None:
-        """Add an account. Raises Problem if it exists, or if the password cannot be used."""
+        """Add an account. Raises Problem if it exists or is an alias, or if the password cannot be used."""
         hashed = _hash(password)
         with self._changing() as hashes:
+            if account in Aliases(self._folder).all():
+                raise Problem(f"{account} cannot be an account: it is an alias. Choose another name, or remove the "
+                              f"alias: invoke aliases.remove {account}")  # fmt: skip
             if account in hashes:
                 raise Problem(f"{account} exists already. To change its password: invoke users.passwd {account}")
             hashes[account] = hashed
@@ -159,17 +200,43 @@ class Accounts:
         return password
 
     def set_password(self, account: str, password: str) -> None:
-        """Set the password of an account. Raises Problem if there is no such account, or for an unusable password."""
+        """Set the password of an account. A disabled account stays disabled.
+
+        Raises Problem if there is no such account, or for an unusable password.
+        """
         hashed = _hash(password)
         with self._changing() as hashes:
             self._expect(account, hashes)
-            hashes[account] = hashed
+            hashes[account] = hashed + DISABLED * disabled(hashes[account])
 
-    def remove(self, account: str) -> None:
-        """Remove an account; its mailbox stays on the mail volume. Raises Problem if there is no such account."""
+    def disable(self, account: str) -> None:
+        """Refuse all logins of an account; mail to it is still delivered. Raises Problem if there is no such account.
+
+        `enable` restores its password.
+        """
+        with self._changing() as hashes:
+            self._expect(account, hashes)
+            hashes[account] = hashes[account].removesuffix(DISABLED) + DISABLED
+
+    def enable(self, account: str) -> None:
+        """Accept logins of an account again. Raises Problem if there is no such account."""
+        with self._changing() as hashes:
+            self._expect(account, hashes)
+            hashes[account] = hashes[account].removesuffix(DISABLED)
+
+    def remove(self, account: str) -> list[str]:
+        """Remove an account, also as a target of aliases, which are returned. Its mailbox stays on the mail volume.
+
+        Raises Problem if there is no such account, or if it is the only target of an alias.
+        """
         with self._changing() as hashes:
             self._expect(account, hashes)
             del hashes[account]
+            return Aliases(self._folder).drop_target(account)
+
+    def expect(self, account: str) -> None:
+        """Raise Problem if there is no such account."""
+        self._expect(account, self.hashes())
 
     @staticmethod
     def _expect(account: str, hashes: dict[str, str]) -> None:

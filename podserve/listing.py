@@ -1,19 +1,28 @@
-"""What `users.list`, `repos.list`, `locks.list` and `certs.show` print with --json: one JSON object each."""
+"""What the tasks that list something, and `certs.show`, print with --json: one JSON object each."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
 from podserve.certificates.keypair import Certificate
 from podserve.endpoints import Answer
 from podserve.locks import Lock
+from podserve.people import Person
 from podserve.repositories import Repository
 
 
-def accounts_as_json(there: Iterable[str], domain: str) -> str:
-    """Return the accounts, each with `address` and `can_log_in` (not if it is of another domain than `domain`)."""
-    found = [{"address": address, "can_log_in": address.endswith(f"@{domain}")} for address in there]
-    return json.dumps({"domain": domain, "accounts": found}, indent=2)
+def accounts_as_json(there: Iterable[Person], domain: str) -> str:
+    """Return the accounts, each with the fields of Person. `domain` is the one that the pod serves."""
+    return json.dumps({"domain": domain, "accounts": [asdict(person) for person in there]}, indent=2)
+
+
+def aliases_as_json(there: Mapping[str, Sequence[str]], domain: str) -> str:
+    """Return the aliases, each with `address`, `targets` and `in_use` (only if it is of this domain)."""
+    found = [
+        {"address": alias, "targets": targets, "in_use": alias.endswith(f"@{domain}")}
+        for alias, targets in there.items()
+    ]
+    return json.dumps({"domain": domain, "aliases": found}, indent=2)
 
 
 def repositories_as_json(there: Iterable[Repository]) -> str:

@@ -1,5 +1,7 @@
 """What the tasks about mail show on a terminal."""
 
+from collections.abc import Iterable, Mapping
+
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -21,3 +23,11 @@ def story(told: Story, console: Console) -> None:
         console.print("the filter did not judge this message", highlight=False)
     for event in told.events:
         console.print(escape(printable(event)), highlight=False, soft_wrap=True)
+
+
+def aliases(there: Mapping[str, Iterable[str]], domain: str, console: Console) -> None:
+    """Show each alias with its targets, a line each; those of other domains than `domain` are not in use."""
+    for alias, targets in there.items():
+        other = "" if alias.endswith(f"@{domain}") else f" is not in use: this pod serves {domain}"
+        said = f"{alias}: {', '.join(targets)}{other}"
+        console.print(printable(said), markup=False, highlight=False, soft_wrap=True)

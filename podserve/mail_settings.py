@@ -5,14 +5,28 @@ from typing import Annotated
 
 from podserve.choices import FilterMode
 from podserve.declaration import Setting
-from podserve.values import domain_name, number, words, yes_or_no
+from podserve.values import QUOTA, domain_name, matching, number, words, yes_or_no
 
 _RECIPIENTS = 1_000_000
+_YEAR = 365
 
 
 @dataclass(frozen=True)
 class MailSettings:
-    """The settings of the filter, and of how much an account may send."""
+    """The settings of the filter, of how much an account may send, and of how large its mailbox may be."""
+
+    quota: Annotated[str, Setting(
+        matching(QUOTA), "none, or a size such as 500M, 5G or 1T",
+        "How large the mailbox of an account may be: none, or a size such as 500M, 5G or 1T. invoke users.quota sets "
+        "another limit for an account. The account gets a warning when its mailbox is 90 % full.",
+        services=True,
+    )]  # fmt: skip
+    quota_days: Annotated[int, Setting(
+        number(0, _YEAR), f"a number of days from 0 to {_YEAR}",
+        "For how many days mail to a full mailbox is refused for now (452), so that its sender tries again. After that "
+        "it is refused for good (552).",
+        services=True,
+    )]  # fmt: skip
 
     filter: Annotated[FilterMode, Setting(
         FilterMode, '"on" or "off", in quotes',

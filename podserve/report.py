@@ -32,6 +32,7 @@ from podserve.host import NO_HEALTH_CHECKS
 from podserve.images import UP_TO_DATE, Show
 from podserve.lifecycle import Started
 from podserve.locks import Lock
+from podserve.people import Person, line
 from podserve.pod import Pod
 from podserve.repositories import Repository
 from podserve.status import Status
@@ -217,11 +218,10 @@ def warn(warnings: list[str], console: Console) -> None:
         console.print(f"\n[yellow]Warning:[/] {escape(printable(warning))}", highlight=False)
 
 
-def accounts(there: Iterable[str], domain: str, console: Console) -> None:
-    """Show each account, a line each; those of other domains than `domain` cannot log in, and the line says so."""
-    for account in there:
-        other = "" if account.endswith(f"@{domain}") else f" cannot log in: this pod serves {domain}"
-        console.print(f"{account}{other}", markup=False, highlight=False, soft_wrap=True)
+def accounts(there: Iterable[Person], domain: str, console: Console) -> None:
+    """Show each account on a line. `domain` is the one that the pod serves."""
+    for person in there:
+        console.print(line(person, domain), markup=False, highlight=False, soft_wrap=True)
 
 
 def repositories(there: list[Repository], console: Console) -> None:

@@ -26,6 +26,7 @@ POD_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?\Z")
 HTTPS_ADDRESS = re.compile(r"https://[a-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/%-]*)?\Z")
 EMAIL_ADDRESS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*@[A-Za-z0-9.-]+\Z")
 LOGIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.@_+=/%-]*\Z")
+QUOTA = re.compile(r"(none|[1-9][0-9]{0,5}[MGT])\Z")
 LOCAL_PART = re.compile(r"(?!.*\.\.)[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?\Z")
 """The part of an account before the @. It has no + (which begins a tag), and no character that means something in a
 path or in a file with colons."""

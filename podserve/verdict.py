@@ -11,7 +11,7 @@ from podserve.errors import Problem
 from podserve.pod import Pod
 
 _TIME = r"(?P<time>\S+) "
-_QUEUED = re.compile(_TIME + r".* postfix/cleanup\[\d+\]: (?P<queue>\w+): message-id=(?P<id>.+)")
+_QUEUED = re.compile(_TIME + r".* postfix/(forward/)?cleanup\[\d+\]: (?P<queue>\w+): message-id=(?P<id>.+)")
 _JUDGED = re.compile(
     _TIME + r".*rspamd_task_write_log: id: <(?P<id>.*?)>, qid: <(?P<queue>\w+)>, (?P<client>.*?),? "
     r"\((?P<action>[a-z ]+)\): \[(?P<score>[-0-9.]+)/[-0-9.nan]+\] \[(?P<rules>.*)\], time: "
@@ -19,7 +19,7 @@ _JUDGED = re.compile(
 _RULE = re.compile(r"(?P<name>[A-Z][A-Z0-9_]*)\((?P<score>[-0-9.]+)\)\{(?P<details>[^}]*)\}")
 _POSTFIX = re.compile(_TIME + r"\S+ +\d+ [0-9:]+ \S+ postfix/[a-z/]+\[\d+\]: (?P<queue>\w+): (?P<said>.*)")
 _DOVECOT = re.compile(_TIME + r".* lmtp\((?P<account>[^)]*)\).*: (?P<said>sieve: msgid=(?P<id>.*?): .*)")
-_SAID = "client=", "info:", "to=", "milter-reject", "milter-header-reject", "reject", "removed"
+_SAID = "client=", "info:", "to=", "milter-reject", "milter-header-reject", "reject", "discard", "removed"
 
 
 @dataclass(frozen=True)

@@ -156,6 +156,9 @@ def _clients(facts: Facts) -> Iterable[Record]:
         data = f"{priority} 1 {facts.ports[port].number} {facts.settings.mail_host}."
         reason = "mail clients find the server by the address of an account alone (RFC 6186, 8314, 5804)"
         yield facts.record(f"_{port}._tcp.{facts.settings.domain}", "SRV", data, reason)
+    data = f"0 1 {facts.ports['https'].number} {facts.settings.domain}."
+    reason = "Outlook finds the settings of mail by the address of an account alone (MS-OXDISCO)"
+    yield facts.record(f"_autodiscover._tcp.{facts.settings.domain}", "SRV", data, reason)
 
 
 Source = Callable[[Facts], Iterable[Record]]

@@ -1,8 +1,12 @@
 """Memory of the pod under test."""
 
+from podserve.waiting import NotYet, wait_until
 from tests.testbed.pod import PodUnderTest, processes_of
+from tests.testbed.victims import Container
 
 MB = 1e6
+_IDLE = 150
+"""Seconds until Postfix and Dovecot have ended processes that serve nobody: max_idle of postconf(5) is 100 s."""
 
 
 def pss(test_pod: PodUnderTest, service: str) -> float:
@@ -20,3 +24,14 @@ def pss_of(container: str) -> float:
             continue
         total += next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
     return total * 1024 / MB
+
+
+def wait_until_idle(test_pod: PodUnderTest) -> None:
+    """Return when no process is left that served a mail client."""
+
+    def served() -> None:
+        names = set(Container.of(test_pod, "mail").processes().values())
+        if left := names & {"smtpd", "dovecot/imap-login", "dovecot/pop3-login"}:
+            raise NotYet(f"{', '.join(sorted(left))} still run")
+
+    wait_until(served, _IDLE, "the processes of mail clients to end")

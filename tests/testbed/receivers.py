@@ -16,11 +16,12 @@ from podserve.waiting import NotYet, wait_until
 
 @dataclass(frozen=True)
 class Received:
-    """A message, whether it came over TLS, and the login (`user:password`) with which it came; empty without one."""
+    """A message, whether it came over TLS, its login (`user:password`; empty without one), and its sender."""
 
     message: Message
     encrypted: bool
     login: str
+    sender: str
 
 
 class _Session(socketserver.StreamRequestHandler):
@@ -37,7 +38,7 @@ class _Session(socketserver.StreamRequestHandler):
 
     def handle(self) -> None:
         """Speak SMTP until the client goes, or breaks off a handshake."""
-        self.encrypted, self.login = False, ""
+        self.encrypted, self.login, self.sender = False, "", ""
         try:
             if self.server.implicit_tls:
                 self._encrypt()
@@ -71,10 +72,16 @@ class _Session(socketserver.StreamRequestHandler):
                 self._say("235 welcome" if self.login else "535 5.7.8 wrong user name or password")
             case "MAIL" if self.server.login and not self.login:
                 self._say("530 5.7.0 log in first")
+            case "MAIL":
+                self.sender = rest.partition("<")[2].partition(">")[0]
+                self._say("250 fine")
+            case "RCPT" if any(f"<{name}@" in rest for name in self.server.unknown):
+                self._say("550 5.1.1 nobody has this name")
             case "DATA":
                 self._say("354 go on")
                 lines = iter(self.rfile.readline, b".\r\n")
-                self.server.received.append(Received(message_from_bytes(b"".join(lines)), self.encrypted, self.login))
+                message = message_from_bytes(b"".join(lines))
+                self.server.received.append(Received(message, self.encrypted, self.login, self.sender))
                 self._say("250 taken")
             case "QUIT":
                 self._say("221 bye")
@@ -85,7 +92,7 @@ class _Session(socketserver.StreamRequestHandler):
 class Receiver(socketserver.ThreadingTCPServer):
     """A mail server: its TLS context (None: it offers no STARTTLS), the login that it wants, and what it got.
 
-    `logins` are those that clients tried, as `user:password`.
+    `logins` are those that clients tried, as `user:password`. `unknown` are names that it refuses as recipients.
     """
 
     daemon_threads = True
@@ -96,6 +103,7 @@ class Receiver(socketserver.ThreadingTCPServer):
         self.context, self.login, self.implicit_tls = context, login, port == 465
         self.received: list[Received] = []
         self.logins: list[str] = []
+        self.unknown: set[str] = set()
         super().__init__((address, port), _Session)
 
     def taken(self, subject: str) -> Received:

@@ -116,6 +116,32 @@ def test_an_account_that_is_removed_is_gone_and_the_others_stay(there: Accounts)
     assert list(there.hashes()) == [BOB]
 
 
+def test_a_disabled_account_has_no_hash_that_fits_and_its_own_again_when_it_is_enabled(there: Accounts) -> None:
+    there.add(ALICE, GOOD)
+    before = there.hashes()
+    for _ in range(2):
+        there.disable(ALICE)
+        assert there.hashes() == {ALICE: f"{before[ALICE]}!"}
+    for _ in range(2):
+        there.enable(ALICE)
+        assert there.hashes() == before
+
+
+def test_a_disabled_account_stays_disabled_with_another_password(there: Accounts) -> None:
+    there.add(ALICE, GOOD)
+    there.disable(ALICE)
+    there.set_password(ALICE, BETTER)
+    assert accounts.disabled(there.hashes()[ALICE])
+    there.enable(ALICE)
+    assert is_password(BETTER, there.hashes()[ALICE])
+
+
+def test_an_account_that_is_missing_is_neither_disabled_nor_enabled(there: Accounts) -> None:
+    for change in (there.disable, there.enable):
+        with pytest.raises(Problem, match=f"there is no account {ALICE}.*users.list"):
+            change(ALICE)
+
+
 def test_an_account_that_is_missing_has_no_password_to_set(there: Accounts) -> None:
     with pytest.raises(Problem, match=f"there is no account {ALICE}.*users.list"):
         there.set_password(ALICE, GOOD)

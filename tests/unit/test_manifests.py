@@ -32,6 +32,8 @@ DIFFERENT = {
     "mta_sts": "testing",
     "mta_sts_max_age": "86400",
     "filter": "off",
+    "quota": "2G",
+    "quota_days": "7",
     "submissions": "no",
     "managesieve": "no",
     "recipients_per_hour": "7",

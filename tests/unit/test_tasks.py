@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -30,7 +31,8 @@ TASKS = dict(every_task())
 
 
 def test_the_tasks_are_these() -> None:
-    users = {"users.add", "users.list", "users.passwd", "users.remove"}
+    users = {"users.add", "users.list", "users.passwd", "users.remove", "users.disable", "users.enable", "users.quota"}
+    users |= {"aliases.add", "aliases.list", "aliases.remove"}
     repos = {"repos.add", "repos.list", "repos.publish", "repos.hide", "repos.head", "repos.remove"}
     locks = {"locks.list", "locks.break"}
     host = {"doctor", "install", "uninstall", "upgrade", "backup", "restore"}
@@ -221,30 +223,90 @@ def test_an_account_is_not_added(fake_podman: FakePodman, words: tuple[str, ...]
     assert Accounts(Folder.at(fake_podman.folder)).hashes() == {}
 
 
-def test_the_account_of_the_postmaster_is_removed_only_when_another_has_become_it(fake_podman: FakePodman) -> None:
+@pytest.mark.parametrize("task", ["users.remove", "users.disable"])
+def test_the_account_of_the_postmaster_stays_until_another_has_become_it(fake_podman: FakePodman, task: str) -> None:
     there, name = Accounts(Folder.at(fake_podman.folder)), "postmaster@lab.sethlakowske.com"
     there.add(name, "correct horse")
-    ended = fake_podman.invoke_here("users.remove", "postmaster")
+    before = there.hashes()
+    ended = fake_podman.invoke_here(task, "postmaster")
     assert (ended.code, ended.stdout) == (1, "")
     assert ended.stderr.startswith(f"podserve: {name} gets the mail to postmaster@ and abuse@. Set postmaster to ")
-    assert set(there.hashes()) == {name}
-    assert fake_podman.invoke_here("users.remove", "postmaster", INVOKE_POSTMASTER="alice").code == 0
-    assert there.hashes() == {}
+    assert there.hashes() == before
+    assert fake_podman.invoke_here(task, "postmaster", INVOKE_POSTMASTER="alice").code == 0
+    assert there.hashes() != before
+
+
+def test_a_disabled_account_gets_another_password_and_the_task_says_that_it_is_still_disabled(
+    fake_podman: FakePodman,
+) -> None:
+    Accounts(Folder.at(fake_podman.folder)).add(name := "alice@lab.sethlakowske.com", "correct horse")
+    change = "users.passwd", "alice", "--password-stdin"
+    assert fake_podman.invoke_here("users.disable", "alice").stdout == (
+        f"{name} cannot log in; mail is still delivered. To accept its logins: invoke users.enable {name}\n"
+    )
+    assert fake_podman.invoke_here(*change, stdin="battery staple\n").stdout == (
+        f"{name} has a new password, and is still disabled: invoke users.enable {name}\n"
+    )
+    assert fake_podman.invoke_here("users.enable", "alice").stdout == f"{name} can log in with its password\n"
+    assert fake_podman.invoke_here(*change, stdin="correct horse\n").stdout == f"{name} has a new password\n"
 
 
 def test_accounts_are_listed_with_those_that_cannot_log_in(fake_podman: FakePodman) -> None:
     there = Accounts(Folder.at(fake_podman.folder))
-    for name in ("alice@lab.sethlakowske.com", "bob@other.org"):
+    for name in ("alice@lab.sethlakowske.com", "bob@other.org", "carol@lab.sethlakowske.com"):
         there.add(name, "correct horse")
-    lines = ["alice@lab.sethlakowske.com", "bob@other.org cannot log in: this pod serves lab.sethlakowske.com"]
+    there.disable("carol@lab.sethlakowske.com")
+    lines = [
+        "alice@lab.sethlakowske.com",
+        "bob@other.org cannot log in: this pod serves lab.sethlakowske.com",
+        "carol@lab.sethlakowske.com is disabled",
+    ]
     assert fake_podman.invoke_here("users.list").stdout.splitlines() == lines
+    no_quota = {"quota": None, "used": None}
     assert json.loads(fake_podman.invoke_here("users.list", "--json").stdout) == {
         "domain": "lab.sethlakowske.com",
         "accounts": [
-            {"address": "alice@lab.sethlakowske.com", "can_log_in": True},
-            {"address": "bob@other.org", "can_log_in": False},
+            {"address": "alice@lab.sethlakowske.com", "can_log_in": True, "disabled": False, **no_quota},
+            {"address": "bob@other.org", "can_log_in": False, "disabled": False, **no_quota},
+            {"address": "carol@lab.sethlakowske.com", "can_log_in": False, "disabled": True, **no_quota},
         ],
     }
+
+
+def test_a_quota_is_set_shown_and_given_up(fake_podman: FakePodman) -> None:
+    Accounts(Folder.at(fake_podman.folder)).add(name := "alice@lab.sethlakowske.com", "correct horse")
+
+    def listed(**settings: str) -> list[object]:
+        (account,) = json.loads(fake_podman.invoke_here("users.list", "--json", **settings).stdout)["accounts"]
+        return [account["quota"], fake_podman.invoke_here("users.list", **settings).stdout.strip()]
+
+    assert listed() == [None, name]
+    assert listed(INVOKE_QUOTA="5G") == [5 * 2**30, f"{name} has a quota of 5G"]
+    said = fake_podman.invoke_here("users.quota", "alice", "2048M").stdout
+    assert said == f"the mailbox of {name} has a quota of 2048M\n"
+    assert listed(INVOKE_QUOTA="5G") == [2 * 2**30, f"{name} has a quota of 2G"]
+    fake_podman.invoke_here("users.quota", "alice", "none")
+    assert listed(INVOKE_QUOTA="5G") == [None, name]
+    fake_podman.invoke_here("users.quota", "alice", "default")
+    assert listed(INVOKE_QUOTA="5G") == [5 * 2**30, f"{name} has a quota of 5G"]
+
+
+def test_the_quota_of_a_removed_account_is_gone(fake_podman: FakePodman) -> None:
+    there = Accounts(Folder.at(fake_podman.folder))
+    there.add(name := "alice@lab.sethlakowske.com", "correct horse")
+    fake_podman.invoke_here("users.quota", "alice", "2G")
+    assert fake_podman.invoke_here("users.remove", "alice").code == 0
+    there.add(name, "correct horse")
+    assert fake_podman.invoke_here("users.list").stdout == f"{name}\n"
+
+
+@pytest.mark.parametrize("words", [("alice", "2GB"), ("alice", "1.5G"), ("alice", ""), ("bob", "2G")])
+def test_a_wrong_quota_and_one_of_no_account_are_refused(fake_podman: FakePodman, words: tuple[str, ...]) -> None:
+    Accounts(Folder.at(fake_podman.folder)).add("alice@lab.sethlakowske.com", "correct horse")
+    ended = fake_podman.invoke_here("users.quota", *words)
+    assert (ended.code, ended.stdout) == (1, "")
+    assert re.match("podserve: ('.*' cannot be a quota: expected a size|there is no account bob@)", ended.stderr)
+    assert not (fake_podman.folder / "quotas").exists()
 
 
 def test_a_list_without_entries_is_valid_json(fake_podman: FakePodman) -> None:

@@ -48,6 +48,7 @@ def test_the_list_has_what_a_web_and_mail_server_needs() -> None:
         "_sieve._tcp.example.org SRV 0 1 4190 mail.example.org.",
         "_imaps._tcp.example.org SRV 0 1 993 mail.example.org.",
         "_pop3s._tcp.example.org SRV 10 1 995 mail.example.org.",
+        "_autodiscover._tcp.example.org SRV 0 1 443 example.org.",
     }  # fmt: skip
     assert all(record.reason for record in needed())
     assert "_submissions._tcp" not in str(lines(needed(public_address="203.0.113.7", submissions="no")))

@@ -152,7 +152,7 @@ print(json.dumps(len(clients)))
 """A client with many requests at once, each of which it reads slowly, and repeats when it has been answered."""
 SOON = 2.0
 """Seconds within which others get a page, whatever one client does."""
-SHORT, LONG, LONG_OF_ONE = 8, 24, 8
+SHORT, LONG, LONG_OF_ONE = 4, 24, 8
 """GitWeb's workers, and the long requests beside them, of all clients and of one (docker/apache's Workers.pm)."""
 EMPTY = b"PACK" + struct.pack(">II", 2, 0)
 EMPTY += sha1(EMPTY, usedforsecurity=False).digest()

@@ -224,6 +224,27 @@ def test_a_part_of_the_filter_that_was_killed_comes_back_alone(
     assert results(arrived(server, alice, subject), "Authentication-Results")
 
 
+def test_a_filter_that_starts_again_finds_its_patterns_compiled(
+    test_pod: PodUnderTest, server: Server, alice: Account
+) -> None:
+    def rested() -> None:
+        """Wait until rspamd's compiler has told the first process that the patterns are loaded (after 1 to 2 s)."""
+        seconds = test_pod.exec("mail", "ps", "-C", "rspamd", "-o", "etimes=").stdout.split()
+        if not seconds or max(map(int, seconds)) < 4:
+            raise NotYet(f"{seconds} s")
+
+    with down(test_pod):
+        pass
+    wait_until(rested, 10, "the filter to have judged nothing for four seconds")
+    with down(test_pod):  # it ends by itself, and would remove the patterns
+        pass
+    wait_until_signing(server, alice)
+    compiled = test_pod.exec("mail", "find", "/run/rspamd/patterns", "-type", "f", "-size", "+1M").stdout
+    assert not compiled, "the processor of this machine is the one that the image was built on"
+    links = test_pod.exec("mail", "find", "/run/rspamd/patterns", "-type", "l", "-name", "*.hs").stdout
+    assert len(links.split()) > 40
+
+
 def test_the_filter_has_no_privileges_and_its_keys_are_its_own(test_pod: PodUnderTest) -> None:
     for name in ("rspamd: main", "rspamd_proxy", "controller process", "valkey-server"):
         process = processes(test_pod, name)[0]

@@ -1,4 +1,4 @@
-"""Sessions that are open when an account's password is changed, or when the account is removed: they end within 2 s."""
+"""Sessions that are open when a password changes, or an account is disabled or removed: they end within 2 s."""
 
 import contextlib
 import poplib
@@ -26,17 +26,17 @@ Revoke = Callable[[Account], None]
 T = TypeVar("T")
 
 
-@pytest.fixture(params=["users.passwd", "users.remove"])
+@pytest.fixture(params=["users.passwd", "users.remove", "users.disable"])
 def revoke(request: pytest.FixtureRequest, test_pod: PodUnderTest) -> Revoke:
     """Each task that ends the right of an account's open sessions."""
 
     def change_the_password(account: Account) -> None:
         test_pod.invoke("users.passwd", account.address, "--password-stdin", stdin=f"{random_password()}\n")
 
-    def remove(account: Account) -> None:
-        test_pod.invoke("users.remove", account.address)
+    def remove_or_disable(account: Account) -> None:
+        test_pod.invoke(request.param, account.address)
 
-    return remove if request.param == "users.remove" else change_the_password
+    return change_the_password if request.param == "users.passwd" else remove_or_disable
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from podserve.commands import run
 from podserve.waiting import NotYet, wait_until
 from podserve.zone.record import quoted
+from tests.testbed.envelopes import answer
 from tests.testbed.letters import key_record, of_kind, prose, signed, wire
 from tests.testbed.mail import delivered
 from tests.testbed.pod import PodUnderTest
@@ -161,6 +162,43 @@ def test_forwarded_mail_keeps_its_sealed_results(
     assert "spf=fail" in found, "the forwarder is not the sender"
     assert "arc=pass" in found
     assert [re.search(r"i=(\d)", seal)[1] for seal in message.get_all("ARC-Seal", [])] == ["2", "1"]  # type: ignore[index]
+
+
+@pytest.fixture(scope="module")
+def forwarded(domains: TwoDomains) -> tuple[str, Account]:
+    """An alias of the other domain, and the account of the first domain that it leads to."""
+    account, alias = domains.own.new_account(), f"{token()}@{domains.other.settings.domain}"
+    domains.other.invoke("aliases.add", alias, account.address)
+
+    def known() -> None:
+        with domains.other.server.smtp() as client:
+            if (said := answer(client, f"someone@{THIRD}", alias)) != 250:
+                raise NotYet(str(said))
+
+    wait_until(known, 2, "the alias to be in use")
+    return alias, account
+
+
+def test_mail_that_an_alias_forwards_is_trusted_by_the_next_domain(
+    domains: TwoDomains, alice: Account, forwarded: tuple[str, Account]
+) -> None:
+    alias, account = forwarded
+    domains.publish(policy="reject")
+    with domains.own.server.submission(alice) as client:
+        client.send_message(letter(alice.address, alias, subject := token()))
+    folder, message = copy_of(domains.own, account, subject)
+    found, there = results(message, domains.own), domains.other.settings.domain
+    assert folder == "INBOX", message.items()
+    assert re.match(rf"<SRS0=\S+={domains.own.settings.domain}={alice.local_part}@{there}>", message["Return-Path"])
+    assert ("spf=pass" in found, found.count("dkim=pass"), "dmarc=pass" in found) == (True, 2, True), found
+    domains.publish()
+
+
+def test_a_forgery_that_the_forged_domain_wants_in_junk_is_not_forwarded(
+    domains: TwoDomains, outsider: Vantage, forwarded: tuple[str, Account]
+) -> None:
+    with pytest.raises(smtplib.SMTPDataError, match="is not forwarded"):
+        forge(domains, outsider, forwarded[0], token())
 
 
 def forge(domains: TwoDomains, place: Vantage, recipient: str, subject: str) -> None:

@@ -17,6 +17,7 @@ from podserve.commands import Result, podman, run
 from podserve.waiting import NotYet, wait_until
 from tests.testbed import crafted
 from tests.testbed.crafted import Member, plain
+from tests.testbed.envelopes import answer
 from tests.testbed.git import Git, make
 from tests.testbed.household import Size, arriving, mailbox, settle
 from tests.testbed.mail import STRANGER, arrived
@@ -41,15 +42,34 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def signed_sender(home: PodUnderTest, *, alias_of: Account) -> str:
+    """Add an alias that leads to an account and elsewhere; return the sender that forwarded mail of STRANGER has."""
+    home.invoke("aliases.add", token(), f"{alias_of.address},someone@example.com")
+
+    def signed() -> str:
+        found = home.exec("mail", "postmap", "-q", STRANGER, "tcp:127.0.0.1:10001", check=False).stdout.strip()
+        if not found.startswith("SRS0="):
+            raise NotYet(f"{found!r}")
+        return found
+
+    return wait_until(signed, 5, "the daemon that signs senders")
+
+
 def test_all_comes_back_as_clients_knew_it(home: PodUnderTest, folder: Path) -> None:
     household, bob = settle(home, folder, Size(1, messages=4, files=3, repositories=1)), home.new_account()
-    before = household.seen(home)
+    limited = home.new_account()
+    home.invoke("users.quota", limited.address, "2G")
+    home.invoke("users.disable", limited.address)
+    before, listed = household.seen(home), limits(home)
     assert before["queue"]
+    assert listed == {limited.address: (True, 2 * 2**30)}
     authority = (home.folder("certificates") / "current" / "ca.crt").read_text()
     described = f"/webdav/{household.files[0]}"
     with home.server.http(household.accounts[0]) as client:
         assert client.request("PROPPATCH", described, content=PROPPATCH).status_code == 207
 
+    alias, returned = f"{token()}@{home.server.domain}", signed_sender(home, alias_of=bob)
+    home.invoke("aliases.add", alias, bob.address)
     file = folder / "backup"
     with arriving(home.server, bob) as subjects:
         subject = token()
@@ -67,6 +87,10 @@ def test_all_comes_back_as_clients_knew_it(home: PodUnderTest, folder: Path) -> 
     assert "is up" in restored.stdout
 
     assert household.seen(home) == before
+    assert limits(home) == listed
+    home.invoke("users.enable", limited.address)
+    with home.server.http(limited) as client:
+        assert client.get("/webdav/").status_code == 200
     with home.server.http(household.accounts[0]) as client:
         found = client.request("PROPFIND", described, headers={"Depth": "0"}, content=PROPFIND).text
         assert ">A description<" in found
@@ -76,8 +100,21 @@ def test_all_comes_back_as_clients_knew_it(home: PodUnderTest, folder: Path) -> 
     with replace(home.server, authority=str(folder / "ca.crt")).imap(bob):
         pass
     assert arrived(home.server, bob, subject)
+    with home.server.smtp() as client:
+        client.send_message(letter(STRANGER, alias, subject := token()))
+    assert arrived(home.server, bob, subject)
+    # A bounce of mail that an alias had forwarded before the backup.
+    with home.server.smtp() as client:
+        assert answer(client, "", returned) == 250
     kept = [message for _, _, message in mailbox(home.server, bob)["INBOX"][1].values()]
     assert all(any(one.encode() in message for message in kept) for one in acknowledged)
+
+
+def limits(home: PodUnderTest) -> dict[str, tuple[bool, int | None]]:
+    """Return of each account that is disabled or has a quota whether it is disabled, and its quota in bytes."""
+    there = json.loads(home.invoke("users.list", "--json").stdout)["accounts"]
+    found = {account["address"]: (account["disabled"], account["quota"]) for account in there}
+    return {address: limited for address, limited in found.items() if limited != (False, None)}
 
 
 def refused(home: PodUnderTest, *argv: str) -> Result:

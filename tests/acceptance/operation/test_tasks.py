@@ -227,10 +227,11 @@ def refuse_logins(test_pod: PodUnderTest, account: Account) -> None:
 
 
 def take_mail_in_both_forms(test_pod: PodUnderTest, account: Account) -> None:
-    """Check that the account gets mail to both forms of its domain, and that neither opens a relay."""
-    server, subjects = test_pod.server, [token() for _ in range(5)]
+    """Check that the account and its alias get mail to both forms of the domain, and that no form opens a relay."""
+    server, subjects = test_pod.server, [token() for _ in range(7)]
     name, postmaster = account.local_part, test_pod.settings.postmaster_address
-    recipients = [f"{name}@{OTHER}", f"{name}@{IN_UNICODE}", f"{name}+tag@{IN_UNICODE}", f"{name}@MÜLLER.example.com"]
+    recipients = [f"{name}@{OTHER}", f"{name}@{IN_UNICODE}", f"{name}+tag@{IN_UNICODE}", f"{name}@MÜLLER.example.com",
+                  f"info@{OTHER}", f"info@{IN_UNICODE}"]  # fmt: skip
     options = ["SMTPUTF8"]
     with server.smtp() as client:
         for recipient, subject in zip(recipients, subjects, strict=False):
@@ -243,7 +244,7 @@ def take_mail_in_both_forms(test_pod: PodUnderTest, account: Account) -> None:
                 client.sendmail(sender, [account.address], "Subject: no\r\n\r\n", options)
         assert not client.sendmail(STRANGER, [f"abuse@{IN_UNICODE}"], "Subject: hello\r\n\r\n", options)
     with server.submission(account) as client:
-        client.sendmail(f"{name}@{IN_UNICODE}", recipients[:1], f"Subject: {subjects[4]}\r\n\r\nHi.\r\n", options)
+        client.sendmail(f"{name}@{IN_UNICODE}", recipients[:1], f"Subject: {subjects[6]}\r\n\r\nHi.\r\n", options)
         with pytest.raises(smtplib.SMTPException, match="not owned"):
             client.sendmail(postmaster.replace(OTHER, IN_UNICODE), recipients[:1], "Subject: no\r\n\r\n", options)
     for subject in subjects:
@@ -264,6 +265,7 @@ def test_accounts_of_another_domain_cannot_log_in_but_are_named_and_work_again_w
         anna = Account(f"anna@{OTHER}", token())
         other("users.add", f"anna@{IN_UNICODE}", "--password-stdin", stdin=f"{anna.password}\n")
         elsewhere.wait_until_known(anna)
+        other("aliases.add", f"info@{IN_UNICODE}", f"anna@{IN_UNICODE}")
         take_mail_in_both_forms(elsewhere, anna)
         seen = json.loads(other("status", "--json").stdout)
         assert seen["ok"]
@@ -277,6 +279,7 @@ def test_accounts_of_another_domain_cannot_log_in_but_are_named_and_work_again_w
         with pytest.raises(LoginError), elsewhere.server.imap(changed):
             pass
         other("users.remove", gone.address)
+        other("aliases.remove", f"info@{IN_UNICODE}")
         other("users.remove", f"anna@{IN_UNICODE}")
     finally:
         test_pod.invoke("up")
@@ -338,6 +341,33 @@ def test_an_account_works_everywhere_within_two_seconds(test_pod: PodUnderTest) 
     test_pod.wait_until_known(account)
     wait_until(everywhere, 2, "the new account to work everywhere")
     assert time.monotonic() - added < 2
+
+
+def test_a_disabled_account_gets_mail_and_cannot_log_in_until_it_is_enabled(
+    test_pod: PodUnderTest, new_account: Account
+) -> None:
+    def logs_in(*, expected: bool) -> None:
+        try:
+            with test_pod.server.imap(new_account):
+                found = True
+        except LoginError:
+            found = False
+        if found != expected:
+            raise NotYet(f"logs in: {found}")
+
+    subject = token()
+    test_pod.invoke("users.disable", new_account.address)
+    wait_until(partial(logs_in, expected=False), 2, f"{new_account.address} to be disabled")
+    refuse_logins(test_pod, new_account)
+    with test_pod.server.smtp() as client:
+        client.sendmail(STRANGER, new_account.address, letter(STRANGER, new_account.address, subject).as_bytes())
+    test_pod.invoke("users.enable", new_account.address)
+    wait_until(partial(logs_in, expected=True), 2, f"{new_account.address} to be enabled")
+    assert arrived(test_pod.server, new_account, subject)
+    with test_pod.server.pop3(new_account), test_pod.server.submission(new_account):
+        pass
+    with test_pod.server.http(new_account) as web:
+        assert web.get("/webdav/").status_code == 200
 
 
 @pytest.mark.parametrize("name", ["../x", "a b", "x@elsewhere.example", "a:b", "", "x+tag", "-x", "ä"])

@@ -5,8 +5,9 @@ local logger = require "rspamd_logger"
 local domain = os.getenv("DOMAIN")
 local postmaster = os.getenv("POSTMASTER") .. "@" .. domain
 
--- Returns the pairs of words in a file: {address = login} of `mailboxes`, {domain = selector} of the RSA keys. (A map of rspamd would
--- be old in a worker that takes the place of a dead one: it reads a map again only after the next change.)
+-- Returns the pairs of words in a file: {address = login} of `mailboxes`, {alias = logins} of `aliases`, {domain = selector} of the
+-- RSA keys. (A map of rspamd would be old in a worker that takes the place of a dead one: it reads a map again only after the next
+-- change.)
 local function pairs_in(file)
   local found, opened = {}, io.open(file)
   if not opened then return found end
@@ -22,6 +23,17 @@ local function to_postmaster(task)
   for _, recipient in ipairs(task:get_recipients("smtp") or {}) do
     local name = recipient.user:lower()
     if name == "postmaster" or name == "abuse" then return true end
+  end
+  return false
+end
+
+-- Whether a message leaves for another domain: because an alias leads there (`mailboxes`), or as a bounce of such a message.
+local function is_forwarded(task)
+  local logins, aliases = pairs_in("/run/postfix/mailboxes"), pairs_in("/run/postfix/aliases")
+  local others = pairs_in("/run/postfix/catch-all")["@" .. domain] or ""
+  for _, recipient in ipairs(task:get_recipients("smtp") or {}) do
+    local address = recipient.addr:lower():gsub("%+.*@", "@")
+    if address:match("^srs[01]=") or (logins[address] or aliases[address] or others):find("@forward.invalid", 1, true) then return true end
   end
   return false
 end
@@ -68,16 +80,36 @@ rspamd_config:register_symbol {
     end
     local authors = task:get_from("mime") or {}
     local headers = task:get_header_full("From") or {}
-    local own = #authors > 0 and #headers == 1
+    local own, aliases = #authors > 0 and #headers == 1, nil
     for _, author in ipairs(authors) do
       local address = author.addr:lower():gsub("%+.*@", "@")
       local name = address:match("^(.*)@" .. domain:gsub("%W", "%%%0") .. "$")
-      local owner = (name == "postmaster" or name == "abuse") and postmaster or logins[address]
-      own = own and owner == login
+      local owners = (name == "postmaster" or name == "abuse") and postmaster or logins[address]
+      if not owners then
+        aliases = aliases or pairs_in("/run/postfix/aliases")
+        owners = aliases[address] or ""
+      end
+      own = own and ("," .. owners .. ","):find("," .. login .. ",", 1, true)
     end
     if not own then
       task:set_pre_result("reject", "From: must be one address of " .. login, "authors")
     end
+  end,
+}
+
+-- What would go into Junk here is not forwarded: its sender shall know.
+rspamd_config:register_symbol {
+  name = "SPAM_FOR_ELSEWHERE",
+  type = "postfilter",
+  flags = "ignore_passthrough,empty",
+  callback = function(task)
+    if task:get_metric_action() ~= "add header" or is_ours(task) or to_postmaster(task) or not is_forwarded(task) then return end
+    task:set_pre_result {
+      action = "reject",
+      message = "this message looks like spam, and is not forwarded (write to postmaster@ if it is none)",
+      module = "forward",
+      priority = 100,
+    }
   end,
 }
 

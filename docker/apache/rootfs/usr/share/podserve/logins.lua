@@ -57,9 +57,9 @@ end
 function login(r)
     local encoded = (r.headers_in["Authorization"] or ""):match("^[Bb][Aa][Ss][Ii][Cc] [ \t]*(.+)$")
     if not encoded then return challenge(r) end
-    local file, now = r:stat(ACCOUNTS), os.time()
+    local file, now = lfs.attributes(ACCOUNTS), os.time()
     if not file then return apache2.DECLINED end
-    local checked = table.concat({lfs.attributes(ACCOUNTS, "ino") or "", file.size, file.mtime}, " ")
+    local checked = table.concat({file.ino, file.size, file.modification}, " ")
     local accepted = digest(r, encoded, checked)
     local used, name = (get(r, "accepted", accepted) or ""):match("^(%d+) (.*)$")
     local remembered = used and now < used + SECONDS

@@ -1,0 +1,53 @@
+"""What is known of each account: whether it can log in, and how full its mailbox is."""
+
+from dataclasses import dataclass
+
+from podserve import quotas, volumes
+from podserve.accounts import Accounts, disabled
+from podserve.pod import Pod
+
+
+@dataclass(frozen=True)
+class Person:
+    """An account of the pod: `quota` and `used` are bytes, `None` without a limit; `used` also while mail is down."""
+
+    address: str
+    can_log_in: bool
+    disabled: bool
+    quota: int | None
+    used: int | None
+
+
+def everyone(pod: Pod) -> list[Person]:
+    """Return the accounts of the pod. Raises Problem if there is no accounts volume yet."""
+    folder, domain = volumes.folder(pod.volumes["accounts"].name), f"@{pod.settings.domain}"
+    hashes = Accounts(folder).hashes()
+    limits = quotas.Quotas(folder).limits((name for name in hashes if name.endswith(domain)), pod.settings.quota)
+    used = quotas.used(pod) if limits else {}
+    return [
+        Person(
+            address,
+            address.endswith(domain) and not disabled(hashed),
+            disabled(hashed),
+            quotas.limit_in_bytes(limits[address]) if address in limits else None,
+            used.get(address),
+        )
+        for address, hashed in hashes.items()
+    ]
+
+
+def line(person: Person, domain: str) -> str:
+    """Return what `users.list` shows of an account of a pod that serves `domain`."""
+    said = ["is disabled"] if person.disabled else []
+    if not person.address.endswith(f"@{domain}"):
+        said.append(f"cannot log in: this pod serves {domain}")
+    if person.quota and person.used is not None:
+        said.append(f"uses {person.used * 100 // person.quota} % of {_readable(person.quota)}")
+    elif person.quota:
+        said.append(f"has a quota of {_readable(person.quota)}")
+    return " ".join([person.address, ", ".join(said)]).rstrip()
+
+
+def _readable(limit: int) -> str:
+    exponent = max(number for number in (2, 3, 4) if limit % 1024**number == 0)
+    return f"{limit // 1024**exponent}{' KMGT'[exponent]}"
