@@ -43,6 +43,7 @@ ENDPOINTS = {
         Endpoint("imap", "mailboxes (STARTTLS)", tls=True, exchange=exchanges.by_imap),
         Endpoint("imaps", "mailboxes (TLS)", tls=True, exchange=exchanges.by_imaps),
         Endpoint("pop3s", "mailboxes (TLS)", tls=True, exchange=exchanges.by_pop3s),
+        Endpoint("sieve", "mail rules (ManageSieve, STARTTLS)", tls=True, exchange=exchanges.by_sieve),
         Endpoint(
             "dns-udp", "resolver for loopback and private networks", tls=False, exchange=exchanges.by_dns(exchanges.udp)
         ),

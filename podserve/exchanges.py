@@ -152,6 +152,32 @@ def by_pop3s(to: Target, login: Login | None) -> bytes | None:
     return certificate
 
 
+def by_sieve(to: Target, login: Login | None) -> bytes | None:
+    """Use STARTTLS, then log in and list the scripts (RFC 5804)."""
+    with socket.create_connection((to.host, to.port), to.timeout) as plain:
+        _manage(plain, "")
+        _manage(plain, "STARTTLS")
+        with to.context.wrap_socket(plain, server_hostname=to.domain) as client:
+            _expect(b"PLAIN" in _manage(client, ""), "no login offered after STARTTLS")
+            if login:
+                words = b64encode(f"\0{login.address}\0{login.password}".encode()).decode("ascii")
+                _manage(client, f'AUTHENTICATE "PLAIN" "{words}"')
+                _manage(client, "LISTSCRIPTS")
+            return _certificate(client)
+
+
+def _manage(client: socket.socket, command: str) -> bytes:
+    """Send a command of ManageSieve, if there is one, and return the answer. Raises NotYet if it is not OK."""
+    if command:
+        client.sendall(f"{command}\r\n".encode("ascii"))
+    said, line = b"", b""
+    with client.makefile("rb", buffering=0) as lines:
+        while (line := lines.readline()) and not line.startswith((b"OK", b"NO", b"BYE")):
+            said += line
+    _expect(line.startswith(b"OK"), line.decode(errors="replace").strip() or "no answer")
+    return said
+
+
 def udp(query: dns.message.Message, host: str, *, port: int, timeout: float) -> dns.message.Message:
     """Ask over UDP, from a connected socket: it fails with ECONNREFUSED where nobody listens, instead of timing out."""
     with socket.socket(dns.inet.af_for_address(host), socket.SOCK_DGRAM) as connected:

@@ -40,6 +40,12 @@ class MailSettings:
         '"yes" or "no", in quotes. Port 587 is the same service, with STARTTLS.',
         services=True,
     )]  # fmt: skip
+    managesieve: Annotated[bool, Setting(
+        yes_or_no, '"yes" or "no", in quotes',
+        'Whether accounts may change their mail rules (Sieve scripts) by ManageSieve on port 4190: "yes" or "no", in '
+        "quotes. The rules apply in any case.",
+        services=True,
+    )]  # fmt: skip
     recipients_per_hour: Annotated[int, Setting(
         number(1, _RECIPIENTS), f"a number from 1 to {_RECIPIENTS}",
         "To how many recipients an account may send at once, and again within each hour. More are refused for now, and "

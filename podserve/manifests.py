@@ -228,8 +228,9 @@ def _pod(settings: Settings) -> Document:
     spec = pod["spec"]
     if settings.dns_over_tls:
         add_ports(spec, _documents("dns-over-tls.yaml")[0]["spec"])
-    if not settings.submissions:
-        remove_port(spec, "submissions")
+    for port, opened in (("submissions", settings.submissions), ("sieve", settings.managesieve)):
+        if not opened:
+            remove_port(spec, port)
     pod["metadata"]["name"] = settings.pod
     spec["hostname"] = settings.domain
     spec["hostAliases"][0]["hostnames"] = [settings.domain, settings.mail_host]

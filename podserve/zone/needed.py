@@ -150,11 +150,11 @@ def _transport(facts: Facts) -> Iterable[Record]:
 
 
 def _clients(facts: Facts) -> Iterable[Record]:
-    for port, priority in (("submission", 0), ("submissions", 0), ("imaps", 0), ("pop3s", 10)):
+    for port, priority in (("submission", 0), ("submissions", 0), ("imaps", 0), ("pop3s", 10), ("sieve", 0)):
         if port not in facts.ports:
             continue
         data = f"{priority} 1 {facts.ports[port].number} {facts.settings.mail_host}."
-        reason = "mail clients find the server by the address of an account alone (RFC 6186, RFC 8314)"
+        reason = "mail clients find the server by the address of an account alone (RFC 6186, 8314, 5804)"
         yield facts.record(f"_{port}._tcp.{facts.settings.domain}", "SRV", data, reason)
     data = f"0 1 {facts.ports['https'].number} {facts.settings.domain}."
     reason = "Outlook finds the settings of mail by the address of an account alone (MS-OXDISCO)"

@@ -52,6 +52,13 @@ IMAP = (
     b'a LOGIN "user" "pass\\"word"\r\nb NOOP\r\nc LOGOUT\r\n',
     b"a STARTTLS\r\n",
 )
+SIEVE = (
+    b"CAPABILITY\r\n",
+    b'AUTHENTICATE "PLAIN" "AHVzZXIAcGFzcw=="\r\n',
+    b'AUTHENTICATE "PLAIN" {16+}\r\nAHVzZXIAcGFzcw==\r\n',
+    b'PUTSCRIPT "a" {8+}\r\ndiscard;\r\nNOOP "x"\r\nLOGOUT\r\n',
+    b"STARTTLS\r\n",
+)
 SMTP = (
     b"EHLO example.com\r\nMAIL FROM:<a@example.com> SIZE=100 BODY=8BITMIME\r\nRCPT TO:<b@example.org>\r\nDATA\r\n",
     b"EHLO [IPv6:::1]\r\nMAIL FROM:<> SMTPUTF8\r\nRCPT TO:<\xc3\xbc@example.com> NOTIFY=NEVER ORCPT=rfc822;a\r\n",
@@ -139,7 +146,8 @@ def _specimens(test_pod: PodUnderTest) -> dict[tuple[int, bool, bool], Sequence[
         (25, False, False): SMTP, (587, False, False): SMTP, (465, True, False): SMTP, (465, False, False): hello,
          (143, False, False): IMAP, (80, False, False): http,
         (443, True, False): http, (443, False, False): hello, (993, True, False): IMAP, (993, False, False): hello,
-        (995, True, False): POP3, (995, False, False): hello, (53, False, True): questions, (53, False, False): framed,
+        (995, True, False): POP3, (995, False, False): hello, (4190, False, False): SIEVE,
+         (53, False, True): questions, (53, False, False): framed,
     }  # fmt: skip
 
 

@@ -15,7 +15,7 @@ SECTION = "manners"
 HOLD = {"silent": 55.0, "drip": 30.0, "flood": 20.0}
 """Seconds after which an open connection counts as held. (Linux keeps a silent connection to Apache for 30 s,
 TCP_DEFER_ACCEPT, then Apache keeps it for up to 20 s.)"""
-RIGHTFULLY_HELD = {25: 20, 465: 20, 587: 20, 143: 150, 993: 150, 995: 150}
+RIGHTFULLY_HELD = {25: 20, 465: 20, 587: 20, 143: 150, 993: 150, 995: 150, 4190: 150}
 """The number of connections that may be held for longer, by port. Postfix allows 5 minutes for each command (RFC 5321,
 4.5.3.2.7), to 20 clients of an address. Dovecot allows 3 minutes for a login, to 5,000 clients; then it closes the
 oldest connection."""

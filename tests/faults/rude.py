@@ -12,7 +12,7 @@ import sys
 import time
 
 SAID = {25: b"EHLO ", 53: b"\0\xff", 80: b"GET / HTTP/1.1\r\nX-A: ", 143: b"a LOGIN ", 443: b"GET / HTTP/1.1\r\nX-A: ",
-        465: b"EHLO ", 587: b"EHLO ", 993: b"a LOGIN ", 995: b"USER "}  # fmt: skip
+        465: b"EHLO ", 587: b"EHLO ", 993: b"a LOGIN ", 995: b"USER ", 4190: b"NOOP "}  # fmt: skip
 """The first bytes of a client that never ends its request, by port."""
 DNS = 53
 """The port of DNS. Its stream has no lines: an endless stream is a series of queries."""

@@ -108,6 +108,8 @@ class Household:
         with test_pod.server.http(self.accounts[0]) as client:
             found |= {path: client.get(f"/webdav/{path}").raise_for_status().content for path in self.files}
         found |= {repository.name: self._objects(test_pod, repository) for repository in self.repositories}
+        with test_pod.server.rules(self.accounts[0]) as client:
+            found["rules"] = [client.listscripts(), client.getscript("rules")]
         https = endpoints.attempt(test_pod.pod, unverified_context(test_pod.server.domain), "https")
         found["certificate"] = https.fingerprint
         found["queue"] = [
@@ -130,6 +132,9 @@ def settle(test_pod: PodUnderTest, folder: Path, size: Size) -> Household:
     made = tuple(
         make(test_pod, folder / f"work{number}", public=number % 2 == 0) for number in range(size.repositories)
     )
+    with test_pod.server.rules(first) as client:
+        assert client.putscript("rules", f"# {word}\nkeep;\n")
+        assert client.setactive("rules")
     domain = f"{token()}.acme.example.com"
     elsewhere = f"somebody@{domain}"
     test_pod.name_addresses({domain: "192.0.2.25"})  # where nobody answers, so the message waits in the queue

@@ -39,7 +39,7 @@ PACE, HANGS = 0.03, 0.4
 REST = 0.2
 """Seconds between two rounds over the other ports."""
 FAILURES = (*exchanges.FAILURES, httpx.HTTPError, Problem)
-MAIL = {"imap", "imaps", "pop3s", "smtp", "submission", "submissions"}
+MAIL = {"imap", "imaps", "pop3s", "sieve", "smtp", "submission", "submissions"}
 POSTFIX, DOVECOT = {"smtp", "submission", "submissions"}, MAIL - {"smtp"}
 WEB, DNS = {"http", "https"}, {"dns-udp", "dns-tcp"}
 """The ports that may fail during the outage of a daemon. All others must keep working."""

@@ -1,6 +1,7 @@
 """The server under test, as its clients see it, and real clients of every protocol."""
 
 import imaplib
+import os
 import poplib
 import smtplib
 import ssl
@@ -10,9 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from email.message import EmailMessage
 from email.utils import localtime
+from unittest import mock
 
 import httpx
+import sievelib.managesieve
 from imapclient import IMAPClient
+from imapclient.exceptions import LoginError
 
 from podserve.certificates import client_context
 from podserve.endpoints import ENDPOINTS
@@ -134,6 +138,22 @@ class Server:
         """Yield an IMAP client on port 143 that has sent no command yet."""
         with imaplib.IMAP4(self.host, 143, timeout=PATIENCE) as client:
             yield client
+
+    @contextmanager
+    def rules(self, account: Account) -> Iterator[sievelib.managesieve.Client]:
+        """Yield a client of ManageSieve that has logged in after STARTTLS. Raises LoginError if it may not."""
+        client = sievelib.managesieve.Client(self.host, srvhostname=self.domain)
+        trusted = {"SSL_CERT_FILE": self.authority} if self.authority else {}
+        try:
+            with mock.patch.dict(os.environ, trusted):  # OpenSSL reads it when the client makes its TLS context
+                logged_in = client.connect(account.address, account.password, starttls=True)
+            if not logged_in:
+                raise LoginError(client.errmsg)
+            yield client
+            client.logout()
+        finally:
+            if client.sock:
+                client.sock.close()
 
     @contextmanager
     def pop3(self, account: Account | None) -> Iterator[poplib.POP3_SSL]:

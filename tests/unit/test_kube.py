@@ -47,7 +47,7 @@ def test_the_ports_are_those_of_the_architecture() -> None:
         for container in POD["spec"]["containers"]
         for port in container["ports"]
     }
-    expected = {"apache": (80, 443), "mail": (25, 587, 465, 143, 993, 995), "dns": (53,)}
+    expected = {"apache": (80, 443), "mail": (25, 587, 465, 143, 993, 995, 4190), "dns": (53,)}
     over_tcp = {(service, number, number, "TCP") for service, numbers in expected.items() for number in numbers}
     assert ports == {*over_tcp, ("dns", 53, 53, "UDP")}
 

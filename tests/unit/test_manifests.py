@@ -35,6 +35,7 @@ DIFFERENT = {
     "quota": "2G",
     "quota_days": "7",
     "submissions": "no",
+    "managesieve": "no",
     "recipients_per_hour": "7",
     "recipients_per_day": "70",
     "blocklists": "zen.example.org",
@@ -95,7 +96,7 @@ def test_a_setting_is_set_in_the_configmap(name: str) -> None:
 @pytest.mark.parametrize("bind", ["192.0.2.10", "127.0.0.77", "2001:db8::1"])
 def test_an_address_to_serve_on_is_every_ports(bind: str) -> None:
     ports = [port for container in made(bind=bind).pod["spec"]["containers"] for port in container["ports"]]
-    assert [port["hostIP"] for port in ports] == [bind] * 10
+    assert [port["hostIP"] for port in ports] == [bind] * 11
 
 
 def test_without_an_address_no_port_has_one() -> None:
@@ -147,7 +148,7 @@ def test_the_ports_are_told_by_name() -> None:
     ports = made().ports
     assert ports["submission"] == manifests.Port("submission", "mail", 587, "TCP")
     assert ports["dns-udp"] == manifests.Port("dns-udp", "dns", 53, "UDP")
-    assert len(ports) == 10
+    assert len(ports) == 11
 
 
 def test_only_a_pod_that_answers_dns_over_tls_has_its_port() -> None:
@@ -157,7 +158,7 @@ def test_only_a_pod_that_answers_dns_over_tls_has_its_port() -> None:
     assert "dns-tls" not in str([made(dns_over_tls="no").pod, made(dns_over_https="yes").pod])
 
 
-@pytest.mark.parametrize(("setting", "port"), [("submissions", "submissions")])
+@pytest.mark.parametrize(("setting", "port"), [("submissions", "submissions"), ("managesieve", "sieve")])
 def test_a_port_that_a_setting_closes_is_left_out(setting: str, port: str) -> None:
     opened, closed = made(**{setting: "yes"}).ports, made(**{setting: "no"}).ports
     assert opened.keys() - closed.keys() == {port}

@@ -51,7 +51,11 @@ GOOD = [
     *(("public_address", text) for text in ("", "203.0.113.7", "2001:db8::7", "203.0.113.7 2001:db8::7")),
     *(("nameservers", text) for text in ("", "ns.lab.sethlakowske.com", "ns1.example.org ns2.example.net")),
     *(("secondaries", text) for text in ("", "192.0.2.53", "192.0.2.53 2001:db8::53")),
-    *((name, text) for name in ("dnssec", "dns_over_tls", "dns_over_https", "submissions") for text in ("yes", "no")),
+    *(
+        (name, text)
+        for name in ("dnssec", "dns_over_tls", "dns_over_https", "submissions", "managesieve")
+        for text in ("yes", "no")
+    ),
     *(("blocklist", text) for text in ("", "/etc/hosts", "~/list", "./list")),
     *(("certificate_source", text) for text in ("authority", "import")),
     *(("certificate_names", text) for text in ("", "www.example.org", "www.example.org *.example.org")),
@@ -115,7 +119,7 @@ BAD = [
     *(("secondaries", text) for text in ("ns.example.org", "192.0.2.53:53", "192.0.2.0/24", "fe80::1%eth0")),
     *(
         (name, text)
-        for name in ("dnssec", "dns_over_tls", "dns_over_https", "submissions")
+        for name in ("dnssec", "dns_over_tls", "dns_over_https", "submissions", "managesieve")
         for text in ("true", "Yes", "on", "1", "auto")
     ),
     *(("blocklist", text) for text in ("list", "https://example.org/list")),

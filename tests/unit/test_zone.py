@@ -45,6 +45,7 @@ def test_the_list_has_what_a_web_and_mail_server_needs() -> None:
         f"_25._tcp.mail.example.org TLSA 3 1 1 {DIGEST}",
         "_submission._tcp.example.org SRV 0 1 587 mail.example.org.",
         "_submissions._tcp.example.org SRV 0 1 465 mail.example.org.",
+        "_sieve._tcp.example.org SRV 0 1 4190 mail.example.org.",
         "_imaps._tcp.example.org SRV 0 1 993 mail.example.org.",
         "_pop3s._tcp.example.org SRV 10 1 995 mail.example.org.",
         "_autodiscover._tcp.example.org SRV 0 1 443 example.org.",

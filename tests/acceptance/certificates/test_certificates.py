@@ -258,7 +258,7 @@ def test_a_port_that_serves_another_certificate_is_told(test_pod: PodUnderTest, 
         seen = test_pod.invoke("status", "--json", check=False)
         assert seen.code == 1
         told = json.loads(seen.stdout)["problems"]
-        for port in ("smtp", "submission", "submissions", "imap", "imaps", "pop3s"):
+        for port in ("smtp", "submission", "submissions", "imap", "imaps", "pop3s", "sieve"):
             assert f"{port} serves a certificate other than the volume's: invoke restart" in told
         assert test_pod.invoke("certs.show").stdout.count("this one") <= 1
     finally:

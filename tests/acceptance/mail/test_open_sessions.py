@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import httpx
 import pytest
+import sievelib.managesieve
 from imapclient import IMAPClient
 
 from podserve.accounts import random_password
@@ -19,7 +20,7 @@ from tests.testbed.server import SUBMISSION, SUBMISSIONS, Account, Server, lette
 
 PROMPT = 2.0
 """Seconds after which every service uses a change of the accounts (README)."""
-ENDED = IMAPClient.Error, IMAPClient.AbortError, poplib.error_proto, OSError
+ENDED = IMAPClient.Error, IMAPClient.AbortError, poplib.error_proto, sievelib.managesieve.Error, OSError
 """What clients raise in a session that the server has ended."""
 Revoke = Callable[[Account], None]
 T = TypeVar("T")
@@ -107,6 +108,13 @@ def test_a_pop3_session_ends(server: Server, new_account: Account, bob: Account,
         revoke(new_account)
         wait_until_ended(client.stat)
         assert other.stat()
+
+
+def test_a_managesieve_session_ends(server: Server, new_account: Account, bob: Account, revoke: Revoke) -> None:
+    with server.rules(bob) as other, ended_by_the_server(server.rules(new_account)) as client:
+        revoke(new_account)
+        wait_until_ended(client.listscripts)
+        assert other.listscripts() is not None
 
 
 def test_a_session_that_has_logged_in_sends_nothing_more(

@@ -47,7 +47,9 @@ def receiver(test_pod: PodUnderTest, tmp_path_factory: pytest.TempPathFactory) -
     accounts = tmp_path_factory.mktemp("accounts")
     accounts.chmod(0o755)
     (accounts / "passwd").write_text(f"anna@{domain}:{HASH}\n")
-    settings = replace(test_pod.settings, domain=domain, mail_host=domain, postmaster="anna", submissions=False)
+    settings = replace(
+        test_pod.settings, domain=domain, mail_host=domain, postmaster="anna", submissions=False, managesieve=False
+    )
     environment = [word for key, value in settings.environment().items() for word in ("--env", f"{key}={value}")]
     mount = f"{accounts}:/data/state/accounts"
     podman("run", "--detach", "--name", name, "--network", test_pod.name, "--volume", mount, *environment,
@@ -71,7 +73,8 @@ def test_a_port_that_a_setting_closes_has_no_listener(receiver: Receiver) -> Non
     found = podman("exec", receiver.container, "cat", "/proc/net/tcp", "/proc/net/tcp6").stdout
     listening = {int(line.split()[1].rpartition(":")[2], 16) for line in found.splitlines() if " 0A " in line}
     assert {25, 587} <= listening
-    assert 465 not in listening
+    assert not {465, 4190} & listening
+    assert "managesieve" not in podman("exec", receiver.container, "doveadm", "service", "status").stdout
 
 
 def test_mail_to_another_server_arrives_there_encrypted_and_leaves_the_queue(

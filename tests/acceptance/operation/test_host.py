@@ -149,7 +149,7 @@ def test_an_up_that_is_interrupted_says_so_and_the_next_one_gets_there(
     assert (code, said) == (1, INTERRUPTED)
     left = podman("pod", "inspect", "--format", "{{.State}}", other["INVOKE_POD"], check=False)
     assert not left.ok or left.stdout.strip() == "Running", "it was interrupted after the pod had answered"
-    assert test_pod.invoke("up", **other).stdout.count("answers") == 10
+    assert test_pod.invoke("up", **other).stdout.count("answers") == 11
 
 
 def test_a_down_that_is_interrupted_says_so_and_the_next_one_gets_there(test_pod: PodUnderTest, other: Chosen) -> None:
@@ -192,7 +192,7 @@ def test_of_two_first_ups_at_the_same_moment_one_shows_the_services_and_the_pass
     )
     first, second = sorted(ups, key=lambda up: "nothing was changed" in up.stdout)
     assert "nothing was changed" in second.stdout
-    assert first.stdout.count("answers") == 10
+    assert first.stdout.count("answers") == 11
     shown = re.search(r"Log in as\s+(\S+) with\s+the\s+password\s+(\S+)", first.stdout)
     assert shown, first
     assert shown[1] == test_pod.postmaster.address

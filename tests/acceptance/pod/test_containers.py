@@ -25,7 +25,7 @@ from tests.testbed.vantage import first_process
 SERVICES = ("apache", "mail", "dns")
 PORTS = {
     "apache": {"tcp/80", "tcp/443"},
-    "mail": {"tcp/25", "tcp/465", "tcp/587", "tcp/143", "tcp/993", "tcp/995"},
+    "mail": {"tcp/25", "tcp/465", "tcp/587", "tcp/143", "tcp/993", "tcp/995", "tcp/4190"},
     "dns": {"tcp/53", "udp/53"},
 }
 CAPABILITIES = {

@@ -39,7 +39,7 @@ server, account = Server(host, domain, authority), Account(name, password)
 visits = {
     "25": server.smtp, "587": lambda: server.submission(account), "465": lambda: server.submission(account, 465),
     "993": lambda: server.imap(account), "143": lambda: server.imap(account, implicit_tls=False),
-    "995": lambda: server.pop3(account),
+    "995": lambda: server.pop3(account), "4190": lambda: server.rules(account),
 }
 took = {}
 for port, visit in visits.items():
@@ -166,8 +166,8 @@ def test_the_addresses_of_an_ipv6_network_share_their_connections(
 CROWDS = {
     "smtp": [(25, 0, 50), (25, 1, 50)],
     "imap": [(143, 0, 450)],
-    "submission": [(587, 0, 50), (587, 1, 50), (465, 0, 50), (465, 1, 50)],
-    "others": [(993, 0, 450), (995, 1, 450)],
+    "submission": [(587, 0, 50), (587, 1, 50), (465, 0, 30)],
+    "others": [(993, 0, 450), (995, 1, 450), (4190, 1, 150)],
 }
 """Silent and trickling connections to mail: the port, the index of their address, and their number."""
 

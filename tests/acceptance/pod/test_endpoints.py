@@ -27,7 +27,8 @@ def test_an_endpoint_that_takes_a_login_refuses_a_wrong_one(test_pod: PodUnderTe
 
 
 @pytest.mark.parametrize(
-    ("port", "starttls"), [(25, "smtp"), (587, "smtp"), (143, "imap"), (443, ""), (465, ""), (993, ""), (995, "")]
+    ("port", "starttls"),
+    [(25, "smtp"), (587, "smtp"), (143, "imap"), (443, ""), (465, ""), (993, ""), (995, ""), (4190, "sieve")],
 )
 def test_a_cipher_without_a_certificate_is_refused(server: Server, port: int, starttls: str) -> None:
     assert "alert handshake failure" in refusal_of(server, port, starttls, "-tls1_2", "-cipher", "aNULL:@SECLEVEL=0")

@@ -67,13 +67,17 @@ def log_in_everywhere(server: Server, account: Account) -> None:
         with server.submission(account):
             pass
 
+    def rules() -> None:
+        with server.rules(account):
+            pass
+
     def attempt(log_in: Callable[[], None]) -> None:
         with contextlib.suppress(*REFUSED):
             log_in()
 
     others = partial(smtp_without_tls, server, account), partial(web, server, account)
     with ThreadPoolExecutor() as pool:  # in parallel, because each refusal takes some seconds
-        list(pool.map(attempt, (imap, imap_sasl, imap_without_tls, pop3, submission, *others)))
+        list(pool.map(attempt, (imap, imap_sasl, imap_without_tls, pop3, submission, rules, *others)))
 
 
 def test_the_probes_write_nothing_to_the_logs(test_pod: PodUnderTest, server: Server) -> None:

@@ -49,7 +49,9 @@ rspamd_config:register_symbol {
   type = "callback",
   flags = "ignore_passthrough,empty",
   callback = function(task)
-    if not is_ours(task) then return end
+    -- What an account's script sends on has another author.
+    local sent_on = not task:get_user() and task:has_header("X-Sieve-Redirected-From")
+    if not is_ours(task) or sent_on then return end
     local selector = pairs_in("/data/state/dkim/selectors")[domain]
     local signed = {}
     for _, suffix in ipairs(selector and { "", "-ed25519" } or {}) do
