@@ -821,7 +821,7 @@ def _request(path: str) -> bytes:
 
 def _wait_for_all(test_pod: PodUnderTest) -> None:
     """Wait until GitWeb has all its workers (/etc/s6/gitweb/run)."""
-    expected = 8
+    expected = 4
 
     def be_all() -> None:
         with test_pod.server.http() as client:

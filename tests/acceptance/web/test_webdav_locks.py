@@ -136,7 +136,8 @@ def test_a_program_is_told_that_a_locked_folder_did_not_take_its_file(
         host = f"Host: {test_pod.server.domain}"
         options = ["--silent", "--fail", "--insecure", "--user", login, "--header", host]
         uploaded = run(["curl", *options, "--upload-file", "/etc/hostname", there], check=False)
-        assert uploaded.code == 22, "curl's exit code for a status of 400 and more"
+        # 22: a status of 400 and more. 92: curl 7.88 met the end of the HTTP/2 stream before it had read the answer.
+        assert uploaded.code in {22, 92}
         client.put("file", content=b"x")
         into = {"Destination": address(test_pod.server, client, "s%C3%BCb%20dir/file")}
         for method in ("COPY", "MOVE"):
