@@ -47,6 +47,7 @@ from podserve.backup import keeping, reading
 from podserve.certificates import renewal, store
 from podserve.choices import ZoneMode
 from podserve.commands import become
+from podserve.folder import Folder
 from podserve.pod import Pod
 from podserve.zone import changing, checking, needed, own, publishing, record, served, signing, transfer
 
@@ -262,19 +263,21 @@ def logs(c: Context, service: str = "", follow: bool = False) -> None:  # noqa: 
     become("podman", "logs", *options, names[service])
 
 
+def _accounts_volume(pod: Pod) -> Folder:
+    """Return the volume with the accounts, their quotas and the aliases. Raises Problem when there is none yet."""
+    return volumes.folder(pod.volumes["accounts"].name)
+
+
 def _accounts(pod: Pod) -> accounts.Accounts:
-    """Return the accounts on the pod's volume. Raises Problem when there is no volume yet."""
-    return accounts.Accounts(volumes.folder(pod.volumes["accounts"].name))
+    return accounts.Accounts(_accounts_volume(pod))
 
 
 def _quotas(pod: Pod) -> quotas.Quotas:
-    """Return the quotas on the pod's volume. Raises Problem when there is no volume yet."""
-    return quotas.Quotas(volumes.folder(pod.volumes["accounts"].name))
+    return quotas.Quotas(_accounts_volume(pod))
 
 
 def _aliases(pod: Pod) -> aliases.Aliases:
-    """Return the aliases on the pod's volume. Raises Problem when there is no volume yet."""
-    return aliases.Aliases(volumes.folder(pod.volumes["accounts"].name))
+    return aliases.Aliases(_accounts_volume(pod))
 
 
 NEW_PASSWORD = {"name": "alice, or alice@DOMAIN", "password-stdin": "read the password from standard input"}

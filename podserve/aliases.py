@@ -12,7 +12,7 @@ from podserve.folder import Folder
 FILE = "aliases"
 """The name of the aliases file, beside the accounts file. Only root reads it."""
 LOCK = ".lock"
-"""The lock of the accounts file and of this one: no name may become both an account and an alias."""
+"""The lock of all files of accounts: no name may become both an account and an alias."""
 _LARGEST = 2**24
 """Bytes of the aliases file at most: some 200,000 aliases."""
 

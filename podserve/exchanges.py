@@ -96,7 +96,7 @@ def by_smtp(to: Target, _login: Login | None) -> bytes | None:
         return _certificate(client.sock)
 
 
-def _send(client: smtplib.SMTP, login: Login | None) -> bytes | None:
+def _log_in(client: smtplib.SMTP, login: Login | None) -> bytes | None:
     client.ehlo()
     _expect(client.has_extn("auth"), "no login offered")
     if login:
@@ -108,13 +108,13 @@ def by_submission(to: Target, login: Login | None) -> bytes | None:
     """Use STARTTLS, then log in."""
     with smtplib.SMTP(to.host, to.port, timeout=to.timeout) as client:
         client.starttls(context=to.context)
-        return _send(client, login)
+        return _log_in(client, login)
 
 
 def by_submissions(to: Target, login: Login | None) -> bytes | None:
     """Log in; TLS is there from the beginning."""
     with smtplib.SMTP_SSL(to.host, to.port, timeout=to.timeout, context=to.context) as client:
-        return _send(client, login)
+        return _log_in(client, login)
 
 
 def _look(client: imaplib.IMAP4, login: Login | None) -> bytes | None:

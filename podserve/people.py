@@ -9,7 +9,10 @@ from podserve.pod import Pod
 
 @dataclass(frozen=True)
 class Person:
-    """An account of the pod: `quota` and `used` are bytes, `None` without a limit; `used` also while mail is down."""
+    """An account of the pod. `quota` and `used` are bytes, or None without a limit.
+
+    While the mail service is down, `used` is None for all accounts.
+    """
 
     address: str
     can_log_in: bool

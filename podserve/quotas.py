@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable
 
 from podserve import accounts
+from podserve.aliases import LOCK
 from podserve.commands import podman
 from podserve.errors import Problem
 from podserve.folder import Folder
@@ -46,7 +47,7 @@ class Quotas:
                 raise Problem(
                     f"{limit!r} cannot be a quota: expected a size such as 500M, 2G or 1T, or {NONE}, or {DEFAULT}"
                 ) from error
-        with self._folder.locked(".lock"):
+        with self._folder.locked(LOCK):
             limits = self.own()
             if limits.get(account, DEFAULT) == limit:
                 return

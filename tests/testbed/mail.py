@@ -8,6 +8,7 @@ from email.utils import formatdate
 
 from podserve.commands import run
 from podserve.waiting import NotYet, wait_until
+from tests.testbed.envelopes import answer
 from tests.testbed.pod import PodUnderTest
 from tests.testbed.server import Account, Server, token
 
@@ -45,6 +46,17 @@ def delivered(server: Server, account: Account, subject: str) -> tuple[str, byte
             return copies[0]
 
         return wait_until(check, 10, f"the message {subject} to {account.address}")
+
+
+def wait_until_answered(server: Server, recipient: str, code: int, sender: str = STRANGER) -> None:
+    """Wait until a stranger gets this answer to a recipient: 2 s at most."""
+
+    def answered() -> None:
+        with server.smtp(tls=False) as client:
+            if (said := answer(client, sender, recipient)) != code:
+                raise NotYet(f"{said}")
+
+    wait_until(answered, 2, f"{recipient} to be answered with {code}")
 
 
 def sasl_plain(account: Account) -> str:

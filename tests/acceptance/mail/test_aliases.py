@@ -9,7 +9,7 @@ import pytest
 
 from podserve.waiting import NotYet, wait_until
 from tests.testbed.envelopes import answer
-from tests.testbed.mail import STRANGER, arrived
+from tests.testbed.mail import STRANGER, arrived, wait_until_answered
 from tests.testbed.pod import PodUnderTest
 from tests.testbed.server import Account, Server, letter, token
 
@@ -19,17 +19,6 @@ def add(test_pod: PodUnderTest, alias: str, *targets: Account | str) -> None:
     words = [target if isinstance(target, str) else target.address for target in targets]
     test_pod.invoke("aliases.add", alias, ",".join(words))
     wait_until_answered(test_pod.server, f"{token() if alias == '@' else alias}@{test_pod.server.domain}", 250)
-
-
-def wait_until_answered(server: Server, recipient: str, code: int) -> None:
-    """Wait until a stranger's recipient gets this answer: 2 s."""
-
-    def answered() -> None:
-        with server.smtp(tls=False) as client:
-            if (said := answer(client, STRANGER, recipient)) != code:
-                raise NotYet(f"{said}")
-
-    wait_until(answered, 2, f"{recipient} to be answered with {code}")
 
 
 def send(server: Server, recipient: str) -> str:

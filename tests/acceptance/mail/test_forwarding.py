@@ -10,7 +10,7 @@ import pytest
 from podserve.waiting import NotYet, wait_until
 from tests.testbed.envelopes import answer
 from tests.testbed.letters import phishing
-from tests.testbed.mail import arrived, wait_until_left
+from tests.testbed.mail import arrived, wait_until_answered, wait_until_left
 from tests.testbed.pod import PodUnderTest
 from tests.testbed.receivers import Received, Receiver, add_address, serving
 from tests.testbed.server import Account, letter, token
@@ -86,12 +86,7 @@ def test_mail_leaves_with_a_sender_of_ours_and_unchanged_and_stays_here_with_its
     elsewhere.own.invoke("aliases.add", both := token(), f"{alice.address},{elsewhere.target}")
     sender, domain = elsewhere.sender, elsewhere.own.settings.domain
     message = letter(sender, f"{both}@{domain}", token(), "Grüße.\n")
-
-    def known() -> None:
-        if (said := returned(elsewhere, f"{both}@{domain}", sender)) != 250:
-            raise NotYet(str(said))
-
-    wait_until(known, 2, "the alias to be known")
+    wait_until_answered(elsewhere.own.server, f"{both}@{domain}", 250, sender)
     with elsewhere.own.server.smtp() as client:
         client.send_message(message, sender, [f"{both}+tag@{domain}"])
     left = elsewhere.receiver.taken(message["Subject"])
@@ -141,12 +136,7 @@ def test_a_bounce_goes_back_to_the_first_sender_and_no_other_mail_does(elsewhere
               f"srs0=@{domain}", f"bob={elsewhere.domain}@forward.invalid"]  # fmt: skip
     elsewhere.own.invoke("aliases.add", "@", elsewhere.own.postmaster.address)
     try:
-
-        def known() -> None:
-            if (said := returned(elsewhere, f"{token()}@{domain}")) != 250:
-                raise NotYet(str(said))
-
-        wait_until(known, 2, "the catch-all to be in use")
+        wait_until_answered(elsewhere.own.server, f"{token()}@{domain}", 250)
         assert {address: returned(elsewhere, address) for address in forged} == dict.fromkeys(forged, 554)
         assert returned(elsewhere, signed) == 250
         for other in (victim, "stranger@example.com"):

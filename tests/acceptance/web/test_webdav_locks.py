@@ -135,9 +135,9 @@ def test_a_program_is_told_that_a_locked_folder_did_not_take_its_file(
         login, there = f"{bob.address}:{bob.password}", str(client.base_url.join("s%C3%BCb%20dir/file"))
         host = f"Host: {test_pod.server.domain}"
         options = ["--silent", "--fail", "--insecure", "--user", login, "--header", host]
-        uploaded = run(["curl", *options, "--upload-file", "/etc/hostname", there], check=False)
-        # 22: a status of 400 and more. 92: curl 7.88 met the end of the HTTP/2 stream before it had read the answer.
-        assert uploaded.code in {22, 92}
+        # Over HTTP/2, curl 7.88 at times ends with 92 instead of 22, whatever the error that answers its upload.
+        uploaded = run(["curl", "--http1.1", *options, "--upload-file", "/etc/hostname", there], check=False)
+        assert uploaded.code == 22, "curl's exit code for a status of 400 and more"
         client.put("file", content=b"x")
         into = {"Destination": address(test_pod.server, client, "s%C3%BCb%20dir/file")}
         for method in ("COPY", "MOVE"):

@@ -19,6 +19,11 @@ local function pairs_in(file)
   return found
 end
 
+-- Returns an address as the tables have it: in lower case and without a tag.
+local function untagged(address)
+  return (address:lower():gsub("%+.*@", "@"))
+end
+
 local function to_postmaster(task)
   for _, recipient in ipairs(task:get_recipients("smtp") or {}) do
     local name = recipient.user:lower()
@@ -32,7 +37,7 @@ local function is_forwarded(task)
   local logins, aliases = pairs_in("/run/postfix/mailboxes"), pairs_in("/run/postfix/aliases")
   local others = pairs_in("/run/postfix/catch-all")["@" .. domain] or ""
   for _, recipient in ipairs(task:get_recipients("smtp") or {}) do
-    local address = recipient.addr:lower():gsub("%+.*@", "@")
+    local address = untagged(recipient.addr)
     if address:match("^srs[01]=") or (logins[address] or aliases[address] or others):find("@forward.invalid", 1, true) then return true end
   end
   return false
@@ -82,7 +87,7 @@ rspamd_config:register_symbol {
     local headers = task:get_header_full("From") or {}
     local own, aliases = #authors > 0 and #headers == 1, nil
     for _, author in ipairs(authors) do
-      local address = author.addr:lower():gsub("%+.*@", "@")
+      local address = untagged(author.addr)
       local name = address:match("^(.*)@" .. domain:gsub("%W", "%%%0") .. "$")
       local owners = (name == "postmaster" or name == "abuse") and postmaster or logins[address]
       if not owners then
@@ -97,7 +102,7 @@ rspamd_config:register_symbol {
   end,
 }
 
--- What would go into Junk here is not forwarded: its sender shall know.
+-- What would go into Junk here is refused instead of forwarded, so its sender learns of it.
 rspamd_config:register_symbol {
   name = "SPAM_FOR_ELSEWHERE",
   type = "postfilter",

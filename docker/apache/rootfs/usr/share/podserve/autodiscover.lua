@@ -8,7 +8,7 @@ function answer(r)
         r.err_headers_out["Allow"] = "POST"
         return 405
     end
-    -- An address has none of the characters that mean something in XML.
+    -- The pattern contains no character that has a meaning in XML.
     local login = (r:requestbody() or ""):match("<EMailAddress>%s*([%w._+-]+@[%w.-]+)%s*</EMailAddress>")
     local file = login and io.open(SETTINGS)
     if not file then return login and 500 or 400 end
