@@ -9,7 +9,7 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from podserve.accounts import Accounts
+from podserve.accounts import FILE, Accounts
 from podserve.folder import Folder
 from podserve.waiting import NotYet, wait_until
 from tests.testbed.pod import PodUnderTest
@@ -74,6 +74,27 @@ def test_a_login_is_refused_at_the_first_request_after_its_password_has_changed(
             there.set_password(account.address, changed.password)
             assert [status(client, each) for each in (account, changed, account)] == [401, 200, 401]
             account = changed
+
+
+def test_a_file_that_was_changed_by_hand_within_the_same_second_is_read_again(
+    test_pod: PodUnderTest, new_account: Account
+) -> None:
+    other, file, second = test_pod.new_account(), test_pod.folder("accounts") / FILE, 10**9
+    with test_pod.server.http() as client:
+        assert [status(client, new_account) for _ in range(2)] == [200, 200]
+        before, hashes = file.stat(), accounts(test_pod).hashes()
+        own, foreign = (hashes[each.address].encode() for each in (new_account, other))
+        file.write_bytes(file.read_bytes().replace(own, foreign))
+        since = before.st_mtime_ns // second * second
+        os.utime(file, ns=(before.st_atime_ns, since + (before.st_mtime_ns - since + 1000) % second))
+        after = file.stat()
+        assert (after.st_ino, after.st_size, int(after.st_mtime)) == (
+            before.st_ino,
+            before.st_size,
+            int(before.st_mtime),
+        )
+        changed = replace(new_account, password=other.password)
+        assert [status(client, each) for each in (new_account, changed, new_account)] == [401, 200, 401]
 
 
 def test_an_account_is_refused_at_the_first_request_after_its_removal_and_taken_when_it_is_back(

@@ -57,9 +57,10 @@ end
 function login(r)
     local encoded = (r.headers_in["Authorization"] or ""):match("^[Bb][Aa][Ss][Ii][Cc] [ \t]*(.+)$")
     if not encoded then return challenge(r) end
-    local file, now = lfs.attributes(ACCOUNTS), os.time()
+    local file, now = r:stat(ACCOUNTS), os.time()
     if not file then return apache2.DECLINED end
-    local checked = table.concat({file.ino, file.size, file.modification}, " ")
+    -- The time of lfs is in whole seconds. This one is in microseconds, as a float, of which Lua would write 14 digits only.
+    local checked = string.format("%s %d %d", lfs.attributes(ACCOUNTS, "ino"), file.size, file.mtime)
     local accepted = digest(r, encoded, checked)
     local used, name = (get(r, "accepted", accepted) or ""):match("^(%d+) (.*)$")
     local remembered = used and now < used + SECONDS
