@@ -5,6 +5,10 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from email.utils import formatdate
+from select import select
+from typing import Any
+
+from imapclient import IMAPClient
 
 from podserve.commands import run
 from podserve.waiting import NotYet, wait_until
@@ -46,6 +50,23 @@ def delivered(server: Server, account: Account, subject: str) -> tuple[str, byte
             return copies[0]
 
         return wait_until(check, 10, f"the message {subject} to {account.address}")
+
+
+def has_news(client: IMAPClient, timeout: float) -> bool:
+    """Return whether the server sends anything to a client in IDLE within `timeout` seconds. Read nothing."""
+    return bool(select([client.socket()], [], [], timeout)[0])
+
+
+def news(client: IMAPClient, timeout: float) -> list[Any]:
+    """Wait for news for a client in IDLE, `timeout` seconds at most. Return all that has come, and go on in IDLE.
+
+    Dovecot may send a line in two parts: `* 1 FETCH (FLAGS ()` and `)`. IMAPClient.idle_check loses the first part if
+    it reads before the second has come. At the end of IDLE the client reads whole lines.
+    """
+    has_news(client, timeout)
+    responses: list[Any] = client.idle_done()[1]
+    client.idle()
+    return responses
 
 
 def wait_until_answered(server: Server, recipient: str, code: int, sender: str = STRANGER) -> None:
