@@ -26,6 +26,7 @@ from podserve import (
     lifecycle,
     listing,
     locks,
+    mail_queue,
     mail_report,
     manifests,
     people,
@@ -674,6 +675,39 @@ def mail_why(c: Context, identity: str, json: bool = False) -> None:  # noqa: FB
         mail_report.story(told, report.standard_output())
 
 
+@task(name="list", help={"json": "print a JSON object"})
+def queue_list(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
+    """List the messages in the mail queue, the oldest first, with the reasons for which they wait."""
+    there = mail_queue.read_queue(_pod_reexecuted(c))
+    print(there.as_json()) if json else mail_report.queue(there, report.standard_output())
+
+
+@task(name="flush", help={"identity": "the queue ID of one message (default: all)"}, optional=["identity"])
+def queue_flush(c: Context, identity: str = "") -> None:
+    """Try to deliver the messages in the mail queue now."""
+    mail_queue.flush_queue(_pod_reexecuted(c), identity)
+    print("Postfix tries to deliver them now; invoke queue.list shows what still waits")
+
+
+QUEUED = {"identity": "the queue ID of a message, as queue.list shows it"}
+
+
+@task(name="show", help=QUEUED)
+def queue_show(c: Context, identity: str) -> None:
+    """Show the envelope and the header of a message in the mail queue."""
+    print(errors.printable(mail_queue.show_queued(_pod_reexecuted(c), identity)), end="")
+
+
+@task(name="remove", help={**QUEUED, "yes": "do not ask"})
+def queue_remove(c: Context, identity: str, yes: bool = False) -> None:  # noqa: FBT001,FBT002
+    """Remove a message from the mail queue. Nobody gets it, and its sender is told nothing."""
+    pod = _pod_reexecuted(c)
+    if not yes:
+        prompts.confirm(f"Remove the message {identity}? Nobody will get it.", identity)
+    mail_queue.remove_from_queue(pod, identity)
+    print(f"{identity} is removed")
+
+
 users = Collection("users", users_add, users_list, users_passwd, users_disable, users_enable, users_quota, users_remove)
 mail_aliases = Collection("aliases", aliases_add, aliases_list, aliases_remove)
 repos = Collection("repos", repos_add, repos_list, repos_publish, repos_hide, repos_head, repos_remove)
@@ -681,6 +715,7 @@ certs = Collection("certs", certs_show, certs_issue, certs_renew, certs_import, 
 dav_locks = Collection("locks", locks_list, locks_break)
 dns = Collection("dns", dns_records, dns_check, dns_add, dns_remove, dns_list, dns_ds, dns_transfer_key, dns_blocklist)
 mail = Collection("mail", mail_why, mail_reports)
+queue = Collection("queue", queue_list, queue_flush, queue_show, queue_remove)
 signing_keys = Collection("dkim", dkim_rotate)
 namespace = Collection(
     show_doctor,
@@ -702,6 +737,7 @@ namespace = Collection(
     certs,
     dns,
     mail,
+    queue,
     signing_keys,
 )
 namespace.configure(configuration.shown_defaults(manifests.defaults()))

@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from podserve.errors import printable
+from podserve.mail_queue import Queue
 from podserve.verdict import Story
 
 
@@ -31,3 +32,16 @@ def aliases(there: Mapping[str, Iterable[str]], domain: str, console: Console) -
         other = "" if alias.endswith(f"@{domain}") else f" is not in use: this pod serves {domain}"
         said = f"{alias}: {', '.join(targets)}{other}"
         console.print(printable(said), markup=False, highlight=False, soft_wrap=True)
+
+
+def queue(there: Queue, console: Console) -> None:
+    """Show each message of the queue in a line, and below it its recipients with the reasons for which they wait."""
+    for message in there.messages:
+        said = f"{message.identity} {message.queue} {message.arrived:%Y-%m-%d %H:%M} UTC, {message.size} bytes"
+        console.print(escape(printable(f"{said}, from <{message.sender}>")), highlight=False, soft_wrap=True)
+        for recipient, reason in message.recipients.items():
+            console.print(
+                escape(printable(f"  to {recipient}: {reason or 'not tried yet'}")), highlight=False, soft_wrap=True
+            )
+    if not there.messages:
+        console.print("the mail queue is empty")

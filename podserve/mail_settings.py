@@ -9,6 +9,8 @@ from podserve.values import QUOTA, domain_name, matching, number, words, yes_or_
 
 _RECIPIENTS = 1_000_000
 _YEAR = 365
+_QUEUED = 5 * 24
+"""Hours after which Postfix returns a message (maximal_queue_lifetime)."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,12 @@ class MailSettings:
         "For how many days mail to a full mailbox is refused for now (452), so that its sender tries again. After that "
         "it is refused for good (552).",
         services=True,
+    )]  # fmt: skip
+    queue_hours: Annotated[int, Setting(
+        number(0, _QUEUED), f"a number of hours from 0 to {_QUEUED}",
+        "After how many hours in the queue a message that cannot be delivered is a problem of invoke status. Its "
+        "sender is warned after 4 hours, and gets it back after 5 days.",
+        default="6",
     )]  # fmt: skip
 
     filter: Annotated[FilterMode, Setting(

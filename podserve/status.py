@@ -1,18 +1,31 @@
 """The status of the pod, found from outside by trying its services."""
 
 import json
-from collections import Counter
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any
 
-from podserve import accounts, endpoints, failures, forwarding, host, mail_reports, running, systemd, volumes
+from podserve import (
+    accounts,
+    endpoints,
+    failures,
+    forwarding,
+    host,
+    mail_queue,
+    mail_reports,
+    running,
+    systemd,
+    volumes,
+)
 from podserve.answering import others_certificate
 from podserve.backup import keeping
 from podserve.certificates import store
 from podserve.certificates.clients import unverified_context
 from podserve.certificates.keypair import IMPORTED, Certificate, soonest
 from podserve.commands import podman
+from podserve.errors import Problem
 from podserve.filtering import filter_problems
 from podserve.manifests import Volume
 from podserve.pod import Pod
@@ -76,14 +89,18 @@ class Status:
     """The faults of the filter of mail."""
     queue_reason: str = ""
     """Why messages wait in the queue: the commonest reason, in the words of Postfix. Empty if none waits."""
-
+    queue_oldest: datetime | None = None
+    """When the oldest deferred message came."""
+    queue_stuck: str = ""
+    """The problem if that message has waited for too long (`queue_hours`)."""
     reports: str = ""
     """What reports of other mail servers say that needs attention. Strangers send them, so it is no problem."""
 
     @property
     def facts(self) -> dict[str, str]:
         """What a person reads besides the tables and the problems: texts by title."""
-        waiting = f". They wait because: {self.queue_reason}" if self.queue_reason else ""
+        since = f"; the oldest that waits came on {self.queue_oldest:%Y-%m-%d %H:%M} UTC" if self.queue_oldest else ""
+        waiting = f"{since}. They wait because: {self.queue_reason}" if self.queue_reason else ""
         found = {
             "Domain": both_forms(self.domain),
             "Certificate": f"{self.days_left} days left ({self.keys})",
@@ -116,6 +133,7 @@ class Status:
             *self.zone,
             *self.mail_filter,
             *(["the mail queue cannot be read: invoke logs --service mail"] if self.queue < 0 else []),
+            *([self.queue_stuck] if self.queue_stuck else []),
             *(f"volume {v.name} is full: {v.used} of {v.size} bytes" for v in self.volumes if v.used > v.size),
             *self._filling(),
             *([f"DNS records: {self.records.said}: invoke dns.check"] if self.records.state == "wrong" else []),
@@ -171,15 +189,18 @@ def containers(names: Collection[str]) -> list[Container]:
             for (name, (state, restarts)), ok in zip(seen.items(), healthy, strict=True)]  # fmt: skip
 
 
-def _queue(container: str) -> tuple[int, str]:
-    """Return the number of messages in the queue (-1 if unknown), and the commonest reason for which they wait."""
-    listed = podman("exec", container, "postqueue", "-j", check=False)
-    if not listed.ok:
-        return -1, ""
-    messages = [json.loads(line) for line in listed.stdout.splitlines()]
-    reasons = Counter(each.get("delay_reason", "") for message in messages for each in message["recipients"])
-    reasons.pop("", None)
-    return len(messages), next((reason for reason, _ in reasons.most_common(1)), "")
+def _queue(pod: Pod) -> dict[str, Any]:
+    """Return the fields of Status about the queue of mail."""
+    try:
+        queue = mail_queue.read_queue(pod)
+    except Problem:
+        return {"queue": -1}
+    return {
+        "queue": len(queue.messages),
+        "queue_reason": queue.reason,
+        "queue_oldest": queue.oldest and queue.oldest.arrived,
+        "queue_stuck": queue.stuck(pod.settings.queue_hours),
+    }
 
 
 def _use(volume: Volume) -> Use:
@@ -194,7 +215,7 @@ def look(pod: Pod) -> Status:
     context = unverified_context(pod.settings.domain)
     with ThreadPoolExecutor() as pool:
         seen = pool.submit(containers, pod.containers.values())
-        queue = pool.submit(_queue, pod.containers["mail"])
+        queue = pool.submit(_queue, pod)
         records = pool.submit(checking.summary, pod)
         forwarders = pool.submit(forwarding.tls_problems, pod)
         zone = pool.submit(publishing.zone_problems, pod)
@@ -204,22 +225,23 @@ def look(pod: Pod) -> Status:
         certificates = store.current(store.certificates_folder(pod))
         uses = pool.map(_use, pod.volumes.values())
         return Status(
-            pod.name,
-            pod.settings.domain,
-            seen.result(),
-            answers.result(),
-            certificates,
-            queue.result()[0],
-            list(uses),
-            host.has_systemd(),
-            systemd.state(pod) if systemd.installed(pod) else "",
-            keeping.failed(pod),
-            ": ".join(filter(None, failures.told(pod, failures.RENEWAL))),
-            records.result(),
-            accounts.Accounts(volumes.folder(pod.volumes["accounts"].name)).elsewhere(pod.settings.domain),
-            forwarders.result(),
-            zone.result(),
-            filtering.result(),
-            queue.result()[1],
-            reports.result().said,
+            pod=pod.name,
+            domain=pod.settings.domain,
+            containers=seen.result(),
+            endpoints=answers.result(),
+            certificates=certificates,
+            volumes=list(uses),
+            health_checks_run=host.has_systemd(),
+            service=systemd.state(pod) if systemd.installed(pod) else "",
+            backup_failed=keeping.failed(pod),
+            renewal_failed=": ".join(filter(None, failures.told(pod, failures.RENEWAL))),
+            records=records.result(),
+            other_accounts=accounts.Accounts(volumes.folder(pod.volumes["accounts"].name)).elsewhere(
+                pod.settings.domain
+            ),
+            forwarders=forwarders.result(),
+            zone=zone.result(),
+            mail_filter=filtering.result(),
+            reports=reports.result().said,
+            **queue.result(),
         )

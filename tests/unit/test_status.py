@@ -64,6 +64,7 @@ def test_a_pod_that_is_well_has_no_problems() -> None:
         ({"certificates": ()}, "there is no certificate: invoke up makes one"),
         ({"forwarders": ["tls://192.0.2.1#a.example: expired"]}, "forwarder tls://192.0.2.1#a.example: expired"),
         ({"queue": -1}, "the mail queue cannot be read"),
+        ({"queue": 1, "queue_stuck": "a message has waited"}, "a message has waited"),
         ({"volumes": [Use("mail", 2**30 + 1, 2**30, LITTLE)]}, "volume mail is full: 1073741825 of 1073741824 bytes"),
         (
             {"volumes": [Use("mail", 1, 2**30, LITTLE - 1), Use("web", 1, 2**30, LITTLE - 2)]},
