@@ -40,6 +40,7 @@ from podserve import (
     state,
     status,
     systemd,
+    telling,
     verdict,
     volumes,
 )
@@ -209,7 +210,7 @@ def restore(c: Context, file: str, yes: bool = False) -> None:  # noqa: FBT001,F
 
 @task
 def install(c: Context) -> None:
-    """Make the pod a service of this machine, with a timer for its certificates, and bring it up."""
+    """Make the pod a service of this machine, with timers that renew and watch, and bring it up."""
     pod = _pod(c)
     with state.locked(pod):
         systemd.require_systemd(pod)
@@ -237,8 +238,11 @@ def restart(c: Context) -> None:
     print(f"{pod.name} answers on every port")
 
 
-@task(name="status", help={"json": "print a JSON object"})
-def show_status(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
+@task(
+    name="status",
+    help={"json": "print a JSON object", "tell": "mail the problems to the postmaster, each once a day at most"},
+)
+def show_status(c: Context, json: bool = False, tell: bool = False) -> None:  # noqa: FBT001,FBT002
     """Show containers, endpoints, certificate, queue and volumes; exit 1 on a problem."""
     pod = _pod_reexecuted(c)
     seen = status.look(pod)
@@ -246,6 +250,8 @@ def show_status(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
         print(seen.json())
     else:
         report.status(pod, seen, report.standard_output())
+    if tell:
+        telling.tell_postmaster(pod, seen.problems)
     if seen.problems:
         raise Exit(code=1)
 

@@ -1,4 +1,4 @@
-"""The pod as a service of the machine: Quadlet units for systemd, and a timer that renews certificates.
+"""The pod as a service of the machine: Quadlet units for systemd, and timers for its certificates and its problems.
 
 https://docs.podman.io/en/latest/markdown/podman-systemd.unit.5.html
 """
@@ -7,7 +7,7 @@ import os
 import pwd
 from pathlib import Path
 
-from podserve import host, network
+from podserve import host, network, units
 from podserve.commands import ROOT, Result, environment, run
 from podserve.errors import Problem
 from podserve.folder import Folder
@@ -20,72 +20,6 @@ ACTIVE = "active"
 START_TIMEOUT = 120
 """Seconds in which Podman must play the pod for systemd. It takes 2 s on an idle machine."""
 
-NETWORK = """\
-[Unit]
-Description=Network of the pod {pod}
-
-[Network]
-NetworkName={pod}
-# Podman's own DNS would hold port 53 of the gateway's address.
-DisableDNS=true
-IPv6={ipv6}
-"""
-POD = """\
-[Unit]
-Description=PodServe {pod}: web, mail and DNS for {domain}
-{network_online}
-# systemd retries without a limit, because the network may come up late.
-StartLimitIntervalSec=0
-
-[Kube]
-Yaml={folder}/podserve.yaml
-ConfigMap={folder}/config.yaml
-Network={network}
-{log}
-
-[Service]
-{environment}
-Restart=always
-RestartSec=1
-TimeoutStartSec={timeout}
-
-[Install]
-WantedBy={target}
-"""
-NETWORK_ONLINE = """\
-Wants=network-online.target
-After=network-online.target"""
-NO_WAITING = """
-[Quadlet]
-# Quadlet would wait 90 s for the system's network-online.target, which on many hosts nothing ever starts.
-DefaultDependencies=false"""
-"""The replacement in a user's unit: systemd's user manager does not know whether the network is up."""
-RENEWAL = """\
-[Unit]
-Description=Certificates of {pod}, renewed when they are due
-Wants=network-online.target
-After=network-online.target {pod}.service
-
-[Service]
-Type=oneshot
-WorkingDirectory={root}
-{environment}
-ExecStart={root}/.venv/bin/invoke certs.renew
-"""
-TIMER = """\
-[Unit]
-Description=Certificates of {pod}, checked every day
-
-[Timer]
-OnCalendar=daily
-# Spread over six hours. If the machine was off at that time, the timer runs at the next start.
-RandomizedDelaySec=6h
-Persistent=true
-
-[Install]
-WantedBy=timers.target
-"""
-
 
 def _folder(kind: str) -> Path:
     """Return the folder of units of a kind: `containers/systemd` (Quadlet's) or `systemd/system`."""
@@ -96,9 +30,13 @@ def _folder(kind: str) -> Path:
 
 
 def _files(pod: Pod) -> list[Path]:
-    quadlet, units, name = _folder("containers/systemd"), _folder("systemd/system"), pod.name
-    return [quadlet / f"{name}.kube", quadlet / f"{name}.network", units / f"{name}-renew.service",
-            units / f"{name}-renew.timer"]  # fmt: skip
+    quadlet, folder, name = _folder("containers/systemd"), _folder("systemd/system"), pod.name
+    own = [folder / f"{name}-{what}.{kind}" for what in ("renew", "watch") for kind in ("service", "timer")]
+    return [quadlet / f"{name}.kube", quadlet / f"{name}.network", *own]
+
+
+def _timers(pod: Pod) -> list[str]:
+    return [f"{pod.name}-renew.timer", f"{pod.name}-watch.timer"]
 
 
 def installed(pod: Pod) -> bool:
@@ -114,8 +52,9 @@ def require_systemd(pod: Pod) -> None:
     lacks = f"Podman is {info.named}, and Quadlet needs 4.4" if host.has_systemd() else "this host has no systemd"
     here = f"cd {ROOT} && ./bootstrap invoke"
     raise Problem(
-        f"{pod.name} cannot be made a service: {lacks}. Let cron start it and renew its certificates "
-        f"(crontab -e):\n  @reboot {here} up\n  @daily {here} certs.renew"
+        f"{pod.name} cannot be made a service: {lacks}. Let cron start it, renew its certificates and mail its "
+        f"problems to the postmaster (crontab -e):\n  @reboot {here} up\n  @daily {here} certs.renew\n"
+        f"  @hourly {here} status --tell >/dev/null"
     )
 
 
@@ -146,14 +85,18 @@ def _texts(pod: Pod) -> dict[Path, str]:
         "target": "default.target" if host.rootless() else "multi-user.target",
     }
     # A bridge has a unit of its own. The network of a rootless pod is created with the pod.
-    words["network_online"] = "" if host.rootless() else NETWORK_ONLINE
+    words["network_online"] = "" if host.rootless() else units.NETWORK_ONLINE
     # Not every user may read the journal, so Podman chooses the log driver for users. A log file has a bound.
     words["log"] = f"PodmanArgs=--log-opt {LOG_OPTION}" if host.rootless() else "LogDriver=journald"
     words["ipv6"] = str(host.has_ipv6()).lower()
     words["network"] = network.mode(pod) if host.rootless() else f"{pod.name}.network"
-    texts = POD, "" if host.rootless() else NETWORK, RENEWAL, TIMER
-    variables = {POD: _variables(engine), RENEWAL: _variables({**engine, **chosen})}
-    ends = {POD: NO_WAITING} if host.rootless() else {}
+    bridge = "" if host.rootless() else units.NETWORK
+    texts = units.POD, bridge, units.RENEWAL, units.RENEWAL_TIMER, units.WATCH, units.WATCH_TIMER
+    variables = {
+        units.POD: _variables(engine),
+        **dict.fromkeys((units.RENEWAL, units.WATCH), _variables({**engine, **chosen})),
+    }
+    ends = {units.POD: units.NO_WAITING} if host.rootless() else {}
     return {
         file: text.format(environment=variables.get(text, ""), **words) + ends.get(text, "")
         for file, text in zip(_files(pod), texts, strict=True)
@@ -174,11 +117,12 @@ def refresh_units(pod: Pod) -> None:
     """Write the units again where they differ: the timer's settings may change when the pod's documents do not."""
     if any(not file.exists() or file.read_text() != text for file, text in _texts(pod).items()):
         write_units(pod)
+        _systemctl("enable", "--now", *_timers(pod))  # one of them may be new
 
 
 def enable(pod: Pod) -> None:
-    """Start the timer now and at each start of the machine. Quadlet enables the pod's own unit."""
-    _systemctl("enable", "--now", f"{pod.name}-renew.timer")
+    """Start the timers now and at each start of the machine. Quadlet enables the pod's own unit."""
+    _systemctl("enable", "--now", *_timers(pod))
     if host.rootless() and not lingers():
         user = _user()
         tried = run(["loginctl", "enable-linger", user], check=False, timeout=10)
@@ -199,7 +143,7 @@ def lingers() -> bool:
 
 def remove_units(pod: Pod) -> list[Path]:
     """Stop the units and remove them; return the files that were removed."""
-    _systemctl("disable", "--now", f"{pod.name}-renew.timer", check=False)
+    _systemctl("disable", "--now", *_timers(pod), check=False)
     stop(pod)
     there = [file for file in _files(pod) if file.exists()]
     for file in there:

@@ -144,10 +144,12 @@ def _systemctl(host: Machine) -> str:
 
 
 def install(host: Machine) -> str:
-    """Make the pod a service, and run the renewal that its timer starts."""
-    renewal, systemctl = "podserve-simple-renew", _systemctl(host)
+    """Make the pod a service, and run the renewal and the watch that its timers start."""
+    systemctl = _systemctl(host)
     said = remedied(host, "./bootstrap invoke install")
-    return said + expect(host.run(f"{systemctl} is-active {renewal}.timer && {systemctl} start {renewal}.service"))
+    for unit in ("podserve-simple-renew", "podserve-simple-watch"):
+        said += expect(host.run(f"{systemctl} is-active {unit}.timer && {systemctl} start {unit}.service"))
+    return said
 
 
 def no_service(host: Machine) -> str:

@@ -95,7 +95,17 @@ def test_the_timer_renews_with_the_pods_own_settings(called: list[str], tmp_path
         assert f'Environment="INVOKE_{name}={value}"\n' in file.read_text()
     assert unit(tmp_path / "systemd/system/podserve-simple-renew.timer")["Timer"]["OnCalendar"] == "daily"
     systemd.enable(pod)
-    assert called[-1] == "systemctl enable --now podserve-simple-renew.timer"
+    assert called[-1] == "systemctl enable --now podserve-simple-renew.timer podserve-simple-watch.timer"
+
+
+def test_a_timer_mails_problems_to_the_postmaster_every_hour(called: list[str], tmp_path: Path) -> None:
+    systemd.write_units(pod_with(domain="example.org"))
+    file = tmp_path / "systemd/system/podserve-simple-watch.service"
+    assert unit(file)["Service"]["ExecStart"] == f"{ROOT}/.venv/bin/invoke status --tell"
+    assert unit(file)["Service"]["SuccessExitStatus"] == "1"
+    assert 'Environment="INVOKE_DOMAIN=example.org"\n' in file.read_text()
+    assert unit(tmp_path / "systemd/system/podserve-simple-watch.timer")["Timer"]["OnCalendar"] == "hourly"
+    assert called == ["systemctl daemon-reload"]
 
 
 def test_up_gives_the_timer_of_a_pod_that_runs_the_settings_of_now(
@@ -116,7 +126,8 @@ def test_up_gives_the_timer_of_a_pod_that_runs_the_settings_of_now(
     lifecycle.up(pod_with())
     assert called == as_it_was
     lifecycle.up(pod_with(certificate_source="acme", acme_email="a@example.org"))
-    assert called[-1] == "systemctl daemon-reload"
+    enabled = "systemctl enable --now podserve-simple-renew.timer podserve-simple-watch.timer"
+    assert called[-2:] == ["systemctl daemon-reload", enabled]
     said = (tmp_path / "systemd/system/podserve-simple-renew.service").read_text()
     assert 'Environment="INVOKE_CERTIFICATE_SOURCE=acme"\n' in said
 
@@ -147,7 +158,7 @@ def test_what_was_written_is_taken_back(called: list[str], tmp_path: Path) -> No
     pod = pod_with()
     systemd.write_units(pod)
     removed = systemd.remove_units(pod)
-    assert len(removed) == 4
+    assert len(removed) == 6
     assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
     assert "systemctl stop podserve-simple.service podserve-simple-network.service" in called
     assert called[-1] == "systemctl daemon-reload"

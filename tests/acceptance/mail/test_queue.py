@@ -125,3 +125,15 @@ def test_the_sender_of_a_message_that_waits_is_warned(
         podman("exec", container, "postfix", "reload")
         for identity in queued(test_pod, domain):
             podman("exec", container, "postsuper", "-d", identity)
+
+
+def test_the_postmaster_is_told_of_a_problem_once(test_pod: PodUnderTest, waiting: dict[str, Any]) -> None:
+    subject = f"{test_pod.name} has 1 problem"
+    (test_pod.pod.state / f"{test_pod.name}.told").unlink(missing_ok=True)
+    assert test_pod.invoke("status", "--tell").ok
+    for _ in range(2):
+        assert test_pod.invoke("status", "--tell", check=False, INVOKE_QUEUE_HOURS="0").code == 1
+    told = arrived(test_pod.server, test_pod.postmaster, subject)  # the one message
+    assert b"a message has waited in the mail queue for 0 hours" in told
+    assert b"Auto-Submitted: auto-generated" in told
+    assert waiting["identity"] in queued(test_pod, next(iter(waiting["recipients"])))
