@@ -44,6 +44,7 @@ from podserve import (
     verdict,
     volumes,
 )
+from podserve import logs as logging
 from podserve import mail_reports as mail_reporting
 from podserve.backup import keeping, reading
 from podserve.certificates import renewal, store
@@ -256,18 +257,32 @@ def show_status(c: Context, json: bool = False, tell: bool = False) -> None:  # 
         raise Exit(code=1)
 
 
-@task(help={"service": "apache, mail or dns (default: all)", "follow": "keep showing new lines"})
-def logs(c: Context, service: str = "", follow: bool = False) -> None:  # noqa: FBT001,FBT002
-    """Show what the services have logged."""
+@task(
+    help={
+        "service": "apache, mail or dns (may be repeated; default: all)",
+        "since": "only lines of the last time, such as 30m, 1h or 7d",
+        "grep": "only lines that match this regular expression",
+        "mail": "only lines about messages with this address, Message-ID or queue ID",
+        "follow": "keep showing new lines",
+    },
+    iterable=["service"],
+)
+def logs(  # noqa: PLR0913,PLR0917  # an option for each
+    c: Context, service: list[str], since: str = "", grep: str = "", mail: str = "", follow: bool = False  # noqa: FBT001,FBT002
+) -> None:  # fmt: skip
+    """Show what the services have logged, in the order of time."""
     pod = _pod_reexecuted(c)
-    options, names = ["--follow"] if follow else [], pod.containers
-    if service and service not in names:
-        raise errors.Problem(f"there is no service {service!r}: expected one of {', '.join(names)}")
-    if systemd.journalled(pod):
-        become(*systemd.journal([names[service]] if service else list(names.values()), follow=follow))
-    if not service:
-        become("podman", "pod", "logs", "--names", *options, pod.name)
-    become("podman", "logs", *options, names[service])
+    wanted = logging.Wanted(["mail"] if mail else service, since, grep)
+    if mail and follow:
+        raise errors.Problem("--mail and --follow exclude each other: --mail shows what is known of a message by now")
+    if not mail and systemd.journalled(pod):
+        become(*wanted.journal(pod, follow=follow))
+    if follow:
+        for line in wanted.followed(pod):
+            print(line, flush=True)
+        return
+    for stored in logging.about_mail(wanted.stored(pod), mail) if mail else wanted.stored(pod):
+        print(stored)
 
 
 def _accounts_volume(pod: Pod) -> Folder:

@@ -188,7 +188,7 @@ def journalled(pod: Pod) -> bool:
     return installed(pod) and not host.rootless()
 
 
-def journal(containers: list[str], *, follow: bool) -> list[str]:
+def journal(containers: list[str], *options: str) -> list[str]:
     """Return the command that shows the logs of containers, also from before the last start."""
     words = [f"CONTAINER_NAME={name}" for name in containers]
-    return ["journalctl", "--no-hostname", "--output=short-iso", *(["--follow"] if follow else []), *words]
+    return ["journalctl", "--no-hostname", "--output=short-iso", *options, *words]

@@ -216,7 +216,7 @@ def test_the_tasks_go_through_systemd(
 
 
 def test_the_journal_is_asked_for_what_containers_logged() -> None:
-    words = systemd.journal(["podserve-simple-mail"], follow=True)
+    words = systemd.journal(["podserve-simple-mail"], "--follow")
     assert words[0] == "journalctl"
     assert words[-2:] == ["--follow", "CONTAINER_NAME=podserve-simple-mail"]
 

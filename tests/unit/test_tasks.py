@@ -133,8 +133,9 @@ def test_volumes_are_not_removed_without_a_terminal_to_ask(fake_podman: FakePodm
 @pytest.mark.parametrize(
     ("words", "call"),
     [
-        (("--follow",), "pod logs --names --follow podserve-simple"),
-        (("--service", "mail", "--follow"), "logs --follow podserve-simple-mail"),
+        (("--follow",), "logs --follow --names podserve-simple-apache podserve-simple-mail podserve-simple-dns"),
+        (("--service", "mail", "--follow"), "logs --follow --names podserve-simple-mail"),
+        (("--follow", "--since", "7d", "--service", "dns"), "logs --since 168h --follow --names podserve-simple-dns"),
     ],
 )
 def test_logs_are_podmans(fake_podman: FakePodman, words: tuple[str, ...], call: str) -> None:

@@ -308,13 +308,6 @@ def test_restart_returns_when_everything_answers(test_pod: PodUnderTest) -> None
     assert not set(before) & set(containers(test_pod))
 
 
-def test_logs_are_shown_by_service(test_pod: PodUnderTest) -> None:
-    assert "resuming normal operations" in "".join(test_pod.invoke("logs", "--service", "apache").stderr)
-    everything = test_pod.invoke("logs")
-    assert test_pod.container("dns") in everything.stdout + everything.stderr
-    assert test_pod.invoke("logs", "--service", "ftp", check=False).code == 1
-
-
 def test_twenty_accounts_added_at_once_are_all_there(test_pod: PodUnderTest) -> None:
     with ThreadPoolExecutor(20) as pool:
         added = list(pool.map(lambda _: test_pod.add_account(), range(20)))
