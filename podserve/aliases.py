@@ -74,8 +74,10 @@ class Aliases:
         """Return the targets of each alias. Raises Problem for a line without a valid alias."""
         return _parse(self._folder.read(FILE, _LARGEST) or b"", f"{self._folder}/{FILE}")
 
-    def add(self, alias: str, targets: Iterable[str], accounts: Callable[[], Collection[str]]) -> None:
+    def add(self, alias: str, targets: Iterable[str], accounts: Callable[[], Collection[str]], *domains: str) -> None:
         """Add targets to an alias, which is made if it is missing. `accounts` returns the addresses of all accounts.
+
+        `domains` are those of the pod besides the alias' own. A target at one of them is an account or an alias.
 
         Raises Problem for an alias that is an account, for a target that does not exist, and for a loop.
         """
@@ -84,7 +86,7 @@ class Aliases:
             if alias in known:
                 raise Problem(f"{alias} cannot be an alias: it is an account. Choose another name")
             for target in targets:
-                own = target.partition("@")[2] == alias.partition("@")[2]
+                own = target.partition("@")[2] in {alias.partition("@")[2], *domains}
                 if own and target not in known and target not in {alias, *there}:
                     raise Problem(
                         f"{target} cannot be a target: there is no such account or alias. To list them: "

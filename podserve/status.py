@@ -216,7 +216,7 @@ def look(pod: Pod) -> Status:
             keeping.failed(pod),
             ": ".join(filter(None, failures.told(pod, failures.RENEWAL))),
             records.result(),
-            accounts.Accounts(volumes.folder(pod.volumes["accounts"].name)).elsewhere(pod.settings.domain),
+            accounts.Accounts(volumes.folder(pod.volumes["accounts"].name)).elsewhere(*pod.settings.domains),
             forwarders.result(),
             zone.result(),
             filtering.result(),
