@@ -31,6 +31,7 @@ from podserve import (
     people,
     prompts,
     quotas,
+    renaming,
     report,
     repositories,
     resolver,
@@ -372,6 +373,23 @@ def users_remove(c: Context, name: str) -> None:
     print(f"{account} is removed. Its mailbox and folder stay; a new account of that name will own them")
 
 
+@task(
+    name="rename",
+    help={
+        "old": "alice, or alice@DOMAIN; with --domain a domain",
+        "new": "the new name, at any domain of the pod; with --domain one of its domains",
+        "domain": "rename all accounts and aliases of a domain",
+        "alias": "keep the old address as an alias of the new one",
+    },
+)
+def users_rename(c: Context, old: str, new: str, domain: bool = False, alias: bool = False) -> None:  # noqa: FBT001,FBT002
+    """Rename an account, with its mailbox, folder, mail rules, aliases, quota and password."""
+    with _locked(c) as pod:
+        rename = renaming.rename_domain if domain else renaming.rename_account
+        for before, after in rename(pod, old, new, keep=alias).items():
+            print(f"{before} is {after} now")
+
+
 ALIAS = {"name": "info, info@DOMAIN, or @DOMAIN for all other addresses"}
 
 
@@ -676,7 +694,9 @@ def mail_why(c: Context, identity: str, json: bool = False) -> None:  # noqa: FB
         mail_report.story(told, report.standard_output())
 
 
-users = Collection("users", users_add, users_list, users_passwd, users_disable, users_enable, users_quota, users_remove)
+users = Collection(
+    "users", users_add, users_list, users_passwd, users_disable, users_enable, users_quota, users_rename, users_remove
+)
 mail_aliases = Collection("aliases", aliases_add, aliases_list, aliases_remove)
 repos = Collection("repos", repos_add, repos_list, repos_publish, repos_hide, repos_head, repos_remove)
 certs = Collection("certs", certs_show, certs_issue, certs_renew, certs_import, certs_ca)

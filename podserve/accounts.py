@@ -5,7 +5,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from string import ascii_letters, digits
 
 import bcrypt
@@ -182,10 +182,6 @@ class Accounts:
                 raise Problem(f"{account} exists already. To change its password: invoke users.passwd {account}")
             hashes[account] = hashed
 
-    def elsewhere(self, *domains: str) -> list[str]:
-        """Return the accounts of other domains than these, which the pod serves. They cannot log in."""
-        return [account for account in self.hashes() if account.partition("@")[2] not in domains]
-
     def named(self, name: str, domain: str, *others: str) -> str:
         """Return the address of an account, which may be the whole address of an existing account of another domain.
 
@@ -236,6 +232,11 @@ class Accounts:
             self._expect(account, hashes)
             del hashes[account]
             return Aliases(self._folder).drop_target(account)
+
+    def rename(self, names: Mapping[str, str]) -> None:
+        """Give accounts new names, with their passwords. Those that have them already are left out."""
+        with self._changing() as hashes:
+            hashes |= {new: hashes.pop(old) for old, new in names.items() if old in hashes}
 
     def expect(self, account: str) -> None:
         """Raise Problem if there is no such account."""

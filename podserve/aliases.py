@@ -4,7 +4,7 @@ A target is the address of an account or of another alias, or one of another dom
 alias `@domain` is the catch-all: it gets the mail to all addresses of the domain that are neither accounts nor aliases.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from podserve.errors import Problem
 from podserve.folder import Folder
@@ -124,6 +124,21 @@ class Aliases:
         if changed := _drop(there, account):
             self._write(there)
         return changed
+
+    def rename(self, accounts: Mapping[str, str], aliases: Mapping[str, str], *, keep: bool) -> None:
+        """Give accounts and aliases new names, also as targets. With `keep`, the old names become aliases.
+
+        A repeated call changes nothing more.
+        """
+        with self._folder.locked(LOCK):
+            new = {**accounts, **aliases}
+            there = {
+                aliases.get(alias, alias): tuple(dict.fromkeys(new.get(target, target) for target in targets))
+                for alias, targets in self.all().items()
+            }
+            if keep:
+                there |= {old: there[name] if name[0] == "@" else (name,) for old, name in new.items()}
+            self._write(there)
 
     def _write(self, there: dict[str, tuple[str, ...]]) -> None:
         with self._folder.replacing(FILE, 0o600) as file:

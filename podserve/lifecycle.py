@@ -15,6 +15,7 @@ from podserve import (
     images,
     network,
     relay,
+    renaming,
     resolver,
     running,
     state,
@@ -92,6 +93,7 @@ def up(pod: Pod, *, keep: Pod | None = None) -> Started:
     before, which have a digest, are played as they are. If the pod is replaced, the documents of `keep` are kept for
     `back`. If this raises Problem, the pod from before runs again.
     """
+    before = state.applied(pod)
     if not keep:
         domains.expect_nobody_left_behind(pod)
     with ThreadPoolExecutor() as pool:  # Podman takes longer to start than to answer
@@ -123,12 +125,12 @@ def up(pod: Pod, *, keep: Pod | None = None) -> Started:
     else:
         _replace(pod, built, found, keep)
     # The account is created last: an `up` that fails would not show its password.
-    folder = volumes.folder(pod.volumes["accounts"].name)
-    people = accounts.Accounts(folder)
+    people = accounts.Accounts(volumes.folder(pod.volumes["accounts"].name))
+    renaming.finish_renames(pod, before)
     password = people.ensure(pod.settings.postmaster_address)
     web = volumes.folder(pod.volumes["web"].name)
     homes.ensure_homes(web, people.hashes(), pod.settings.domain)
-    warnings += [*renew_if_due(pod), *_unparsed(web), *domains.not_served(folder, pod)]
+    warnings += [*renew_if_due(pod), *_unparsed(web), *domains.not_served(pod)]
     if problem := forwarding.problem(pod):
         warnings.append(f"{problem}. Everything else works; mail to other domains stays in the queue until they do")
     return Started(pod, not runs, password, warnings)

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 
-from podserve import accounts, endpoints, failures, forwarding, host, mail_reports, running, systemd, volumes
+from podserve import domains, endpoints, failures, forwarding, host, mail_reports, running, systemd, volumes
 from podserve.answering import others_certificate
 from podserve.backup import keeping
 from podserve.certificates import store
@@ -216,7 +216,7 @@ def look(pod: Pod) -> Status:
             keeping.failed(pod),
             ": ".join(filter(None, failures.told(pod, failures.RENEWAL))),
             records.result(),
-            accounts.Accounts(volumes.folder(pod.volumes["accounts"].name)).elsewhere(*pod.settings.domains),
+            domains.elsewhere(pod),
             forwarders.result(),
             zone.result(),
             filtering.result(),

@@ -26,13 +26,12 @@ def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
     return folder
 
 
+@pytest.mark.usefixtures("there")
 @pytest.mark.parametrize("mail_domains", [OLD, f"{OTHER} {OLD}"])
-def test_a_domain_may_become_another_while_it_stays_one_of_the_domains(
-    there: Folder, tmp_path: Path, mail_domains: str
-) -> None:
+def test_a_domain_may_become_another_while_it_stays_one_of_the_domains(tmp_path: Path, mail_domains: str) -> None:
     pod = pod_with(tmp_path, domain=NEW, mail_domains=mail_domains)
     domains.expect_nobody_left_behind(pod)
-    assert not domains.not_served(there, pod)
+    assert not domains.not_served(pod)
 
 
 @pytest.mark.usefixtures("there")
@@ -62,6 +61,15 @@ def test_a_new_domain_must_have_the_accounts_to_which_aliases_forwarded_so_far(t
     domains.expect_nobody_left_behind(pod)
 
 
-def test_accounts_that_were_left_behind_earlier_are_told(there: Folder, tmp_path: Path) -> None:
-    (told,) = domains.not_served(there, pod_with(tmp_path, domain=NEW, mail_domains=OTHER))
-    assert told.startswith(f"these accounts cannot log in, because this pod serves {NEW} {OTHER}: alice@{OLD}. Add")
+@pytest.mark.usefixtures("there")
+def test_accounts_that_were_left_behind_earlier_are_told(tmp_path: Path) -> None:
+    (told,) = domains.not_served(pod_with(tmp_path, domain=NEW, mail_domains=OTHER))
+    assert told.startswith(f"these accounts cannot log in, because this pod serves {NEW} {OTHER}: alice@{OLD}. Give")
+
+
+def test_the_postmaster_alone_keeps_no_domain_unless_another_account_becomes_it(there: Folder, tmp_path: Path) -> None:
+    Accounts(there).remove(f"alice@{OLD}")
+    Accounts(there).add(f"postmaster@{OLD}", "correct horse")
+    domains.expect_nobody_left_behind(pod_with(tmp_path, domain=NEW))
+    with pytest.raises(Problem, match=f"would be refused: postmaster@{OLD}"):
+        domains.expect_nobody_left_behind(pod_with(tmp_path, domain=NEW, postmaster="alice"))
