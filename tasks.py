@@ -32,6 +32,7 @@ from podserve import (
     people,
     prompts,
     quotas,
+    renaming,
     report,
     repositories,
     resolver,
@@ -309,10 +310,10 @@ NEW_PASSWORD = {"name": "alice, or alice@DOMAIN", "password-stdin": "read the pa
 def users_add(c: Context, name: str, password_stdin: bool = False) -> None:  # noqa: FBT001,FBT002
     """Add an account for mail, files and git; ask for its password."""
     pod = _pod_reexecuted(c)
-    account = accounts.address(name, pod.settings.domain)
+    account = accounts.address(name, *pod.settings.domains)
     accounts.expect_own_mail(account, pod.settings.postmaster_address)
     _accounts(pod).add(account, prompts.new_password(account, from_stdin=password_stdin))
-    homes.ensure_homes(volumes.folder(pod.volumes["web"].name), [account])
+    homes.ensure_homes(volumes.folder(pod.volumes["web"].name), [account], pod.settings.domain)
     print(f"{account} can log in")
 
 
@@ -324,7 +325,7 @@ def users_list(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
     if json:
         print(listing.accounts_as_json(there, pod.settings.domain))
         return
-    report.accounts(there, pod.settings.domain, report.standard_output())
+    report.accounts(there, pod.settings.domains, report.standard_output())
     if not there:
         print("no accounts. Add one: invoke users.add NAME")
 
@@ -333,7 +334,7 @@ def users_list(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
 def users_passwd(c: Context, name: str, password_stdin: bool = False) -> None:  # noqa: FBT001,FBT002
     """Change the password of an account."""
     pod = _pod_reexecuted(c)
-    account = _accounts(pod).named(name, pod.settings.domain)
+    account = _accounts(pod).named(name, *pod.settings.domains)
     _accounts(pod).set_password(account, prompts.new_password(account, from_stdin=password_stdin))
     still = accounts.disabled(_accounts(pod).hashes().get(account, ""))
     print(f"{account} has a new password" + f", and is still disabled: invoke users.enable {account}" * still)
@@ -355,7 +356,7 @@ def _expect_no_postmaster(pod: Pod, account: str) -> None:
 def users_disable(c: Context, name: str) -> None:
     """Refuse all logins of an account; mail to it is still delivered."""
     pod = _pod_reexecuted(c)
-    account = _accounts(pod).named(name, pod.settings.domain)
+    account = _accounts(pod).named(name, *pod.settings.domains)
     _expect_no_postmaster(pod, account)
     _accounts(pod).disable(account)
     print(f"{account} cannot log in; mail is still delivered. To accept its logins: invoke users.enable {account}")
@@ -365,7 +366,7 @@ def users_disable(c: Context, name: str) -> None:
 def users_enable(c: Context, name: str) -> None:
     """Accept logins of an account again, with the password that it has."""
     pod = _pod_reexecuted(c)
-    account = _accounts(pod).named(name, pod.settings.domain)
+    account = _accounts(pod).named(name, *pod.settings.domains)
     _accounts(pod).enable(account)
     print(f"{account} can log in with its password")
 
@@ -374,7 +375,7 @@ def users_enable(c: Context, name: str) -> None:
 def users_quota(c: Context, name: str, size: str) -> None:
     """Limit the size of an account's mailbox."""
     pod = _pod_reexecuted(c)
-    account = _accounts(pod).named(name, pod.settings.domain)
+    account = _accounts(pod).named(name, *pod.settings.domains)
     _accounts(pod).expect(account)
     _quotas(pod).set(account, size)
     limit = _quotas(pod).limits([account], pod.settings.quota).get(account)
@@ -385,13 +386,30 @@ def users_quota(c: Context, name: str, size: str) -> None:
 def users_remove(c: Context, name: str) -> None:
     """Remove an account; its mailbox and folder stay on the volumes."""
     pod = _pod_reexecuted(c)
-    account = _accounts(pod).named(name, pod.settings.domain)
+    account = _accounts(pod).named(name, *pod.settings.domains)
     _expect_no_postmaster(pod, account)
     for alias in _accounts(pod).remove(account):
         print(f"{account} is no target of {alias} any more")
     _quotas(pod).set(account, quotas.DEFAULT)
     locks.Locks(pod).prune()
     print(f"{account} is removed. Its mailbox and folder stay; a new account of that name will own them")
+
+
+@task(
+    name="rename",
+    help={
+        "old": "alice, or alice@DOMAIN; with --domain a domain",
+        "new": "the new name, at any domain of the pod; with --domain one of its domains",
+        "domain": "rename all accounts and aliases of a domain",
+        "alias": "keep the old address as an alias of the new one",
+    },
+)
+def users_rename(c: Context, old: str, new: str, domain: bool = False, alias: bool = False) -> None:  # noqa: FBT001,FBT002
+    """Rename an account, with its mailbox, folder, mail rules, aliases, quota and password."""
+    with _locked(c) as pod:
+        rename = renaming.rename_domain if domain else renaming.rename_account
+        for before, after in rename(pod, old, new, keep=alias).items():
+            print(f"{before} is {after} now")
 
 
 ALIAS = {"name": "info, info@DOMAIN, or @DOMAIN for all other addresses"}
@@ -401,9 +419,9 @@ ALIAS = {"name": "info, info@DOMAIN, or @DOMAIN for all other addresses"}
 def aliases_add(c: Context, name: str, targets: str) -> None:
     """Add targets to an alias, which is made if it is missing; each target gets its mail."""
     pod = _pod_reexecuted(c)
-    alias = accounts.alias(name, pod.settings.domain)
-    found = [accounts.target(target, pod.settings.domain) for target in targets.split(",")]
-    _aliases(pod).add(alias, found, _accounts(pod).hashes)
+    alias = accounts.alias(name, *pod.settings.domains)
+    found = [accounts.target(target, *pod.settings.domains) for target in targets.split(",")]
+    _aliases(pod).add(alias, found, _accounts(pod).hashes, *pod.settings.domains)
     print(f"mail to {alias} goes to {', '.join(_aliases(pod).all()[alias])}")
 
 
@@ -413,9 +431,9 @@ def aliases_list(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
     pod = _pod_reexecuted(c)
     there = _aliases(pod).all()
     if json:
-        print(listing.aliases_as_json(there, pod.settings.domain))
+        print(listing.aliases_as_json(there, pod.settings.domains))
         return
-    mail_report.aliases(there, pod.settings.domain, report.standard_output())
+    mail_report.aliases(there, pod.settings.domains, report.standard_output())
     if not there:
         print("no aliases. Add one: invoke aliases.add NAME TARGET,TARGET")
 
@@ -425,8 +443,8 @@ def aliases_remove(c: Context, name: str, targets: str = "") -> None:
     """Remove an alias, or some of its targets."""
     pod = _pod_reexecuted(c)
     there = _aliases(pod)
-    alias = name.lower() if name.lower() in there.all() else accounts.alias(name, pod.settings.domain)
-    gone = [accounts.target(target, pod.settings.domain) for target in targets.split(",") if target]
+    alias = name.lower() if name.lower() in there.all() else accounts.alias(name, *pod.settings.domains)
+    gone = [accounts.target(target, *pod.settings.domains) for target in targets.split(",") if target]
     if there.remove(alias, gone):
         print(f"{alias} is removed")
     else:
@@ -675,7 +693,9 @@ def dkim_rotate(c: Context) -> None:
         new = dkim.rotate(pod)
         if publishing.publish(pod)[0]:
             resolver.read_again(pod)
-    print(f"new selectors: {', '.join(new.records)}. They sign from {new.signs_from:%Y-%m-%d %H:%M} UTC on.")
+    for domain, pair in new.items():
+        selectors = ", ".join(pair.records)
+        print(f"new selectors of {domain}: {selectors}. They sign from {pair.signs_from:%Y-%m-%d %H:%M} UTC on.")
     if pod.settings.zone is not ZoneMode.PUBLIC:
         print("Enter their records at your DNS provider before that: invoke dns.records --table")
 
@@ -729,7 +749,9 @@ def queue_remove(c: Context, identity: str, yes: bool = False) -> None:  # noqa:
     print(f"{identity} is removed")
 
 
-users = Collection("users", users_add, users_list, users_passwd, users_disable, users_enable, users_quota, users_remove)
+users = Collection(
+    "users", users_add, users_list, users_passwd, users_disable, users_enable, users_quota, users_rename, users_remove
+)
 mail_aliases = Collection("aliases", aliases_add, aliases_list, aliases_remove)
 repos = Collection("repos", repos_add, repos_list, repos_publish, repos_hide, repos_head, repos_remove)
 certs = Collection("certs", certs_show, certs_issue, certs_renew, certs_import, certs_ca)

@@ -5,7 +5,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from string import ascii_letters, digits
 
 import bcrypt
@@ -46,18 +46,20 @@ def _in_ascii(name: str) -> str:
     return name.lower()
 
 
-def address(name: str, domain: str, kind: str = "an account") -> str:
+def address(name: str, domain: str, *others: str, kind: str = "an account") -> str:
     """Return the address of an account: `alice` and `Alice@DOMAIN` are alice@DOMAIN, whose domain may be a U-label.
 
-    Raises Problem for other forms. Its text names the `kind` of address that was expected.
+    It may be at one of the `others`, too. Raises Problem for other forms. Its text names the `kind` of address that was
+    expected.
     """
     local, _, given = _in_ascii(name).partition("@")
-    if given not in {"", domain} or not LOCAL_PART.match(local):
+    if given not in {"", domain, *others} or not LOCAL_PART.match(local):
+        further = f" (or @{', @'.join(others)})" if others else ""
         raise Problem(
-            f"{name!r} cannot be {kind} of {domain}: expected a name such as alice or alice@{domain}, of letters, "
-            "digits, dots, hyphens and underscores (no +: alice receives mail to every alice+TAG)"
+            f"{name!r} cannot be {kind} of {domain}: expected a name such as alice or alice@{domain}{further}, of "
+            "letters, digits, dots, hyphens and underscores (no +: alice receives mail to every alice+TAG)"
         )
-    return f"{local}@{domain}"
+    return f"{local}@{given or domain}"
 
 
 def expect_own_mail(account: str, postmaster: str) -> None:
@@ -69,27 +71,28 @@ def expect_own_mail(account: str, postmaster: str) -> None:
         )
 
 
-def alias(name: str, domain: str) -> str:
+def alias(name: str, domain: str, *others: str) -> str:
     """Return the address of an alias, as `address` does; `@` and `@DOMAIN` are the catch-all, @DOMAIN.
 
     Raises Problem for other forms, and for a name whose mail goes to the postmaster's account.
     """
-    if _in_ascii(name) in {"@", f"@{domain}"}:
-        return f"@{domain}"
-    found = address(name, domain, "an alias")
+    local, at, given = _in_ascii(name).partition("@")
+    if at and not local and given in {"", domain, *others}:
+        return f"@{given or domain}"
+    found = address(name, domain, *others, kind="an alias")
     if found.partition("@")[0] in ALIASES:
         raise Problem(f"{found} cannot be an alias: its mail goes to the account of the setting postmaster")
     return found
 
 
-def target(name: str, domain: str) -> str:
-    """Return the address of an alias' target: of an account or alias, as `address` does, or at another domain.
+def target(name: str, domain: str, *others: str) -> str:
+    """Return the address of an alias' target: of an account or alias, as `address` does, or at a foreign domain.
 
     Raises Problem for other forms.
     """
     local, at, elsewhere = _in_ascii(name).partition("@")
-    if elsewhere in {"", domain} and local:
-        return address(name, domain, "a target")
+    if elsewhere in {"", domain, *others} and local:
+        return address(name, domain, *others, kind="a target")
     if not at or not EMAIL_ADDRESS.match(f"{local}@{elsewhere}") or not is_domain(elsewhere):
         raise Problem(f"{name!r} cannot be a target: expected an account or an alias, or an address elsewhere such as "
                       "bob@example.com")  # fmt: skip
@@ -179,17 +182,13 @@ class Accounts:
                 raise Problem(f"{account} exists already. To change its password: invoke users.passwd {account}")
             hashes[account] = hashed
 
-    def elsewhere(self, domain: str) -> list[str]:
-        """Return the accounts of other domains than this one, which the pod serves. They cannot log in."""
-        return [account for account in self.hashes() if account.partition("@")[2] != domain]
-
-    def named(self, name: str, domain: str) -> str:
+    def named(self, name: str, domain: str, *others: str) -> str:
         """Return the address of an account, which may be the whole address of an existing account of another domain.
 
         Raises Problem as `address` does.
         """
         written = _in_ascii(name)
-        return written if written in self.hashes() else address(name, domain)
+        return written if written in self.hashes() else address(name, domain, *others)
 
     def ensure(self, account: str) -> str:
         """Add an account with a random password, and return it; return an empty text if the account exists already."""
@@ -233,6 +232,11 @@ class Accounts:
             self._expect(account, hashes)
             del hashes[account]
             return Aliases(self._folder).drop_target(account)
+
+    def rename(self, names: Mapping[str, str]) -> None:
+        """Give accounts new names, with their passwords. Those that have them already are left out."""
+        with self._changing() as hashes:
+            hashes |= {new: hashes.pop(old) for old, new in names.items() if old in hashes}
 
     def expect(self, account: str) -> None:
         """Raise Problem if there is no such account."""

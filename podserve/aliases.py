@@ -4,7 +4,7 @@ A target is the address of an account or of another alias, or one of another dom
 alias `@domain` is the catch-all: it gets the mail to all addresses of the domain that are neither accounts nor aliases.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from podserve.errors import Problem
 from podserve.folder import Folder
@@ -74,8 +74,10 @@ class Aliases:
         """Return the targets of each alias. Raises Problem for a line without a valid alias."""
         return _parse(self._folder.read(FILE, _LARGEST) or b"", f"{self._folder}/{FILE}")
 
-    def add(self, alias: str, targets: Iterable[str], accounts: Callable[[], Collection[str]]) -> None:
+    def add(self, alias: str, targets: Iterable[str], accounts: Callable[[], Collection[str]], *domains: str) -> None:
         """Add targets to an alias, which is made if it is missing. `accounts` returns the addresses of all accounts.
+
+        `domains` are those of the pod besides the alias' own. A target at one of them is an account or an alias.
 
         Raises Problem for an alias that is an account, for a target that does not exist, and for a loop.
         """
@@ -84,7 +86,7 @@ class Aliases:
             if alias in known:
                 raise Problem(f"{alias} cannot be an alias: it is an account. Choose another name")
             for target in targets:
-                own = target.partition("@")[2] == alias.partition("@")[2]
+                own = target.partition("@")[2] in {alias.partition("@")[2], *domains}
                 if own and target not in known and target not in {alias, *there}:
                     raise Problem(
                         f"{target} cannot be a target: there is no such account or alias. To list them: "
@@ -122,6 +124,21 @@ class Aliases:
         if changed := _drop(there, account):
             self._write(there)
         return changed
+
+    def rename(self, accounts: Mapping[str, str], aliases: Mapping[str, str], *, keep: bool) -> None:
+        """Give accounts and aliases new names, also as targets. With `keep`, the old names become aliases.
+
+        A repeated call changes nothing more.
+        """
+        with self._folder.locked(LOCK):
+            new = {**accounts, **aliases}
+            there = {
+                aliases.get(alias, alias): tuple(dict.fromkeys(new.get(target, target) for target in targets))
+                for alias, targets in self.all().items()
+            }
+            if keep:
+                there |= {old: there[name] if name[0] == "@" else (name,) for old, name in new.items()}
+            self._write(there)
 
     def _write(self, there: dict[str, tuple[str, ...]]) -> None:
         with self._folder.replacing(FILE, 0o600) as file:

@@ -97,6 +97,8 @@ def load(
     if values.get("certificate_source") is CertificateSource.ACME:
         complaints += _acme_complaints(values)
     complaints += _transport_complaints(values)
+    if values.get("domain") in values.get("mail_domains", ()):
+        complaints.append(f"mail_domains has {values['domain']}, which is domain: expected the other domains only")
     if values.get("zone") is ZoneMode.PUBLIC and values.get("public_address") == ():
         complaints.append(
             f"public_address is '': expected {SETTINGS['public_address'].expected}; zone: public needs one"

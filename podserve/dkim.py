@@ -2,7 +2,7 @@
 
     DOMAIN/SELECTOR.key            RSA-2048, as PEM
     DOMAIN/SELECTOR-ed25519.key    Ed25519 (RFC 8463), as rspamd reads it: Base64 of the seed and the public key
-    selectors                      DOMAIN SELECTOR: the pair that signs
+    selectors                      a line for each domain, DOMAIN SELECTOR: the pair that signs
 
 A selector is the time at which its pair was made, so the pairs of a domain alone say what is next: a new pair signs a
 day after it was made (until then resolvers may have cached that it does not exist), and an old one is removed a week
@@ -13,6 +13,7 @@ import base64
 import datetime as dt
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -136,48 +137,65 @@ def _volume(pod: Pod) -> Folder | None:
     return volumes.folder(name) if pod.settings.filter is FilterMode.ON and volumes.is_there(name) else None
 
 
-def _provided(volume: Folder, domain: str, now: dt.datetime) -> tuple[Folder, list[SigningPair]]:
-    """Make a domain's first pair, remove retired ones, and name the one that signs; return its folder and its pairs."""
-    folder = volume.ensure(domain, 0o750, 0)
-    os.fchown(folder.descriptor, 0, RSPAMD)
-    found = pairs(folder) or [_make(folder, now)]
-    for pair in retired(found, now):
-        for suffix in (_ED25519, _RSA):
-            folder.remove(f"{pair.selector}{suffix}")
-    volume.put(_SELECTORS, f"{domain} {signing(found, now).selector}\n".encode("ascii"), 0o640, RSPAMD)
-    return folder, found
+def _provided(volume: Folder, domains: Iterable[str], now: dt.datetime) -> dict[str, tuple[Folder, list[SigningPair]]]:
+    """Make each domain's first pair, remove retired ones, and name those that sign; return folders and pairs.
+
+    The keys of a domain that is none of these stay, and do not sign.
+    """
+    there = dict[str, tuple[Folder, list[SigningPair]]]()
+    for domain in domains:
+        folder = volume.ensure(domain, 0o750, 0)
+        os.fchown(folder.descriptor, 0, RSPAMD)
+        found = pairs(folder) or [_make(folder, now)]
+        for pair in retired(found, now):
+            for suffix in (_ED25519, _RSA):
+                folder.remove(f"{pair.selector}{suffix}")
+        there[domain] = folder, found
+    lines = (f"{domain} {signing(found, now).selector}\n" for domain, (_, found) in there.items())
+    volume.put(_SELECTORS, "".join(lines).encode("ascii"), 0o640, RSPAMD)
+    return there
 
 
 def provide_signing_keys(pod: Pod) -> None:
-    """Make the domain's first pair, remove retired ones, and name the one that signs. Does nothing with filter: off.
+    """Make each domain's first pair, remove retired ones, and name those that sign. Does nothing with filter: off.
 
     Raises Problem if a key cannot be read.
     """
     if volume := _volume(pod):
-        _provided(volume, pod.settings.domain, dt.datetime.now(dt.UTC))
+        _provided(volume, pod.settings.domains, dt.datetime.now(dt.UTC))
 
 
-def rotate(pod: Pod) -> SigningPair:
-    """Make the next pair and return it. Raises Problem if the last pair does not sign yet, or if none does."""
+def rotate(pod: Pod) -> dict[str, SigningPair]:
+    """Make the next pair of each domain and return them by domain. A domain whose last pair is new keeps that one.
+
+    Raises Problem if each domain's last pair is new, or if the pod signs nothing.
+    """
     if pod.settings.filter is FilterMode.OFF:
         raise Problem('the pod signs no mail, because filter is "off". Expected "on" (invoke.yaml), then: invoke up')
     if not (volume := _volume(pod)):
         raise Problem("there are no keys yet: invoke up makes them")
     now = dt.datetime.now(dt.UTC)
-    folder, found = _provided(volume, pod.settings.domain, now)
-    if signing(found, now) != found[-1]:
+    there = _provided(volume, pod.settings.domains, now)
+    due = {domain: folder for domain, (folder, found) in there.items() if signing(found, now) == found[-1]}
+    if not due:
+        new = there[pod.settings.domain][1][-1]
         raise Problem(
-            f"the selector {found[-1].selector} is new, and signs from {found[-1].signs_from:%Y-%m-%d %H:%M} "
-            "UTC on. Wait until then"
+            f"the selector {new.selector} is new, and signs from {new.signs_from:%Y-%m-%d %H:%M} UTC on. Wait until "
+            "then"
         )
-    return _make(folder, now)
+    return {domain: _make(folder, now) for domain, folder in due.items()}
 
 
 def published(pod: Pod) -> dict[str, str]:
-    """Return the texts of the records of all pairs, by selector; none before the first `up`, and with filter: off.
+    """Return the texts of the records of all pairs, by the records' names; none before the first `up`.
 
-    Raises Problem if a key cannot be read.
+    There are none with filter: off, either. Raises Problem if a key cannot be read.
     """
-    volume, domain = _volume(pod), pod.settings.domain
-    found = pairs(volume.enter(domain)) if volume and volume.has_folder(domain) else []
-    return {selector: text for pair in found for selector, text in pair.records.items()}
+    volume = _volume(pod)
+    return {
+        f"{selector}._domainkey.{domain}": text
+        for domain in pod.settings.domains
+        if volume and volume.has_folder(domain)
+        for pair in pairs(volume.enter(domain))
+        for selector, text in pair.records.items()
+    }

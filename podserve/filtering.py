@@ -27,8 +27,10 @@ def filter_problems(pod: Pod) -> list[str]:
         said = "the filter does not answer: mail from outside is accepted unjudged, and port 587 takes none. "
         found.append(f"{said}invoke logs --service mail says why; then invoke restart")
     try:
-        if not dkim.published(pod):
-            found.append("there are no keys to sign mail with, so port 587 takes none: invoke up")
+        there = {name.partition("._domainkey.")[2] for name in dkim.published(pod)}
+        if missing := [domain for domain in pod.settings.domains if domain not in there]:
+            domains = ", ".join(missing)
+            found.append(f"there are no keys to sign mail of {domains} with, so port 587 takes none: invoke up")
     except Problem as problem:
         found.append(problem.text)
     return found

@@ -173,6 +173,18 @@ class Folder:
                 f"{self}/{name} is a folder: expected a file. Remove it, then run the same command again"
             ) from error
 
+    def move(self, name: str, folder: "Folder", new: str) -> None:
+        """Move an entry to a folder on the same volume, under a new name. A file or an empty folder is replaced.
+
+        Raises Problem if the entry is not there, or if the new name belongs to a folder that is not empty.
+        """
+        try:
+            names = self._require_name(name), self._require_name(new)
+            os.rename(*names, src_dir_fd=self.descriptor, dst_dir_fd=folder.descriptor)
+        except OSError as error:
+            raise Problem(f"{self}/{name} cannot become {folder}/{new} ({error.strerror}). Move what is there away, "
+                          "then run the same command again") from error  # fmt: skip
+
     def _find(self, *tests: str) -> None:
         # This path leads to the descriptor, whatever is at the folder's own path. find(1) handles trees of any depth.
         run(["find", f"/proc/{os.getpid()}/fd/{self.descriptor}/.", "-mindepth", "1", *tests], timeout=3600)

@@ -8,12 +8,14 @@ from pathlib import Path
 from podserve import (
     accounts,
     blocklist,
+    domains,
     forwarding,
     homes,
     host,
     images,
     network,
     relay,
+    renaming,
     resolver,
     running,
     state,
@@ -84,15 +86,6 @@ def _unparsed(web: Folder) -> list[str]:
     return [said + "Replace them by their text, and rename the file to index.html"]
 
 
-def _orphaned(people: accounts.Accounts, domain: str) -> list[str]:
-    """Return a warning for accounts of a domain that the pod served earlier."""
-    others = people.elsewhere(domain)
-    if not others:
-        return []
-    said = f"these accounts cannot log in, because this pod serves {domain}: {', '.join(others)}. "
-    return [said + "Set domain to theirs again, or remove them: invoke users.remove ADDRESS"]
-
-
 def up(pod: Pod, *, keep: Pod | None = None) -> Started:
     """Play the pod unless it already runs with its settings and images, and return when every endpoint answers.
 
@@ -100,6 +93,9 @@ def up(pod: Pod, *, keep: Pod | None = None) -> Started:
     before, which have a digest, are played as they are. If the pod is replaced, the documents of `keep` are kept for
     `back`. If this raises Problem, the pod from before runs again.
     """
+    before = state.applied(pod)
+    if not keep:
+        domains.expect_nobody_left_behind(pod)
     with ThreadPoolExecutor() as pool:  # Podman takes longer to start than to answer
         identifiers = pool.submit(images.identifiers, pod.images)
         inspected = pool.submit(running.inspected, pod)
@@ -130,10 +126,11 @@ def up(pod: Pod, *, keep: Pod | None = None) -> Started:
         _replace(pod, built, found, keep)
     # The account is created last: an `up` that fails would not show its password.
     people = accounts.Accounts(volumes.folder(pod.volumes["accounts"].name))
+    renaming.finish_renames(pod, before)
     password = people.ensure(pod.settings.postmaster_address)
     web = volumes.folder(pod.volumes["web"].name)
-    homes.ensure_homes(web, people.hashes())
-    warnings += [*renew_if_due(pod), *_unparsed(web), *_orphaned(people, pod.settings.domain)]
+    homes.ensure_homes(web, people.hashes(), pod.settings.domain)
+    warnings += [*renew_if_due(pod), *_unparsed(web), *domains.not_served(pod)]
     if problem := forwarding.problem(pod):
         warnings.append(f"{problem}. Everything else works; mail to other domains stays in the queue until they do")
     return Started(pod, not runs, password, warnings)
@@ -179,11 +176,13 @@ def _replace(pod: Pod, built: list[str], found: Inspected, keep: Pod | None = No
             "Remove it first (the volumes stay): invoke down"
         )
     try:
+        homes.arrange_homes(pod)
         _play(pod, replacing=there)
         wait_until_answering(pod)
     except (Problem, Interrupted, KeyboardInterrupt):
         if before:
             _logger.warning("%s did not come up: the pod that ran before is played again", pod.name)
+            homes.arrange_homes(before)
             _play(before, replacing=running.exists(pod))
             wait_until_answering(before)
         elif running.exists(pod):

@@ -16,13 +16,13 @@ def accounts_as_json(there: Iterable[Person], domain: str) -> str:
     return json.dumps({"domain": domain, "accounts": [asdict(person) for person in there]}, indent=2)
 
 
-def aliases_as_json(there: Mapping[str, Sequence[str]], domain: str) -> str:
-    """Return the aliases, each with `address`, `targets` and `in_use` (only if it is of this domain)."""
+def aliases_as_json(there: Mapping[str, Sequence[str]], domains: Sequence[str]) -> str:
+    """Return the aliases, each with `address`, `targets` and `in_use` (only if it is of one of these domains)."""
     found = [
-        {"address": alias, "targets": targets, "in_use": alias.endswith(f"@{domain}")}
+        {"address": alias, "targets": targets, "in_use": alias.partition("@")[2] in domains}
         for alias, targets in there.items()
     ]
-    return json.dumps({"domain": domain, "aliases": found}, indent=2)
+    return json.dumps({"domain": domains[0], "aliases": found}, indent=2)
 
 
 def repositories_as_json(there: Iterable[Repository]) -> str:

@@ -1,6 +1,6 @@
 """What the tasks about mail show on a terminal."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from rich.console import Console
 from rich.markup import escape
@@ -26,10 +26,11 @@ def story(told: Story, console: Console) -> None:
         console.print(escape(printable(event)), highlight=False, soft_wrap=True)
 
 
-def aliases(there: Mapping[str, Iterable[str]], domain: str, console: Console) -> None:
-    """Show each alias with its targets, a line each; those of other domains than `domain` are not in use."""
+def aliases(there: Mapping[str, Iterable[str]], domains: Collection[str], console: Console) -> None:
+    """Show each alias with its targets, a line each; those of other domains than these are not in use."""
     for alias, targets in there.items():
-        other = "" if alias.endswith(f"@{domain}") else f" is not in use: this pod serves {domain}"
+        used = alias.partition("@")[2] in domains
+        other = "" if used else f" is not in use: this pod serves {' '.join(domains)}"
         said = f"{alias}: {', '.join(targets)}{other}"
         console.print(printable(said), markup=False, highlight=False, soft_wrap=True)
 

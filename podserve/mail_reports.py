@@ -137,7 +137,7 @@ class _Sums:
     """The sums of the reports so far."""
 
     def __init__(self, pod: Pod) -> None:
-        self._domain = pod.settings.domain
+        self._domains = pod.settings.domains
         self._own = {str(address) for address in pod.settings.public_address}
         self._seen, self._by = set[tuple[str, str]](), set[str]()
         self._senders, self._failures = Counter[tuple[str, str]](), Counter[str]()
@@ -168,7 +168,7 @@ class _Sums:
         )
         if root.tag.rpartition("}")[2] != "feedback" or not domain:
             raise ValueError("it is no DMARC report")
-        if domain != self._domain or not self._is_new("dmarc", by, identifier):
+        if domain not in self._domains or not self._is_new("dmarc", by, identifier):
             return
         for row in root.iterfind("{*}record/{*}row"):
             number = _number(row.findtext("{*}count"))
@@ -185,7 +185,7 @@ class _Sums:
         if not self._is_new("tls", str(root["organization-name"]), str(root["report-id"])):
             return
         for one in root["policies"]:
-            if str(one["policy"]["policy-domain"]).lower() != self._domain:
+            if str(one["policy"]["policy-domain"]).lower() not in self._domains:
                 continue
             summary = one["summary"]
             self._sessions += _number(summary["total-successful-session-count"])

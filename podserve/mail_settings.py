@@ -5,7 +5,7 @@ from typing import Annotated
 
 from podserve.choices import FilterMode
 from podserve.declaration import Setting
-from podserve.values import QUOTA, domain_name, matching, number, words, yes_or_no
+from podserve.values import QUOTA, distinct, domain_name, matching, number, words, yes_or_no
 
 _RECIPIENTS = 1_000_000
 _YEAR = 365
@@ -15,7 +15,16 @@ _QUEUED = 5 * 24
 
 @dataclass(frozen=True)
 class MailSettings:
-    """The settings of the filter, of how much an account may send, and of how large its mailbox may be."""
+    """The settings of the domains, of the filter, of how much an account may send, and of its mailbox's size."""
+
+    mail_domains: Annotated[tuple[str, ...], Setting(
+        distinct(words(domain_name(), may_be_empty=True)),
+        "domain names in lower case besides domain, each once, separated by spaces, or none",
+        "Further domains whose mail the pod takes, sends and signs, separated by spaces. Accounts and aliases may be "
+        "at each of them. Each has DNS records and a signing key (DKIM) of its own, and mail to its postmaster@ and "
+        "abuse@ goes to postmaster. They have no web site.",
+        services=True,
+    )]  # fmt: skip
 
     quota: Annotated[str, Setting(
         matching(QUOTA), "none, or a size such as 500M, 5G or 1T",

@@ -23,14 +23,15 @@ class Person:
 
 def everyone(pod: Pod) -> list[Person]:
     """Return the accounts of the pod. Raises Problem if there is no accounts volume yet."""
-    folder, domain = volumes.folder(pod.volumes["accounts"].name), f"@{pod.settings.domain}"
+    folder = volumes.folder(pod.volumes["accounts"].name)
+    ours = tuple(f"@{domain}" for domain in pod.settings.domains)
     hashes = Accounts(folder).hashes()
-    limits = quotas.Quotas(folder).limits((name for name in hashes if name.endswith(domain)), pod.settings.quota)
+    limits = quotas.Quotas(folder).limits((name for name in hashes if name.endswith(ours)), pod.settings.quota)
     used = quotas.used(pod) if limits else {}
     return [
         Person(
             address,
-            address.endswith(domain) and not disabled(hashed),
+            address.endswith(ours) and not disabled(hashed),
             disabled(hashed),
             quotas.limit_in_bytes(limits[address]) if address in limits else None,
             used.get(address),
@@ -39,11 +40,11 @@ def everyone(pod: Pod) -> list[Person]:
     ]
 
 
-def line(person: Person, domain: str) -> str:
-    """Return what `users.list` shows of an account of a pod that serves `domain`."""
+def line(person: Person, *domains: str) -> str:
+    """Return what `users.list` shows of an account of a pod that serves these domains."""
     said = ["is disabled"] if person.disabled else []
-    if not person.address.endswith(f"@{domain}"):
-        said.append(f"cannot log in: this pod serves {domain}")
+    if person.address.partition("@")[2] not in domains:
+        said.append(f"cannot log in: this pod serves {' '.join(domains)}")
     if person.quota and person.used is not None:
         said.append(f"uses {person.used * 100 // person.quota} % of {_readable(person.quota)}")
     elif person.quota:

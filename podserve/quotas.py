@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from podserve import accounts
 from podserve.aliases import LOCK
@@ -56,6 +56,14 @@ class Quotas:
             with self._folder.replacing(FILE, 0o640) as file:
                 os.fchown(file.fileno(), -1, accounts.GROUP)
                 file.writelines(f"{name}:{text}\n".encode() for name, text in sorted(limits.items()) if text != DEFAULT)
+
+    def rename(self, names: Mapping[str, str]) -> None:
+        """Give the limits of accounts to their new names."""
+        limits = self.own()
+        for old, new in names.items():
+            if old in limits:
+                self.set(new, limits[old])
+                self.set(old, DEFAULT)
 
 
 def limit_in_bytes(limit: str) -> int:

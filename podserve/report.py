@@ -218,10 +218,10 @@ def warn(warnings: list[str], console: Console) -> None:
         console.print(f"\n[yellow]Warning:[/] {escape(printable(warning))}", highlight=False)
 
 
-def accounts(there: Iterable[Person], domain: str, console: Console) -> None:
-    """Show each account on a line. `domain` is the one that the pod serves."""
+def accounts(there: Iterable[Person], domains: Iterable[str], console: Console) -> None:
+    """Show each account on a line. `domains` are those that the pod serves."""
     for person in there:
-        console.print(line(person, domain), markup=False, highlight=False, soft_wrap=True)
+        console.print(line(person, *domains), markup=False, highlight=False, soft_wrap=True)
 
 
 def repositories(there: list[Repository], console: Console) -> None:

@@ -23,6 +23,7 @@ from podserve.values import (
     address_pair,
     as_text,
     byte_count,
+    covers,
     domain_name,
     forwarder,
     host_address,
@@ -36,6 +37,11 @@ from podserve.values import (
 
 _IMAP_PROCESSES = 1024  # the sessions of all accounts (process_limit of service imap, Dovecot's default)
 _HOST_NAME = 64  # the domain is the pod's host name: HOST_NAME_MAX of Linux (gethostname(2))
+
+
+def policy_host(domain: str) -> str:
+    """Return the name at which other servers look for the MTA-STS policy of a domain."""
+    return f"mta-sts.{domain}"
 
 
 @dataclass(frozen=True)
@@ -173,15 +179,26 @@ class Settings(TransportSettings, CertificateSettings, MailSettings):
         return {name.upper(): text for name, text in self.texts().items()}
 
     @property
+    def domains(self) -> tuple[str, ...]:
+        """The domains whose mail the pod takes: `domain` first."""
+        return (self.domain, *self.mail_domains)
+
+    @property
     def certified_names(self) -> tuple[str, ...]:
         """What the certificate is for: the domain first."""
-        policy = [self.policy_host] if self.policy_host else []
+        policy = self.policy_hosts[:1]
         return tuple(dict.fromkeys([self.domain, self.mail_host, self.files_host, *policy, *self.certificate_names]))
 
     @property
-    def policy_host(self) -> str:
-        """The name at which other servers find the MTA-STS policy (RFC 8461, section 3.3); empty without a policy."""
-        return "" if self.mta_sts in {None, PolicyMode.OFF} else f"mta-sts.{self.domain}"
+    def policy_hosts(self) -> tuple[str, ...]:
+        """The names at which other servers find the MTA-STS policy (RFC 8461, section 3.3); none without a policy.
+
+        First that of `domain`, then those of the further domains that certificate_names has.
+        """
+        if self.mta_sts in {None, PolicyMode.OFF}:
+            return ()
+        others = (policy_host(domain) for domain in self.mail_domains)
+        return (policy_host(self.domain), *(name for name in others if covers(self.certificate_names, name)))
 
     @property
     def host_names(self) -> tuple[str, ...]:

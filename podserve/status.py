@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from podserve import (
-    accounts,
+    domains,
     endpoints,
     failures,
     forwarding,
@@ -236,9 +236,7 @@ def look(pod: Pod) -> Status:
             backup_failed=keeping.failed(pod),
             renewal_failed=": ".join(filter(None, failures.told(pod, failures.RENEWAL))),
             records=records.result(),
-            other_accounts=accounts.Accounts(volumes.folder(pod.volumes["accounts"].name)).elsewhere(
-                pod.settings.domain
-            ),
+            other_accounts=domains.elsewhere(pod),
             forwarders=forwarders.result(),
             zone=zone.result(),
             mail_filter=filtering.result(),

@@ -164,6 +164,19 @@ def words(parse_word: Callable[[str], T], *, may_be_empty: bool = False) -> Call
     return parse_words
 
 
+def distinct(parse_words: Callable[[str], tuple[T, ...]]) -> Callable[[str], tuple[T, ...]]:
+    """Return a parser of the same lists, which raises WrongWordError for a word that stands there twice."""
+
+    def parse_distinct(text: str) -> tuple[T, ...]:
+        parsed = parse_words(text)
+        for number_before, value in enumerate(parsed):
+            if value in parsed[:number_before]:
+                raise WrongWordError(as_text(value))
+        return parsed
+
+    return parse_distinct
+
+
 def address_pair(text: str) -> tuple[Address, ...]:
     """Parse an IPv4 address, an IPv6 address, both in any order, or none. Raises WrongWordError for a word."""
     parsed = words(host_address, may_be_empty=True)(text)

@@ -16,7 +16,7 @@ from podserve.choices import CertificateSource, ZoneMode
 from podserve.errors import Problem
 from podserve.manifests import Port
 from podserve.pod import Pod
-from podserve.settings import Settings
+from podserve.settings import Settings, policy_host
 from podserve.values import as_text
 from podserve.zone import own
 from podserve.zone.record import ADDRESSES, Record, kind_of, normal, quoted
@@ -37,7 +37,7 @@ class Facts:
     """What the records follow from: the settings, the ports by name, and the SHA-256 digests (hexadecimal) of keys.
 
     `keys` are the public keys of the certificates that port 25 may show: first the present one.
-    `own` are the records of `dns.add`. `dkim` are the texts of the keys that sign mail, by selector.
+    `own` are the records of `dns.add`. `dkim` are the texts of the keys that sign mail, by the names of their records.
     """
 
     settings: Settings
@@ -57,13 +57,14 @@ class Facts:
 
     def record(self, name: str, kind: str, data: str, reason: str) -> Record:
         """Return a record in the zone that its name belongs to."""
-        return Record(zone_of(name, self.settings.domain), name, kind, normal(kind, data), reason)
+        return Record(zone_of(name, *self.settings.domains), name, kind, normal(kind, data), reason)
 
 
-def zone_of(name: str, domain: str) -> str:
-    """Return the domain whose zone holds a name: `domain`, or for a name elsewhere the name above it."""
-    if name == domain or name.endswith(f".{domain}"):
-        return domain
+def zone_of(name: str, domain: str, *others: str) -> str:
+    """Return the domain whose zone holds a name: `domain`, one of `others`, or for any other name the name above it."""
+    for zone in (domain, *sorted(others, key=len)):
+        if name == zone or name.endswith(f".{zone}"):
+            return zone
     host = ".".join(label for label in name.split(".") if not label.startswith("_"))
     above = host.partition(".")[2]
     return above if "." in above else host
@@ -89,7 +90,7 @@ def _addresses(facts: Facts) -> Iterable[Record]:
         settings.domain: "the web site",
         settings.mail_host: "mail servers and mail clients connect to this name",
         settings.files_host: "browsers see files and repositories at this name",
-        settings.policy_host: "other mail servers find the MTA-STS policy at this name",
+        **dict.fromkeys(settings.policy_hosts, "other mail servers find the MTA-STS policy at this name"),
     }
     for name in settings.host_names:
         for address in settings.public_address:
@@ -98,18 +99,21 @@ def _addresses(facts: Facts) -> Iterable[Record]:
 
 
 def _mail(facts: Facts) -> Iterable[Record]:
-    domain, host = facts.settings.domain, facts.settings.mail_host
-    yield facts.record(domain, "MX", f"10 {host}.", "mail to NAME@DOMAIN goes to this host")
-    reason = "SPF: only this server sends mail of the domain. Without it, others refuse that mail or take it for spam"
-    yield facts.record(domain, "TXT", quoted("v=spf1 mx -all"), reason)
-    reason = "DMARC: what others do with mail that only claims to be from the domain, and where they report it"
-    yield facts.record(f"_dmarc.{domain}", "TXT", quoted(f"{POLICY}; rua=mailto:postmaster@{domain}"), reason)
+    for domain in facts.settings.domains:
+        reason = "mail to NAME@DOMAIN goes to this host"
+        yield facts.record(domain, "MX", f"10 {facts.settings.mail_host}.", reason)
+        reason = (
+            "SPF: only this server sends mail of the domain. Without it, others refuse that mail or take it for spam"
+        )
+        yield facts.record(domain, "TXT", quoted("v=spf1 mx -all"), reason)
+        reason = "DMARC: what others do with mail that only claims to be from the domain, and where they report it"
+        yield facts.record(f"_dmarc.{domain}", "TXT", quoted(f"{POLICY}; rua=mailto:postmaster@{domain}"), reason)
 
 
 def _signatures(facts: Facts) -> Iterable[Record]:
-    for selector, text in facts.dkim.items():
+    for name, text in facts.dkim.items():
         reason = "DKIM: others verify the signatures of the domain's mail by this key"
-        yield facts.record(f"{selector}._domainkey.{facts.settings.domain}", "TXT", quoted(text), reason)
+        yield facts.record(name, "TXT", quoted(text), reason)
 
 
 def _issuers(facts: Facts) -> Iterable[Record]:
@@ -138,27 +142,28 @@ def _dane(facts: Facts) -> Iterable[Record]:
 
 def _transport(facts: Facts) -> Iterable[Record]:
     settings = facts.settings
-    if settings.policy_host:
-        content = f"{as_text(settings.mta_sts)} {settings.mail_host} {settings.mta_sts_max_age}"
-        identifier = hashlib.sha256(content.encode("ascii")).hexdigest()[:32]
-        reason = "MTA-STS: other mail servers get the policy again when this id changes"
-        yield facts.record(f"_mta-sts.{settings.domain}", "TXT", quoted(f"v=STSv1; id={identifier}"), reason)
-    if settings.policy_host or settings.zone is ZoneMode.PUBLIC:
-        reason = "TLS-RPT: other mail servers report there when they cannot encrypt, or cannot verify this server"
-        text = f"v=TLSRPTv1; rua=mailto:postmaster@{settings.domain}"
-        yield facts.record(f"_smtp._tls.{settings.domain}", "TXT", quoted(text), reason)
+    content = f"{as_text(settings.mta_sts)} {settings.mail_host} {settings.mta_sts_max_age}"
+    identifier = hashlib.sha256(content.encode("ascii")).hexdigest()[:32]
+    for domain in settings.domains:
+        if policy_host(domain) in settings.policy_hosts:
+            reason = "MTA-STS: other mail servers get the policy again when this id changes"
+            yield facts.record(f"_mta-sts.{domain}", "TXT", quoted(f"v=STSv1; id={identifier}"), reason)
+        if settings.policy_hosts or settings.zone is ZoneMode.PUBLIC:
+            reason = "TLS-RPT: other mail servers report there when they cannot encrypt, or cannot verify this server"
+            text = f"v=TLSRPTv1; rua=mailto:postmaster@{domain}"
+            yield facts.record(f"_smtp._tls.{domain}", "TXT", quoted(text), reason)
 
 
 def _clients(facts: Facts) -> Iterable[Record]:
-    for port, priority in (("submission", 0), ("submissions", 0), ("imaps", 0), ("pop3s", 10), ("sieve", 0)):
-        if port not in facts.ports:
-            continue
-        data = f"{priority} 1 {facts.ports[port].number} {facts.settings.mail_host}."
-        reason = "mail clients find the server by the address of an account alone (RFC 6186, 8314, 5804)"
-        yield facts.record(f"_{port}._tcp.{facts.settings.domain}", "SRV", data, reason)
-    data = f"0 1 {facts.ports['https'].number} {facts.settings.domain}."
-    reason = "Outlook finds the settings of mail by the address of an account alone (MS-OXDISCO)"
-    yield facts.record(f"_autodiscover._tcp.{facts.settings.domain}", "SRV", data, reason)
+    services = ("submission", 0), ("submissions", 0), ("imaps", 0), ("pop3s", 10), ("sieve", 0)
+    for domain in facts.settings.domains:
+        for port, priority in (service for service in services if service[0] in facts.ports):
+            data = f"{priority} 1 {facts.ports[port].number} {facts.settings.mail_host}."
+            reason = "mail clients find the server by the address of an account alone (RFC 6186, 8314, 5804)"
+            yield facts.record(f"_{port}._tcp.{domain}", "SRV", data, reason)
+        data = f"0 1 {facts.ports['https'].number} {facts.settings.domain}."
+        reason = "Outlook finds the settings of mail by the address of an account alone (MS-OXDISCO)"
+        yield facts.record(f"_autodiscover._tcp.{domain}", "SRV", data, reason)
 
 
 Source = Callable[[Facts], Iterable[Record]]

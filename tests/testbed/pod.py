@@ -168,19 +168,19 @@ class PodUnderTest:
             self._folders[content] = volumes.path_on_host(self.pod.volumes[content].name)
         return self._folders[content]
 
-    def new_account(self, name: str = "", cost: int = 0) -> Account:
+    def new_account(self, name: str = "", cost: int = 0, domain: str = "") -> Account:
         """Add an account with a random password, and wait until the daemons know it. The default `name` is unique.
 
-        `cost` is the cost of bcrypt, by default the pod's. Where the time of a login matters, pass
-        podserve.accounts.ROUNDS.
+        `domain` is by default that of the pod. `cost` is the cost of bcrypt, by default the pod's. Where the time of a
+        login matters, pass podserve.accounts.ROUNDS.
         """
-        account = Account(f"{name or token()}@{self.settings.domain}", random_password())
+        account = Account(f"{name or token()}@{domain or self.settings.domain}", random_password())
         salt = bcrypt.gensalt(cost or self.cost)
         hashed = bcrypt.hashpw(account.password.encode(), salt).decode().replace("$2b$", "$2y$", 1)
         there = accounts.Accounts(Folder.at(self.folder("accounts")))
         with there._changing() as hashes:  # noqa: SLF001  # only tests choose the cost
             hashes[account.address] = hashed
-        homes.ensure_homes(Folder.at(self.folder("web")), [account.address])
+        homes.ensure_homes(Folder.at(self.folder("web")), [account.address], self.settings.domain)
         self.wait_until_known(account)
         return account
 

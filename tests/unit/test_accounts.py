@@ -289,11 +289,27 @@ def test_an_account_is_made_where_it_is_missing_with_a_password_that_is_returned
     assert there.hashes() == before
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("alice", ALICE), ("Alice@Example.net", "alice@example.net"), ("alice@müller.de", "alice@xn--mller-kva.de")],
+)
+def test_an_account_may_be_at_each_domain_of_the_pod(name: str, expected: str) -> None:
+    domains = "example.org", "example.net", "xn--mller-kva.de"
+    assert accounts.address(name, *domains) == expected
+    assert accounts.target(name, *domains) == expected
+    assert accounts.alias(name, *domains) == expected
+    assert accounts.alias("@example.net", *domains) == "@example.net"
+    for wrong in ("alice@example.edu", "alice@lists.example.net", "@example.net"):
+        with pytest.raises(Problem, match=r"alice@example.org \(or @example.net, @xn--mller-kva.de\)"):
+            accounts.address(wrong, *domains)
+    with pytest.raises(Problem, match=r"postmaster@example.net cannot be an alias"):
+        accounts.alias("postmaster@example.net", *domains)
+
+
 def test_an_account_of_another_domain_is_named_by_its_whole_address_only(there: Accounts) -> None:
     other = "alice@other.org"
     there.add(ALICE, GOOD)
     there.add(other, GOOD)
-    assert there.elsewhere("example.org") == [other]
     assert [there.named(name, "example.org") for name in ("Alice", ALICE, "Alice@Other.org")] == [ALICE, ALICE, other]
     with pytest.raises(Problem, match="cannot be an account of"):
         there.named("bob@other.org", "example.org")

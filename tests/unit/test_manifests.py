@@ -38,6 +38,7 @@ DIFFERENT = {
     "managesieve": "no",
     "recipients_per_hour": "7",
     "recipients_per_day": "70",
+    "mail_domains": "example.net example.edu",
     "blocklists": "zen.example.org",
     "forwarders": "9.9.9.9",
     "dnssec": "yes",

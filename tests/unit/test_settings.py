@@ -43,6 +43,7 @@ GOOD = [
     *(("queue_hours", text) for text in ("0", "6", "120")),
     *(("recipients_per_hour", text) for text in ("1", "200", "1000000")),
     *(("recipients_per_day", text) for text in ("1", "1000", "1000000")),
+    *(("mail_domains", text) for text in ("", "example.net", "example.net lists.lab.sethlakowske.com")),
     *(("blocklists", text) for text in ("", "zen.spamhaus.org", "a.example b.example")),
     *(("forwarders", text) for text in ("9.9.9.9", "8.8.8.8 8.8.4.4", "2001:db8::53 192.0.2.53")),
     *(("forwarders", text) for text in ("tls://9.9.9.9#dns.quad9.net", "tls://2620:fe::fe@8853#dns.quad9.net 9.9.9.9")),
@@ -71,7 +72,7 @@ GOOD = [
 PATHS = {"acme_root", "acme_dns_file", "forwarders_root", "blocklist", "relay_password_file"}
 MAY_BE_EMPTY = {"mail_host", "files_host", "lan_address", "public_address", "certificate_names", "nameservers"}
 MAY_BE_EMPTY |= {"secondaries", "acme_email", "acme_dns_provider", "relay_host", "relay_user", "relay_domains"}
-MAY_BE_EMPTY |= {"mta_sts", "blocklists"} | PATHS
+MAY_BE_EMPTY |= {"mta_sts", "blocklists", "mail_domains"} | PATHS
 WITH_NO_MEANING = ["a\nb.example", "a b", "a;b", "'", "${HOME}", "\x00", "-", "."]
 BAD = [
     *((name, text) for name in defaults() if name not in MAY_BE_EMPTY for text in ("", " ", "\n")),
@@ -100,6 +101,7 @@ BAD = [
     *(("mta_sts", text) for text in ("on", "Enforce", "testing enforce")),
     *(("mta_sts_max_age", text) for text in ("0", "86399", "31557601", "1w", "-1")),
     *(("relay_domains", text) for text in ("com", "gmail.com, outlook.com", "@gmail.com", "*.gmail.com")),
+    *(("mail_domains", text) for text in ("example", "a.b, c.d", "@a.b", "*.a.b", "A.b", "192.0.2.1", "a.b c.d a.b")),
     *(("filter", text) for text in ("yes", "no", "On", "1")),
     *(("quota", text) for text in ("", "off", "None", "0", "0G", "5", "5g", "5GB", "5 G", "1.5G", "-1G", "05G")),
     *(("quota", text) for text in ("1000000M", "5K", "G", "none 5G")),
@@ -252,6 +254,22 @@ def test_a_wildcard_by_acme_needs_dns() -> None:
     assert chosen(certificate_names="*.example.org").certificate_names == ("*.example.org",)
 
 
+def test_no_domain_is_named_twice_in_either_form() -> None:
+    (line,) = complaints({"mail_domains": "xn--mller-kva.de example.net müller.de"})
+    assert line.endswith("besides domain, each once, separated by spaces, or none (wrong: 'xn--mller-kva.de')")
+    (line,) = complaints({"domain": "müller.de", "mail_domains": "example.net xn--mller-kva.de"})
+    assert line == "mail_domains has xn--mller-kva.de, which is domain: expected the other domains only"
+    assert chosen(domain="example.org", mail_domains="müller.de").domains == ("example.org", "xn--mller-kva.de")
+
+
+def test_the_policy_of_a_further_domain_is_served_where_the_certificate_has_its_name() -> None:
+    given = {"domain": "example.org", "mta_sts": "testing", "mail_domains": "a.example b.example c.example"}
+    found = chosen(**given, certificate_names="mta-sts.b.example *.c.example")
+    assert found.policy_hosts == ("mta-sts.example.org", "mta-sts.b.example", "mta-sts.c.example")
+    assert "mta-sts.a.example" not in found.certified_names
+    assert not chosen(**{**given, "mta_sts": "off"}, certificate_names="mta-sts.b.example").policy_hosts
+
+
 def test_a_login_at_the_relay_host_needs_all_its_settings() -> None:
     host, password, user = {"relay_host": "a.b"}, {"relay_password_file": "./relay"}, {"relay_user": "you"}
     (line,) = complaints({**host, **user})
@@ -266,7 +284,7 @@ def test_a_login_at_the_relay_host_needs_all_its_settings() -> None:
 def test_other_servers_do_not_send_by_an_enforced_policy_to_a_certificate_that_they_do_not_know() -> None:
     (line,) = complaints({"mta_sts": "enforce"})
     assert line.startswith("certificate_source is 'authority': expected acme or import, because mta_sts is 'enforce'")
-    assert chosen(mta_sts="enforce", certificate_source="import").policy_host == "mta-sts.lab.sethlakowske.com"
+    assert chosen(mta_sts="enforce", certificate_source="import").policy_hosts == ("mta-sts.lab.sethlakowske.com",)
 
 
 @pytest.mark.parametrize(

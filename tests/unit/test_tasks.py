@@ -5,6 +5,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import bcrypt
@@ -272,6 +273,32 @@ def test_accounts_are_listed_with_those_that_cannot_log_in(fake_podman: FakePodm
             {"address": "carol@lab.sethlakowske.com", "can_log_in": False, "disabled": True, **no_quota},
         ],
     }
+
+
+def test_accounts_of_two_domains_are_apart_and_a_third_domain_is_refused(fake_podman: FakePodman) -> None:
+    here = partial(fake_podman.invoke_here, INVOKE_MAIL_DOMAINS="other.org")
+    for name in ("alice", "alice@Other.org"):
+        assert here("users.add", name, "--password-stdin", stdin="correct horse\n").code == 0
+    assert here("users.list").stdout.splitlines() == ["alice@lab.sethlakowske.com", "alice@other.org"]
+    assert sorted(path.name for path in (fake_podman.folder / "home").iterdir()) == ["alice", "alice@other.org"]
+    assert "cannot be an account" in here("users.add", "alice@example.net", "--password-stdin", stdin="x").stderr
+    assert "there is no account bob@other.org" in here("users.disable", "bob@other.org").stderr
+    assert here("users.remove", "alice@other.org").code == 0
+    assert here("users.list").stdout.splitlines() == ["alice@lab.sethlakowske.com"]
+
+
+def test_a_target_at_one_of_the_domains_must_exist(fake_podman: FakePodman) -> None:
+    here = partial(fake_podman.invoke_here, INVOKE_MAIL_DOMAINS="other.org")
+    refused = here("aliases.add", "info", "bob@other.org")
+    assert "bob@other.org cannot be a target: there is no such account or alias" in refused.stderr
+    here("users.add", "bob@other.org", "--password-stdin", stdin="correct horse\n")
+    assert here("aliases.add", "info", "bob@other.org").code == 0
+    assert here("aliases.add", "@other.org", "info").code == 0
+    assert {one["address"]: one["in_use"] for one in json.loads(here("aliases.list", "--json").stdout)["aliases"]} == {
+        "info@lab.sethlakowske.com": True,
+        "@other.org": True,
+    }
+    assert "@other.org: info@lab.sethlakowske.com is not in use" in fake_podman.invoke_here("aliases.list").stdout
 
 
 def test_a_quota_is_set_shown_and_given_up(fake_podman: FakePodman) -> None:

@@ -94,6 +94,33 @@ def test_names_elsewhere_are_listed_under_their_own_domain() -> None:
         of_domain(found, "example.edu")
 
 
+def test_each_mail_domain_has_records_of_its_own_in_its_own_zone() -> None:
+    given = {"domain": "lab.example.org", "mail_domains": "example.org other.example lists.lab.example.org"}
+    found = needed(**given)
+    at = {f"{name} {kind}" for name, kind in (("", "MX"), ("", "TXT"), ("_dmarc.", "TXT"))}
+    for domain, zone in (("example.org", "example.org"), ("other.example", "other.example"),
+                         ("lists.lab.example.org", "lab.example.org")):  # fmt: skip
+        there = lines(of_domain(found, zone))
+        assert f"{domain} MX 10 mail.lab.example.org." in there
+        assert f'{domain} TXT "v=spf1 mx -all"' in there
+        assert f'_dmarc.{domain} TXT "v=DMARC1; p=quarantine; rua=mailto:postmaster@{domain}"' in there
+        assert f"_imaps._tcp.{domain} SRV 0 1 993 mail.lab.example.org." in there
+        assert f"_autodiscover._tcp.{domain} SRV 0 1 443 lab.example.org." in there
+    assert len(of_domain(found, "other.example")) == len(at) + 6
+    assert not [record for record in found if record.name == "other.example" and record.kind == "A"]
+
+
+def test_a_policy_of_a_mail_domain_has_its_record_and_its_address() -> None:
+    given = {"mail_domains": "a.example b.example", "mta_sts": "testing", "certificate_names": "mta-sts.b.example"}
+    found = lines(needed(**given))
+    assert any(line.startswith('_mta-sts.b.example TXT "v=STSv1; id=') for line in found)
+    assert not any(line.startswith("_mta-sts.a.example") for line in found)
+    assert {
+        "mta-sts.b.example A 203.0.113.7",
+        '_smtp._tls.b.example TXT "v=TLSRPTv1; rua=mailto:postmaster@b.example"',
+    } <= found
+
+
 def test_without_a_public_address_there_is_no_list() -> None:
     with pytest.raises(Problem, match="public_address is not set: expected the address"):
         needed(public_address="")

@@ -26,17 +26,18 @@ Revoke = Callable[[Account], None]
 T = TypeVar("T")
 
 
-@pytest.fixture(params=["users.passwd", "users.remove", "users.disable"])
+@pytest.fixture(params=["users.passwd", "users.remove", "users.disable", "users.rename"])
 def revoke(request: pytest.FixtureRequest, test_pod: PodUnderTest) -> Revoke:
     """Each task that ends the right of an account's open sessions."""
 
     def change_the_password(account: Account) -> None:
         test_pod.invoke("users.passwd", account.address, "--password-stdin", stdin=f"{random_password()}\n")
 
-    def remove_or_disable(account: Account) -> None:
-        test_pod.invoke(request.param, account.address)
+    def change_the_account(account: Account) -> None:
+        new_name = [token()] if request.param == "users.rename" else []
+        test_pod.invoke(request.param, account.address, *new_name)
 
-    return change_the_password if request.param == "users.passwd" else remove_or_disable
+    return change_the_password if request.param == "users.passwd" else change_the_account
 
 
 @contextlib.contextmanager

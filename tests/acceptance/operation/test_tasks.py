@@ -256,6 +256,9 @@ def test_accounts_of_another_domain_cannot_log_in_but_are_named_and_work_again_w
 ) -> None:
     account, gone = test_pod.new_account(), test_pod.new_account()
     other = partial(test_pod.invoke, INVOKE_DOMAIN=IN_UNICODE)
+    refused = other("up", check=False)
+    assert (refused.code, "mail to these accounts and aliases would be refused" in refused.stderr) == (1, True)
+    other("down")
     try:
         warned = " ".join(other("up").stdout.split())
         assert f"cannot log in, because this pod serves {OTHER}" in warned
@@ -282,8 +285,8 @@ def test_accounts_of_another_domain_cannot_log_in_but_are_named_and_work_again_w
         other("aliases.remove", f"info@{IN_UNICODE}")
         other("users.remove", f"anna@{IN_UNICODE}")
     finally:
-        test_pod.invoke("up")
         test_pod.invoke("users.remove", f"postmaster@{OTHER}")
+        test_pod.invoke("up")
     test_pod.wait_until_known(changed)
     with test_pod.server.imap(changed), test_pod.server.pop3(changed), test_pod.server.submission(changed):
         pass

@@ -2,11 +2,11 @@
 local lua_mime = require "lua_mime"
 local logger = require "rspamd_logger"
 
-local domain = os.getenv("DOMAIN")
-local postmaster = os.getenv("POSTMASTER") .. "@" .. domain
+local main_domain = os.getenv("DOMAIN")
+local postmaster = os.getenv("POSTMASTER") .. "@" .. main_domain
 
 -- Returns the pairs of words in a file: {address = login} of `mailboxes`, {alias = logins} of `aliases`, {domain = selector} of the
--- RSA keys. (A map of rspamd would be old in a worker that takes the place of a dead one: it reads a map again only after the next
+-- RSA keys, {domain as it may be written = domain} of `domains`. (A map of rspamd would be old in a worker that takes the place of a dead one: it reads a map again only after the next
 -- change.)
 local function pairs_in(file)
   local found, opened = {}, io.open(file)
@@ -24,6 +24,11 @@ local function untagged(address)
   return (address:lower():gsub("%+.*@", "@"))
 end
 
+-- Returns our domain of an address of the message (its A-label), or nil.
+local function own_domain(address)
+  return pairs_in("/run/postfix/domains")[(address and address.domain or ""):lower()]
+end
+
 local function to_postmaster(task)
   for _, recipient in ipairs(task:get_recipients("smtp") or {}) do
     local name = recipient.user:lower()
@@ -35,10 +40,10 @@ end
 -- Whether a message leaves for another domain: because an alias leads there (`mailboxes`), or as a bounce of such a message.
 local function is_forwarded(task)
   local logins, aliases = pairs_in("/run/postfix/mailboxes"), pairs_in("/run/postfix/aliases")
-  local others = pairs_in("/run/postfix/catch-all")["@" .. domain] or ""
+  local catch_all = pairs_in("/run/postfix/catch-all")
   for _, recipient in ipairs(task:get_recipients("smtp") or {}) do
     local address = untagged(recipient.addr)
-    if address:match("^srs[01]=") or (logins[address] or aliases[address] or others):find("@forward.invalid", 1, true) then return true end
+    if address:match("^srs[01]=") or (logins[address] or aliases[address] or catch_all[address:match("@.*$")] or ""):find("@forward.invalid", 1, true) then return true end
   end
   return false
 end
@@ -48,7 +53,8 @@ local function is_ours(task)
   return task:get_user() or tostring(task:get_request_header("MTA-Name") or "") == "bounces"
 end
 
--- Each message that leaves has two signatures, by RSA and by Ed25519 (RFC 8463), or does not leave yet.
+-- Each message that leaves has two signatures, by RSA and by Ed25519 (RFC 8463), or does not leave yet. They are those of its author's
+-- domain, which DMARC compares.
 rspamd_config:register_symbol {
   name = "OWN_SIGNATURES",
   type = "callback",
@@ -57,6 +63,7 @@ rspamd_config:register_symbol {
     -- What an account's script sends on has another author.
     local sent_on = not task:get_user() and task:has_header("X-Sieve-Redirected-From")
     if not is_ours(task) or sent_on then return end
+    local domain = own_domain((task:get_from("mime") or {})[1]) or main_domain
     local selector = pairs_in("/data/state/dkim/selectors")[domain]
     local signed = {}
     for _, suffix in ipairs(selector and { "", "-ed25519" } or {}) do
@@ -88,7 +95,7 @@ rspamd_config:register_symbol {
     local own, aliases = #authors > 0 and #headers == 1, nil
     for _, author in ipairs(authors) do
       local address = untagged(author.addr)
-      local name = address:match("^(.*)@" .. domain:gsub("%W", "%%%0") .. "$")
+      local name = own_domain(author) and address:match("^(.*)@")
       local owners = (name == "postmaster" or name == "abuse") and postmaster or logins[address]
       if not owners then
         aliases = aliases or pairs_in("/run/postfix/aliases")
