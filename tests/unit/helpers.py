@@ -61,7 +61,7 @@ def pod_with(state: Path | None = None, /, **given: object) -> Pod:
 
 @dataclass(frozen=True)
 class FakePodman:
-    """A folder with a fake program `podman`. It reports the volumes accounts, web and mail, whose path is this folder."""
+    """A folder with a fake program `podman`. It reports three volumes, whose path is this folder."""
 
     folder: Path
     told: Document = field(
