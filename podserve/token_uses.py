@@ -42,7 +42,7 @@ def usages(pod: Pod, account: str) -> list[Usage]:
     for label, one in there.items():
         used, protocol = last.get(label, (0.0, ""))
         # An earlier app password had the same label.
-        known = int(used) >= one.made
+        known = used >= one.made
         found.append(Usage(label, _time(one.made), _time(used) if known else None, protocol if known else None))
     return found
 

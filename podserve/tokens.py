@@ -1,8 +1,8 @@
 """App passwords: random passwords of an account beside its own, each for one device or program.
 
 They are in the file `tokens` beside the accounts file: lines `name@domain/label:SHA256:MADE`. SHA256 is the hash of the
-password in hexadecimal, and MADE the time when it was made, in seconds since the epoch. Nobody guesses 140 random bits,
-so the hash need not be slow. `name@domain/label` is what logs call a login with it.
+password in hexadecimal, and MADE the time when it was made, in seconds since the epoch with three decimals. Nobody
+guesses 140 random bits, so the hash need not be slow. `name@domain/label` is what logs call a login with it.
 
 Dovecot reads a file that docker/mail's `mailboxes` makes from this one, Apache's logins.lua reads this one.
 """
@@ -27,7 +27,7 @@ _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 """32 letters and digits, of which no two look alike: 5 bits each."""
 _LABEL = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}\Z", re.IGNORECASE | re.ASCII)
 _LINE = re.compile(
-    r"(?P<account>[^/:\s]+)/(?P<label>[a-z0-9][a-z0-9._-]{0,31}):(?P<hash>[0-9a-f]{64}):(?P<made>[0-9]+)"
+    r"(?P<account>[^/:\s]+)/(?P<label>[a-z0-9][a-z0-9._-]{0,31}):(?P<hash>[0-9a-f]{64}):(?P<made>[0-9]+\.[0-9]{3})"
 )
 _LARGEST = 2**24
 """Bytes of the file at most: some 100,000 app passwords."""
@@ -38,7 +38,7 @@ class AppPassword:
     """What is kept of an app password: its hash, and when it was made (s since the epoch)."""
 
     hashed: str
-    made: int
+    made: float
 
 
 def _label(text: str) -> str:
@@ -61,7 +61,7 @@ def _parse(content: bytes, where: str) -> dict[tuple[str, str], AppPassword]:
                 f"line {number} of {where} is {line[:60]!r}, which is not an app password: expected "
                 "NAME@DOMAIN/LABEL:HASH:TIME. Remove that line, then run the same command again"
             )
-        found[parts["account"], parts["label"]] = AppPassword(parts["hash"], int(parts["made"]))
+        found[parts["account"], parts["label"]] = AppPassword(parts["hash"], float(parts["made"]))
     return found
 
 
@@ -98,7 +98,7 @@ class AppPasswords:
             if sum(owner == account for owner, _ in there) >= MOST:
                 raise Problem(f"{account} has {MOST} app passwords already. To list: invoke users.tokens {account}. "
                               f"To revoke one: invoke users.revoke {account} LABEL")  # fmt: skip
-            there[account, label] = AppPassword(sha256(password.encode("ascii")).hexdigest(), int(time.time()))
+            there[account, label] = AppPassword(sha256(password.encode("ascii")).hexdigest(), time.time())
             self._write(there)
         return password
 
@@ -121,6 +121,6 @@ class AppPasswords:
         # Replaced even by an empty file: the services see that.
         with replacing_for_services(self._folder, FILE) as file:
             file.writelines(
-                f"{account}/{label}:{one.hashed}:{one.made}\n".encode("ascii")
+                f"{account}/{label}:{one.hashed}:{one.made:.3f}\n".encode("ascii")
                 for (account, label), one in sorted(there.items())
             )

@@ -21,7 +21,7 @@ def _accepts(test_pod: PodUnderTest, account: Account, port: str) -> bool:
         test_pod.server.exchange(test_pod.pod.ports[port], account)
     except FAILURES as error:
         if not _REFUSED.search(str(error)):
-            raise AssertionError(f"{port}: {error}") from error
+            raise NotYet(f"{port}: {error}") from error
         return False
     return True
 

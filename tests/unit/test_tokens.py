@@ -177,7 +177,7 @@ def test_they_are_listed_with_their_last_use(fake_podman: FakePodman, there: App
 
 
 @pytest.mark.parametrize(
-    "line", [ALICE, f"{ALICE}:{'0' * 64}:1", f"{ALICE}/phone:{'0' * 63}:1", f"{ALICE}/a b:{'0' * 64}:1"]
+    "line", [ALICE, f"{ALICE}:{'0' * 64}:1.000", f"{ALICE}/phone:{'0' * 63}:1.000", f"{ALICE}/a b:{'0' * 64}:1.000"]
 )
 def test_a_line_that_is_no_app_password_is_named(tmp_path: Path, line: str) -> None:
     (tmp_path / "tokens").write_text(f"# ours\n\n{line}\n")

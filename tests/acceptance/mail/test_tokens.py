@@ -248,8 +248,8 @@ def test_a_malformed_line_gives_nobody_a_login_and_changes_no_other(test_pod: Po
     file = test_pod.folder("accounts") / "tokens"
     hashed = next(line for line in file.read_text().splitlines() if line.startswith(f"{phone.address}/"))
     wrong = [
-        f"{phone.address}/a b:{'0' * 64}:1",
-        f"{phone.address}:{hashed.split(':')[1]}:1",
+        f"{phone.address}/a b:{'0' * 64}:1.000",
+        f"{phone.address}:{hashed.split(':')[1]}:1.000",
         "/:::",
         f"{hashed}:nopassword",
     ]
