@@ -75,7 +75,7 @@ rspamd_config:register_symbol {
 rspamd_config:register_symbol {
   name = "APP_PASSWORD",
   type = "prefilter",
-  priority = 100,
+  priority = 10, -- before the limits (symbols_priorities in lua_util.lua)
   callback = function(task)
     local login = task:get_user()
     if login and login:find("/", 1, true) then task:set_user(login:match("^[^/]*")) end
