@@ -42,6 +42,8 @@ from podserve import (
     status,
     systemd,
     telling,
+    token_uses,
+    tokens,
     verdict,
     volumes,
 )
@@ -295,6 +297,10 @@ def _accounts(pod: Pod) -> accounts.Accounts:
     return accounts.Accounts(_accounts_volume(pod))
 
 
+def _app_passwords(pod: Pod) -> tokens.AppPasswords:
+    return tokens.AppPasswords(_accounts_volume(pod))
+
+
 def _quotas(pod: Pod) -> quotas.Quotas:
     return quotas.Quotas(_accounts_volume(pod))
 
@@ -338,6 +344,8 @@ def users_passwd(c: Context, name: str, password_stdin: bool = False) -> None:  
     _accounts(pod).set_password(account, prompts.new_password(account, from_stdin=password_stdin))
     still = accounts.disabled(_accounts(pod).hashes().get(account, ""))
     print(f"{account} has a new password" + f", and is still disabled: invoke users.enable {account}" * still)
+    if labels := _app_passwords(pod).listed(account):
+        print(f"Its app passwords still work: {', '.join(labels)}. To revoke one: invoke users.revoke {account} LABEL")
 
 
 ACCOUNT = {"name": "alice, or alice@DOMAIN"}
@@ -410,6 +418,41 @@ def users_rename(c: Context, old: str, new: str, domain: bool = False, alias: bo
         rename = renaming.rename_domain if domain else renaming.rename_account
         for before, after in rename(pod, old, new, keep=alias).items():
             print(f"{before} is {after} now")
+
+
+LABELLED = {**ACCOUNT, "label": "a word for the device or program, such as phone"}
+
+
+@task(name="token", help=LABELLED)
+def users_token(c: Context, name: str, label: str) -> None:
+    """Make an app password for one device or program, and print it; it is never shown again."""
+    pod = _pod_reexecuted(c)
+    account = _accounts(pod).named(name, *pod.settings.domains)
+    print(_app_passwords(pod).make(account, label, _accounts(pod).hashes))
+    print(f"This is the app password {label.lower()} of {account}, for mail, files and git. It is not shown again")
+
+
+@task(name="tokens", help={**ACCOUNT, "json": "as a JSON object"})
+def users_tokens(c: Context, name: str, json: bool = False) -> None:  # noqa: FBT001,FBT002
+    """List the app passwords of an account, with when each was made and last used."""
+    pod = _pod_reexecuted(c)
+    account = _accounts(pod).named(name, *pod.settings.domains)
+    _accounts(pod).expect(account)
+    there = token_uses.usages(pod, account)
+    if json:
+        print(listing.app_passwords_as_json(there, account))
+        return
+    none = f"no app passwords. Make one: invoke users.token {account} LABEL"
+    print("\n".join(map(token_uses.usage_line, there)) or none)
+
+
+@task(name="revoke", help=LABELLED)
+def users_revoke(c: Context, name: str, label: str) -> None:
+    """Revoke an app password; the sessions that it began end."""
+    pod = _pod_reexecuted(c)
+    account = _accounts(pod).named(name, *pod.settings.domains)
+    _app_passwords(pod).revoke(account, label)
+    print(f"the app password {label.lower()} of {account} is revoked")
 
 
 ALIAS = {"name": "info, info@DOMAIN, or @DOMAIN for all other addresses"}
@@ -750,7 +793,18 @@ def queue_remove(c: Context, identity: str, yes: bool = False) -> None:  # noqa:
 
 
 users = Collection(
-    "users", users_add, users_list, users_passwd, users_disable, users_enable, users_quota, users_rename, users_remove
+    "users",
+    users_add,
+    users_list,
+    users_passwd,
+    users_disable,
+    users_enable,
+    users_token,
+    users_tokens,
+    users_revoke,
+    users_quota,
+    users_rename,
+    users_remove,
 )
 mail_aliases = Collection("aliases", aliases_add, aliases_list, aliases_remove)
 repos = Collection("repos", repos_add, repos_list, repos_publish, repos_hide, repos_head, repos_remove)

@@ -13,12 +13,12 @@ import bcrypt
 from podserve.aliases import LOCK, Aliases
 from podserve.errors import Problem
 from podserve.folder import Folder
+from podserve.shared_file import replacing_for_services
+from podserve.tokens import AppPasswords
 from podserve.values import EMAIL_ADDRESS, LOCAL_PART, domain_name, is_domain
 
 FILE = "passwd"
 """The name of the accounts file on its volume."""
-GROUP = 5002
-"""The group `accounts` of docker/base/Containerfile. Its members may read the hashes."""
 ROUNDS = 10
 """The cost of bcrypt: the minimum of OWASP's Password Storage Cheat Sheet, some 50 ms for a login."""
 LONGEST = 72
@@ -161,8 +161,7 @@ class Accounts:
             hashes = self.hashes()
             yield hashes
             before = self._folder.look(FILE)
-            with self._folder.replacing(FILE, 0o640) as file:
-                os.fchown(file.fileno(), -1, GROUP)
+            with replacing_for_services(self._folder, FILE) as file:
                 file.writelines(f"{name}:{hashed}\n".encode() for name, hashed in sorted(hashes.items()))
                 file.flush()
                 if before:
@@ -224,14 +223,18 @@ class Accounts:
             hashes[account] = hashes[account].removesuffix(DISABLED)
 
     def remove(self, account: str) -> list[str]:
-        """Remove an account, also as a target of aliases, which are returned. Its mailbox stays on the mail volume.
+        """Remove an account and its app passwords, and its address from the targets of aliases, which are returned.
+
+        Its mailbox stays on the mail volume.
 
         Raises Problem if there is no such account, or if it is the only target of an alias.
         """
         with self._changing() as hashes:
             self._expect(account, hashes)
             del hashes[account]
-            return Aliases(self._folder).drop_target(account)
+            changed = Aliases(self._folder).drop_target(account)
+            AppPasswords(self._folder).drop(account)
+            return changed
 
     def rename(self, names: Mapping[str, str]) -> None:
         """Give accounts new names, with their passwords. Those that have them already are left out."""

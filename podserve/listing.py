@@ -9,6 +9,7 @@ from podserve.endpoints import Answer
 from podserve.locks import Lock
 from podserve.people import Person
 from podserve.repositories import Repository
+from podserve.token_uses import Usage
 
 
 def accounts_as_json(there: Iterable[Person], domain: str) -> str:
@@ -23,6 +24,11 @@ def aliases_as_json(there: Mapping[str, Sequence[str]], domains: Sequence[str]) 
         for alias, targets in there.items()
     ]
     return json.dumps({"domain": domains[0], "aliases": found}, indent=2)
+
+
+def app_passwords_as_json(there: Iterable[Usage], account: str) -> str:
+    """Return the app passwords of an account, each with the fields of Usage."""
+    return json.dumps({"account": account, "app_passwords": [asdict(usage) for usage in there]}, indent=2)
 
 
 def repositories_as_json(there: Iterable[Repository]) -> str:

@@ -1,6 +1,5 @@
 """The limits of mailboxes: a file of lines `name@domain:2G` beside the accounts file, and the setting `quota`."""
 
-import os
 import re
 from collections.abc import Iterable, Mapping
 
@@ -10,6 +9,7 @@ from podserve.commands import podman
 from podserve.errors import Problem
 from podserve.folder import Folder
 from podserve.pod import Pod
+from podserve.shared_file import replacing_for_services
 from podserve.values import QUOTA, matching
 
 FILE = "quotas"
@@ -53,8 +53,7 @@ class Quotas:
                 return
             limits[account] = limit
             # Replaced even by an empty file: the mail service sees that.
-            with self._folder.replacing(FILE, 0o640) as file:
-                os.fchown(file.fileno(), -1, accounts.GROUP)
+            with replacing_for_services(self._folder, FILE) as file:
                 file.writelines(f"{name}:{text}\n".encode() for name, text in sorted(limits.items()) if text != DEFAULT)
 
     def rename(self, names: Mapping[str, str]) -> None:

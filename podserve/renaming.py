@@ -1,4 +1,4 @@
-"""Renames accounts: mailbox, home, aliases, limit, password and mark move, and no mail is lost meanwhile.
+"""Renames accounts: mailbox, home, aliases, limit, passwords and mark move, and no mail is lost meanwhile.
 
 The file `renamed` on the accounts volume says what is renamed, so an interrupted call can be repeated. Its lines are
 `OLD NEW moving`, and later `OLD NEW TIME` (seconds since the epoch). From this file, `mailboxes` in the mail container
@@ -17,6 +17,8 @@ from podserve.errors import Problem
 from podserve.folder import Folder
 from podserve.locks import Locks
 from podserve.pod import Pod
+from podserve.token_uses import rename_uses
+from podserve.tokens import AppPasswords
 from podserve.values import domain_name
 from podserve.waiting import NotYet, wait_until
 
@@ -183,6 +185,8 @@ class Renaming:
             self._move_home(old, new)
         accounts.Accounts(self._folder).rename(self._names)
         Aliases(self._folder).rename(self._names, self._aliases, keep=self._keep)
+        AppPasswords(self._folder).rename(self._names)
+        rename_uses(self._pod, self._names)
         quotas.Quotas(self._folder).rename(self._names)
         if self._names:
             self._renames.put(self._names, str(int(time.time())))

@@ -13,8 +13,8 @@ import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from podserve import accounts
 from podserve.descriptors import is_name
+from podserve.shared_file import GROUP
 
 FORMAT = 1
 """The format that is written, and the newest that is read."""
@@ -49,7 +49,7 @@ CONTENTS = {
     "web": Content(frozenset({_WWW_DATA}), frozenset({_WWW_DATA}), links=True),
     "mail": Content(_MAIL | {_MTA_STS}, _MAIL | {_POSTDROP}, links=True),
     "certificates": Content(frozenset(), frozenset(), links=True),
-    "accounts": Content(frozenset(), frozenset({accounts.GROUP}), links=False),
+    "accounts": Content(frozenset(), frozenset({GROUP}), links=False),
     "authority": Content(frozenset(), frozenset(), links=False),
     "dkim": Content(frozenset(), frozenset({_RSPAMD}), links=False),
     "dns": Content(frozenset(), frozenset({_BIND}), links=False),

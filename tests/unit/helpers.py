@@ -31,7 +31,8 @@ PODMAN = """\
 #!/bin/sh
 echo "$*" >> "$FAKE/calls"
 case "$*" in
-'volume ls --filter name='*) echo "podserve-accounts $FAKE"; echo "podserve-simple-web $FAKE" ;;
+'volume ls --filter name='*) echo "podserve-accounts $FAKE"; echo "podserve-simple-web $FAKE"
+    echo "podserve-simple-mail $FAKE" ;;
 'pod inspect'*) exit 125 ;;
 info*) cat "$FAKE/info" ;;
 esac
@@ -60,7 +61,7 @@ def pod_with(state: Path | None = None, /, **given: object) -> Pod:
 
 @dataclass(frozen=True)
 class FakePodman:
-    """A folder with a fake program `podman`. It reports two volumes, accounts and web, whose path is this folder."""
+    """A folder with a fake program `podman`. It reports three volumes, whose path is this folder."""
 
     folder: Path
     told: Document = field(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from podserve import homes, renaming, running, state, volumes
+from podserve import homes, renaming, running, state, token_uses, volumes
 from podserve.accounts import Accounts
 from podserve.aliases import Aliases
 from podserve.errors import Problem
@@ -15,6 +15,8 @@ from podserve.pod import Pod
 from podserve.quotas import Quotas
 from podserve.renaming import Renames, finish_renames, rename_account, rename_domain
 from podserve.running import Inspected
+from podserve.token_uses import FOLDER
+from podserve.tokens import AppPasswords
 from tests.unit.helpers import pod_with
 
 FIRST, SECOND = "one.example", "two.example"
@@ -64,11 +66,20 @@ def seen(there: Path) -> dict[str, object]:
 
 def test_all_that_belongs_to_an_account_gets_its_new_name(there: Path, pod: Pod) -> None:
     hashed = Accounts(Folder.at(there / "accounts")).hashes()
+    passwords = AppPasswords(Folder.at(there / "accounts"))
+    passwords.make(ALICE, "phone", lambda: [ALICE])
+    app_passwords, used = passwords.listed(ALICE), there / "mail" / FOLDER / f"{ALICE}:phone:imap"
+    used.parent.mkdir()
+    used.touch()
+    last = token_uses.usages(pod, ALICE)
+    assert last[0].protocol == "imap"
     assert rename_account(pod, "Alice", f"Anna@{FIRST}", keep=False) == {ALICE: ANNA}
     found = seen(there)
     assert found["accounts"] == {ANNA: hashed[ALICE], BOB: hashed[BOB], ALSO_ALICE: hashed[ALSO_ALICE]}
     assert found["aliases"] == {f"info@{FIRST}": (ANNA, BOB), f"@{SECOND}": (ALSO_ALICE, f"info@{FIRST}")}
     assert found["quotas"] == {ANNA: "2G"}
+    assert (passwords.listed(ANNA), passwords.listed(ALICE)) == (app_passwords, {})
+    assert token_uses.usages(pod, ANNA) == last
     assert found[f"mail/{FIRST}/anna/Maildir/cur/letter"] == found["web/home/anna/letter"] == ALICE
     assert not [path for path in found if "alice" in path and SECOND not in path]
     assert {old: new for old, (new, _) in Renames(Folder.at(there / "accounts")).all().items()} == {ALICE: ANNA}

@@ -19,6 +19,7 @@ from podserve.waiting import NotYet, wait_until
 from tests.testbed.mail import STRANGER, arrived
 from tests.testbed.pod import PodUnderTest, play_test_pod
 from tests.testbed.server import Account, Server, letter, token
+from tests.testbed.tokens import with_app_password
 from tests.testbed.vantage import neighbour_of
 
 ACCEPTED_WITHIN = 3.0
@@ -385,9 +386,9 @@ def strict() -> Iterator[PodUnderTest]:
 def test_a_login_that_sends_too_much_must_wait_and_the_postmaster_is_told_once(strict: PodUnderTest) -> None:
     server, account, other = strict.server, strict.new_account(), strict.new_account()
     many = [f"{other.local_part}+{number}@{server.domain}" for number in range(2)]
-    for _ in range(3):
+    for login in (account, *(with_app_password(strict, account, label) for label in ("phone", "tv"))):
         message = letter(account.address, other.address, token())
-        with server.submission(account) as client:
+        with server.submission(login) as client:
             try:
                 client.send_message(message, account.address, [*many, strict.postmaster.address][:2])
             except smtplib.SMTPDataError as error:

@@ -63,6 +63,7 @@ def test_a_renamed_account_keeps_its_mail_flags_rules_aliases_files_quota_and_pa
         client.add_flags(client.search(), ["\\Flagged", "$Label1"])
         client.copy(client.search(), folder)
     before = [seen(server, new_account, place) for place in ("INBOX", folder)]
+    app_password = test_pod.invoke("users.token", new_account.address, "phone").stdout.splitlines()[0]
 
     new = rename(test_pod, new_account)
     assert [seen(server, new, place) for place in ("INBOX", folder)] == before
@@ -85,6 +86,8 @@ def test_a_renamed_account_keeps_its_mail_flags_rules_aliases_files_quota_and_pa
         assert mailbox.get_quota()[0].limit == 2 * 2**20
     with server.http(new) as client:
         assert client.get(f"/webdav/home/{new.local_part}/file").text == "hers"
+    with server.imap(replace(new, password=app_password)) as mailbox:
+        assert mailbox.folder_exists(folder)
     listed = test_pod.invoke("users.list").stdout
     assert f"{new.address} uses 0 % of 2G" in listed
     assert new_account.address not in listed

@@ -23,6 +23,7 @@ from tests.testbed.household import Size, arriving, mailbox, settle
 from tests.testbed.mail import STRANGER, arrived
 from tests.testbed.pod import PodUnderTest, play_test_pod, volumes_of
 from tests.testbed.server import Account, letter, token
+from tests.testbed.tokens import LOGIN_PORTS, accepting
 
 PROPERTY = '<note xmlns="https://example.com/">{}</note>'
 PROPPATCH = f'<propertyupdate xmlns="DAV:"><set><prop>{PROPERTY.format("A description")}</prop></set></propertyupdate>'
@@ -68,6 +69,8 @@ def test_all_comes_back_as_clients_knew_it(home: PodUnderTest, folder: Path) -> 
     with home.server.http(household.accounts[0]) as client:
         assert client.request("PROPPATCH", described, content=PROPPATCH).status_code == 207
 
+    phone = replace(bob, password=home.invoke("users.token", bob.address, "phone").stdout.splitlines()[0])
+
     alias, returned = f"{token()}@{home.server.domain}", signed_sender(home, alias_of=bob)
     home.invoke("aliases.add", alias, bob.address)
     file = folder / "backup"
@@ -88,6 +91,7 @@ def test_all_comes_back_as_clients_knew_it(home: PodUnderTest, folder: Path) -> 
 
     assert household.seen(home) == before
     assert limits(home) == listed
+    assert accepting(home, phone) == set(LOGIN_PORTS)
     home.invoke("users.enable", limited.address)
     with home.server.http(limited) as client:
         assert client.get("/webdav/").status_code == 200

@@ -13,9 +13,9 @@ import pytest
 import testinfra
 from testinfra.host import Host
 
-from podserve.accounts import GROUP
 from podserve.certificates.keypair import NAMES
 from podserve.commands import podman, run
+from podserve.shared_file import GROUP
 from podserve.waiting import NotYet, wait_until
 from tests.testbed.images import MB, unique
 from tests.testbed.pod import PodUnderTest

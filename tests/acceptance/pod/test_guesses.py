@@ -16,6 +16,8 @@ import httpx
 import pytest
 
 from podserve.accounts import ROUNDS, random_password
+from podserve.folder import Folder
+from podserve.tokens import AppPasswords
 from podserve.waiting import NotYet, wait_until
 from tests.testbed.pod import PodUnderTest
 from tests.testbed.server import Account, Server, token
@@ -212,6 +214,19 @@ def test_guesses_at_once_are_as_few_as_those_one_after_another(costly: Account, 
 def test_who_mistypes_a_password_is_not_shut_off(new_account: Account, clients: list[Client]) -> None:
     assert clients[0].statuses("/webdav/", *guesses(new_account.address, LIMIT - 1)) == [401] * (LIMIT - 1)
     assert clients[0].statuses("/webdav/", *[login(new_account)] * 2 * LIMIT) == [200] * 2 * LIMIT
+
+
+def test_a_wrong_app_password_counts_as_a_wrong_password(
+    test_pod: PodUnderTest, new_account: Account, clients: list[Client]
+) -> None:
+    there, (guesser, other) = AppPasswords(Folder.at(test_pod.folder("accounts"))), clients
+    right, *wrong = (there.make(new_account.address, f"device{number}", lambda: {new_account.address})
+                     for number in range(LIMIT + 1))  # fmt: skip
+    for number in range(1, LIMIT + 1):
+        there.revoke(new_account.address, f"device{number}")
+    assert guesser.statuses("/webdav/", *((new_account.address, word) for word in wrong)) == [401] * LIMIT
+    assert guesser.statuses("/webdav/", (new_account.address, right)) == [429]
+    assert other.statuses("/webdav/", (new_account.address, right)) == [200]
 
 
 def test_one_stale_password_shuts_off_nobody_at_its_address(

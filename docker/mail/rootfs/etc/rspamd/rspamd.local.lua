@@ -78,6 +78,17 @@ rspamd_config:register_symbol {
   end,
 }
 
+-- With an app password, Postfix calls a login name@domain/label. Rules and limits are the account's.
+rspamd_config:register_symbol {
+  name = "APP_PASSWORD",
+  type = "prefilter",
+  priority = 10, -- before the limits (symbols_priorities in lua_util.lua)
+  callback = function(task)
+    local login = task:get_user()
+    if login and login:find("/", 1, true) then task:set_user(login:match("^[^/]*")) end
+  end,
+}
+
 -- The author of a login's mail is one of its addresses, as the sender is (smtpd_sender_login_maps).
 rspamd_config:register_symbol {
   name = "FOREIGN_AUTHOR",

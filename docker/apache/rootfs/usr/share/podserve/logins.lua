@@ -3,11 +3,10 @@
 -- (conf-available/podserve.conf), and a second one counts for itself. Only digests are kept, with a key that the entrypoint makes at each
 -- start.
 
-local lfs = require "lfs"
-
 local KEY = os.getenv("GUESSES_KEY")
 local SECONDS, MOST = 600, 20 -- as in conf-available/clients.conf
-local ACCOUNTS = "/data/state/accounts/passwd"
+local ACCOUNTS, TOKENS = "/data/state/accounts/passwd", "/data/state/accounts/tokens"
+local DAY = 86400
 
 -- mod_auth_basic itself names no charset. With this one a browser sends a password in UTF-8: RFC 7617, section 2.1.
 local function challenge(r)
@@ -38,10 +37,46 @@ local function guesses(r, account, now)
     return found
 end
 
--- Remember an accepted login, and that its account has logged in from this address.
-local function remember(r, accepted, name, known)
-    set(r, "accepted", accepted, os.time() .. " " .. name)
+-- Remember an accepted login, and that its account has logged in from this address. The first use of an app password on a day is noted as
+-- the time of a file (podserve/token_uses.py).
+local function remember(r, accepted, name, label, known, before)
+    set(r, "accepted", accepted, os.time() .. " " .. label .. " " .. name)
     if known and not get(r, "known", known) then set(r, "known", known, "") end
+    if label ~= "" and os.time() // DAY ~= before // DAY then
+        local path = "/data/web/.tokens/" .. name .. ":" .. label .. ":web"
+        local file = io.open(path, "w")
+        if file then file:close() end
+    end
+end
+
+-- Return what tells a file from a changed or replaced one; nothing if there is none. A file that replaces another by rename(2) changes its
+-- ctime then. (The times are floats, in microseconds, of which Lua itself would write 14 digits only.)
+local function version(r, path)
+    local file = r:stat(path)
+    return file and string.format("%d %d", file.size, file.ctime)
+end
+
+-- Return whether an account exists and is enabled (podserve/accounts.py).
+local function enabled(name)
+    for line in io.lines(ACCOUNTS) do
+        local account, hash = line:match("^([^:]*):(.*)$")
+        if account == name then return hash:sub(-1) ~= "!" end
+    end
+end
+
+-- Return the label of an app password of an account (podserve/tokens.py); nothing for any other password. This takes the same time
+-- whether or not there is such an account.
+local function label_of(name, password)
+    local file = io.open(TOKENS)
+    if not file then return end
+    local content = file:read("a")
+    file:close()
+    local digest = require("openssl.digest").new("sha256"):final(password)
+    local hash = digest:gsub(".", function(byte) return string.format("%02x", byte:byte()) end)
+    local place = content:find(":" .. hash .. ":", 1, true)
+    if not place then return end
+    local account, label = ("\n" .. content:sub(1, place - 1)):match("^.*\n([^\n]*)/([^\n]*)$")
+    return account == name and enabled(name) and label
 end
 
 -- Return the seconds until an account accepts logins again from addresses that are new to it; nil if it accepts them now. Guesses from
@@ -53,25 +88,31 @@ local function blocked(counted, now)
 end
 
 -- For a request that needs a login, before mod_auth_basic computes the hash of its password (50 ms of bcrypt). A login that was accepted
--- is not computed again for SECONDS after its last use, while the accounts file is the same one.
+-- is not computed again from the same address for SECONDS after its last use, while the files of accounts and app passwords are the same.
 function login(r)
-    local encoded = (r.headers_in["Authorization"] or ""):match("^[Bb][Aa][Ss][Ii][Cc] [ \t]*(.+)$")
-    if not encoded then return challenge(r) end
-    local file, now = r:stat(ACCOUNTS), os.time()
-    if not file then return apache2.DECLINED end
-    -- The time of lfs is in whole seconds. This one is in microseconds, as a float, of which Lua would write 14 digits only.
-    local checked = string.format("%s %d %d", lfs.attributes(ACCOUNTS, "ino"), file.size, file.mtime)
-    local accepted = digest(r, encoded, checked)
-    local used, name = (get(r, "accepted", accepted) or ""):match("^(%d+) (.*)$")
-    local remembered = used and now < used + SECONDS
-    local password, account, known
-    if not remembered then
-        name, password = ((r:base64_decode(encoded) or "") .. ":"):match("^([^:]*):(.*):$")
-        name, password = (name or r:base64_decode(encoded) or ""):lower(), password or ""
-        r.headers_in["Authorization"] = "Basic " .. r:base64_encode(name .. ":" .. password)
+    local headers = r.headers_in
+    local sent, network = headers["Authorization"] or "", headers["Client-Network"]
+    local accounts, now = version(r, ACCOUNTS), os.time()
+    if not accounts then return apache2.DECLINED end
+    local checked = accounts .. " " .. (version(r, TOKENS) or "")
+    local accepted = digest(r, network, sent, checked)
+    local used, label, name = (get(r, "accepted", accepted) or ""):match("^(%d+) (%S*) (.*)$")
+    if used and now < used + SECONDS then
+        if now > tonumber(used) then
+            local known = not r.subprocess_env["shared"] and digest(r, network, name)
+            remember(r, accepted, name, label, known, tonumber(used))
+        end
+        r.user = name
+        return apache2.OK
     end
 
-    local network = r.headers_in["Client-Network"]
+    local encoded = sent:match("^[Bb][Aa][Ss][Ii][Cc] [ \t]*(.+)$")
+    if not encoded then return challenge(r) end
+    local password, account, known
+    name, password = ((r:base64_decode(encoded) or "") .. ":"):match("^([^:]*):(.*):$")
+    name, password = (name or r:base64_decode(encoded) or ""):lower(), password or ""
+    headers["Authorization"] = "Basic " .. r:base64_encode(name .. ":" .. password)
+
     local shared = r.subprocess_env["shared"]
     if not shared then
         account, known = digest(r, name), digest(r, network, name)
@@ -82,12 +123,12 @@ function login(r)
             return 429
         end
     end
-    if remembered then
-        if now > tonumber(used) then remember(r, accepted, name, known) end
+    label = label_of(name, password)
+    r.notes["accepted"], r.notes["name"], r.notes["known"], r.notes["label"] = accepted, name, known, label or ""
+    if label then
         r.user = name
         return apache2.OK
     end
-    r.notes["accepted"], r.notes["name"], r.notes["known"] = accepted, name, known
     if shared then return apache2.DECLINED end
 
     local tried = digest(r, network, name, password)
@@ -113,7 +154,7 @@ function after(r)
     if not accepted then return apache2.OK end
     local account, time = r.notes["account"], r.notes["time"]
     if r.subprocess_env["login_accepted"] then
-        remember(r, accepted, r.notes["name"], r.notes["known"])
+        remember(r, accepted, r.notes["name"], r.notes["label"], r.notes["known"], 0)
     elseif time and r.status == 401 then
         set(r, "tried", r.notes["tried"], " " .. time .. " " .. r.notes["checked"])
         local counted, password = guesses(r, account, os.time()), r.notes["password"]
