@@ -19,9 +19,11 @@ from podserve import (
     errors,
     failures,
     findings,
+    history,
     homes,
     host,
     images,
+    importing,
     invocation,
     lifecycle,
     listing,
@@ -280,6 +282,11 @@ def _aliases(pod: Pod) -> aliases.Aliases:
     return aliases.Aliases(_accounts_volume(pod))
 
 
+def _record(pod: Pod, task: str, *changed: str) -> None:
+    """Write into the log of changes what a task has changed."""
+    history.History(_accounts_volume(pod)).add(task, changed)
+
+
 NEW_PASSWORD = {"name": "alice, or alice@DOMAIN", "password-stdin": "read the password from standard input"}
 
 
@@ -290,8 +297,33 @@ def users_add(c: Context, name: str, password_stdin: bool = False) -> None:  # n
     account = accounts.address(name, pod.settings.domain)
     accounts.expect_own_mail(account, pod.settings.postmaster_address)
     _accounts(pod).add(account, prompts.new_password(account, from_stdin=password_stdin))
+    _record(pod, "users.add", account)
     homes.ensure_homes(volumes.folder(pod.volumes["web"].name), [account])
     print(f"{account} can log in")
+
+
+@task(name="import", help={"file": "CSV with the columns name, password or hash, quota, aliases; - is standard input"})
+def users_import(c: Context, file: str) -> None:
+    """Add the accounts of a file, or none of them if a line is wrong."""
+    pod = _pod_reexecuted(c)
+    rows = importing.parse_rows(importing.read_list(file), pod.settings)
+    done = importing.import_accounts(_accounts_volume(pod), rows)
+    homes.ensure_homes(volumes.folder(pod.volumes["web"].name), done.new)
+    _record(pod, "users.import", *done.new)
+    for account, password in done.passwords.items():
+        print(f"{account} {password}")
+    print(f"accounts: {len(done.new)} added, {len(done.same)} were there already")
+    if done.passwords:
+        print("the passwords above are shown only once", file=sys.stderr)
+
+
+@task(name="log", help={"name": "only the changes of this account or alias", "json": "as a JSON object"})
+def users_log(c: Context, name: str = "", json: bool = False) -> None:  # noqa: FBT001,FBT002
+    """Show who has changed which account or alias, and when."""
+    pod = _pod_reexecuted(c)
+    of = accounts.target(name, pod.settings.domain) if name else ""
+    there = history.History(_accounts_volume(pod)).changes(of)
+    print(listing.changes_as_json(there) if json else errors.printable("\n".join(map(str, there)) or "no changes"))
 
 
 @task(name="list", help={"json": "as a JSON object"})
@@ -313,6 +345,7 @@ def users_passwd(c: Context, name: str, password_stdin: bool = False) -> None:  
     pod = _pod_reexecuted(c)
     account = _accounts(pod).named(name, pod.settings.domain)
     _accounts(pod).set_password(account, prompts.new_password(account, from_stdin=password_stdin))
+    _record(pod, "users.passwd", account)
     still = accounts.disabled(_accounts(pod).hashes().get(account, ""))
     print(f"{account} has a new password" + f", and is still disabled: invoke users.enable {account}" * still)
 
@@ -336,6 +369,7 @@ def users_disable(c: Context, name: str) -> None:
     account = _accounts(pod).named(name, pod.settings.domain)
     _expect_no_postmaster(pod, account)
     _accounts(pod).disable(account)
+    _record(pod, "users.disable", account)
     print(f"{account} cannot log in; mail is still delivered. To accept its logins: invoke users.enable {account}")
 
 
@@ -345,6 +379,7 @@ def users_enable(c: Context, name: str) -> None:
     pod = _pod_reexecuted(c)
     account = _accounts(pod).named(name, pod.settings.domain)
     _accounts(pod).enable(account)
+    _record(pod, "users.enable", account)
     print(f"{account} can log in with its password")
 
 
@@ -355,6 +390,7 @@ def users_quota(c: Context, name: str, size: str) -> None:
     account = _accounts(pod).named(name, pod.settings.domain)
     _accounts(pod).expect(account)
     _quotas(pod).set(account, size)
+    _record(pod, "users.quota", f"{account} {size}")
     limit = _quotas(pod).limits([account], pod.settings.quota).get(account)
     print(f"the mailbox of {account} has " + (f"a quota of {limit}" if limit else "no quota"))
 
@@ -368,6 +404,7 @@ def users_remove(c: Context, name: str) -> None:
     for alias in _accounts(pod).remove(account):
         print(f"{account} is no target of {alias} any more")
     _quotas(pod).set(account, quotas.DEFAULT)
+    _record(pod, "users.remove", account)
     locks.Locks(pod).prune()
     print(f"{account} is removed. Its mailbox and folder stay; a new account of that name will own them")
 
@@ -382,6 +419,7 @@ def aliases_add(c: Context, name: str, targets: str) -> None:
     alias = accounts.alias(name, pod.settings.domain)
     found = [accounts.target(target, pod.settings.domain) for target in targets.split(",")]
     _aliases(pod).add(alias, found, _accounts(pod).hashes)
+    _record(pod, "aliases.add", f"{alias} {','.join(found)}")
     print(f"mail to {alias} goes to {', '.join(_aliases(pod).all()[alias])}")
 
 
@@ -405,7 +443,9 @@ def aliases_remove(c: Context, name: str, targets: str = "") -> None:
     there = _aliases(pod)
     alias = name.lower() if name.lower() in there.all() else accounts.alias(name, pod.settings.domain)
     gone = [accounts.target(target, pod.settings.domain) for target in targets.split(",") if target]
-    if there.remove(alias, gone):
+    removed = there.remove(alias, gone)
+    _record(pod, "aliases.remove", f"{alias} {','.join(gone)}")
+    if removed:
         print(f"{alias} is removed")
     else:
         print(f"mail to {alias} goes to {', '.join(there.all()[alias])}")
@@ -675,6 +715,8 @@ def mail_why(c: Context, identity: str, json: bool = False) -> None:  # noqa: FB
 
 
 users = Collection("users", users_add, users_list, users_passwd, users_disable, users_enable, users_quota, users_remove)
+for people_task in (users_import, users_log):
+    users.add_task(people_task)
 mail_aliases = Collection("aliases", aliases_add, aliases_list, aliases_remove)
 repos = Collection("repos", repos_add, repos_list, repos_publish, repos_hide, repos_head, repos_remove)
 certs = Collection("certs", certs_show, certs_issue, certs_renew, certs_import, certs_ca)

@@ -13,6 +13,7 @@ from podserve import (
     host,
     images,
     network,
+    people,
     relay,
     resolver,
     running,
@@ -84,9 +85,9 @@ def _unparsed(web: Folder) -> list[str]:
     return [said + "Replace them by their text, and rename the file to index.html"]
 
 
-def _orphaned(people: accounts.Accounts, domain: str) -> list[str]:
+def _orphaned(there: accounts.Accounts, domain: str) -> list[str]:
     """Return a warning for accounts of a domain that the pod served earlier."""
-    others = people.elsewhere(domain)
+    others = there.elsewhere(domain)
     if not others:
         return []
     said = f"these accounts cannot log in, because this pod serves {domain}: {', '.join(others)}. "
@@ -129,11 +130,10 @@ def up(pod: Pod, *, keep: Pod | None = None) -> Started:
     else:
         _replace(pod, built, found, keep)
     # The account is created last: an `up` that fails would not show its password.
-    people = accounts.Accounts(volumes.folder(pod.volumes["accounts"].name))
-    password = people.ensure(pod.settings.postmaster_address)
+    there, password = people.with_postmaster(pod)
     web = volumes.folder(pod.volumes["web"].name)
-    homes.ensure_homes(web, people.hashes())
-    warnings += [*renew_if_due(pod), *_unparsed(web), *_orphaned(people, pod.settings.domain)]
+    homes.ensure_homes(web, there.hashes())
+    warnings += [*renew_if_due(pod), *_unparsed(web), *_orphaned(there, pod.settings.domain)]
     if problem := forwarding.problem(pod):
         warnings.append(f"{problem}. Everything else works; mail to other domains stays in the queue until they do")
     return Started(pod, not runs, password, warnings)

@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 from podserve.certificates.keypair import Certificate
 from podserve.endpoints import Answer
+from podserve.history import Change
 from podserve.locks import Lock
 from podserve.people import Person
 from podserve.repositories import Repository
@@ -23,6 +24,11 @@ def aliases_as_json(there: Mapping[str, Sequence[str]], domain: str) -> str:
         for alias, targets in there.items()
     ]
     return json.dumps({"domain": domain, "aliases": found}, indent=2)
+
+
+def changes_as_json(there: Iterable[Change]) -> str:
+    """Return the changes of accounts and aliases, each with the fields of Change."""
+    return json.dumps({"changes": [asdict(change) for change in there]}, indent=2)
 
 
 def repositories_as_json(there: Iterable[Repository]) -> str:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from podserve import quotas, volumes
 from podserve.accounts import Accounts, disabled
+from podserve.history import History
 from podserve.pod import Pod
 
 
@@ -37,6 +38,15 @@ def everyone(pod: Pod) -> list[Person]:
         )
         for address, hashed in hashes.items()
     ]
+
+
+def with_postmaster(pod: Pod) -> tuple[Accounts, str]:
+    """Return the accounts, and the password of the postmaster's if it is new; it is added if it is missing."""
+    folder = volumes.folder(pod.volumes["accounts"].name)
+    password = Accounts(folder).ensure(pod.settings.postmaster_address)
+    if password:
+        History(folder).add("up", [pod.settings.postmaster_address])
+    return Accounts(folder), password
 
 
 def line(person: Person, domain: str) -> str:

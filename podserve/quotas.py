@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from podserve import accounts
 from podserve.aliases import LOCK
@@ -40,22 +40,31 @@ class Quotas:
 
     def set(self, account: str, limit: str) -> None:
         """Set the limit of an account. Raises Problem for a text that is none."""
-        if limit != DEFAULT:
-            try:
-                matching(QUOTA)(limit)
-            except ValueError as error:
-                raise Problem(
-                    f"{limit!r} cannot be a quota: expected a size such as 500M, 2G or 1T, or {NONE}, or {DEFAULT}"
-                ) from error
+        expect_size(limit)
         with self._folder.locked(LOCK):
-            limits = self.own()
-            if limits.get(account, DEFAULT) == limit:
-                return
-            limits[account] = limit
-            # Replaced even by an empty file: the mail service sees that.
-            with self._folder.replacing(FILE, 0o640) as file:
-                os.fchown(file.fileno(), -1, accounts.GROUP)
-                file.writelines(f"{name}:{text}\n".encode() for name, text in sorted(limits.items()) if text != DEFAULT)
+            self.set_all({account: limit})
+
+    def set_all(self, wanted: Mapping[str, str]) -> None:
+        """Set the limits of several accounts, by address. The caller holds the lock."""
+        before = self.own()
+        limits = {name: text for name, text in {**before, **wanted}.items() if text != DEFAULT}
+        if limits == before:
+            return
+        # Replaced even by an empty file: the mail service sees that.
+        with self._folder.replacing(FILE, 0o640) as file:
+            os.fchown(file.fileno(), -1, accounts.GROUP)
+            file.writelines(f"{name}:{text}\n".encode() for name, text in sorted(limits.items()))
+
+
+def expect_size(limit: str) -> None:
+    """Raise Problem for a text that is no limit."""
+    if limit != DEFAULT:
+        try:
+            matching(QUOTA)(limit)
+        except ValueError as error:
+            raise Problem(
+                f"{limit!r} cannot be a quota: expected a size such as 500M, 2G or 1T, or {NONE}, or {DEFAULT}"
+            ) from error
 
 
 def limit_in_bytes(limit: str) -> int:
