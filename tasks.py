@@ -13,6 +13,7 @@ from podserve import (
     answering,
     blocklist,
     configuration,
+    details,
     dkim,
     dns_report,
     doctor,
@@ -337,6 +338,14 @@ def users_list(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
     report.accounts(there, pod.settings.domain, report.standard_output())
     if not there:
         print("no accounts. Add one: invoke users.add NAME")
+
+
+@task(name="show", help={"name": "alice, or alice@DOMAIN", "json": "as a JSON object"})
+def users_show(c: Context, name: str, json: bool = False) -> None:  # noqa: FBT001,FBT002
+    """Show an account's addresses, mailbox, last logins and open sessions."""
+    pod = _pod_reexecuted(c)
+    seen = details.details(pod, _accounts(pod).named(name, pod.settings.domain))
+    print(seen.as_json() if json else errors.printable("\n".join(details.as_lines(seen))))
 
 
 @task(name="passwd", help=NEW_PASSWORD)
@@ -715,7 +724,7 @@ def mail_why(c: Context, identity: str, json: bool = False) -> None:  # noqa: FB
 
 
 users = Collection("users", users_add, users_list, users_passwd, users_disable, users_enable, users_quota, users_remove)
-for people_task in (users_import, users_log):
+for people_task in (users_import, users_log, users_show):
     users.add_task(people_task)
 mail_aliases = Collection("aliases", aliases_add, aliases_list, aliases_remove)
 repos = Collection("repos", repos_add, repos_list, repos_publish, repos_hide, repos_head, repos_remove)

@@ -22,12 +22,12 @@ class Person:
     used: int | None
 
 
-def everyone(pod: Pod) -> list[Person]:
-    """Return the accounts of the pod. Raises Problem if there is no accounts volume yet."""
+def everyone(pod: Pod, only: str = "") -> list[Person]:
+    """Return the accounts of the pod, or `only` one. Raises Problem if there is no accounts volume yet."""
     folder, domain = volumes.folder(pod.volumes["accounts"].name), f"@{pod.settings.domain}"
-    hashes = Accounts(folder).hashes()
+    hashes = {name: hashed for name, hashed in Accounts(folder).hashes().items() if only in {"", name}}
     limits = quotas.Quotas(folder).limits((name for name in hashes if name.endswith(domain)), pod.settings.quota)
-    used = quotas.used(pod) if limits else {}
+    used = quotas.used(pod, only) if limits or only else {}
     return [
         Person(
             address,
@@ -55,12 +55,13 @@ def line(person: Person, domain: str) -> str:
     if not person.address.endswith(f"@{domain}"):
         said.append(f"cannot log in: this pod serves {domain}")
     if person.quota and person.used is not None:
-        said.append(f"uses {person.used * 100 // person.quota} % of {_readable(person.quota)}")
+        said.append(f"uses {person.used * 100 // person.quota} % of {readable_size(person.quota)}")
     elif person.quota:
-        said.append(f"has a quota of {_readable(person.quota)}")
+        said.append(f"has a quota of {readable_size(person.quota)}")
     return " ".join([person.address, ", ".join(said)]).rstrip()
 
 
-def _readable(limit: int) -> str:
+def readable_size(limit: int) -> str:
+    """Return a limit in bytes as it is written, such as `2G`."""
     exponent = max(number for number in (2, 3, 4) if limit % 1024**number == 0)
     return f"{limit // 1024**exponent}{' KMGT'[exponent]}"

@@ -72,13 +72,14 @@ def limit_in_bytes(limit: str) -> int:
     return int(limit[:-1]) << 10 * " KMGT".index(limit[-1])
 
 
-def used(pod: Pod) -> dict[str, int]:
-    """Return the bytes in the mailboxes of accounts that have a limit, by address; none while the mail service is down.
+def used(pod: Pod, only: str = "") -> dict[str, int]:
+    """Return the bytes in the mailboxes of accounts that have a limit, or of `only` one, by address.
 
-    https://doc.dovecot.org/2.4.1/core/man/doveadm-quota.1.html
+    There are none while the mail service is down. https://doc.dovecot.org/2.4.1/core/man/doveadm-quota.1.html
     """
-    ask = "doveadm", "-o", "mail_plugins/quota=yes", "-f", "tab", "quota", "get", "-A"
+    whose = ("-u", only) if only else ("-A",)
+    ask = "doveadm", "-o", "mail_plugins/quota=yes", "-f", "tab", "quota", "get", *whose
     asked = podman("exec", pod.containers["mail"], *ask, check=False)
-    rows = [line.split("\t") for line in asked.stdout.splitlines()]
-    # Username, Quota name, Type, Value (KiB), Limit, %
+    # Username (only with -A), Quota name, Type, Value (KiB), Limit, %
+    rows = [[*filter(None, [only]), *line.split("\t")] for line in asked.stdout.splitlines()]
     return {row[0]: int(row[3]) * 1024 for row in rows if row[2:3] == ["STORAGE"]}
