@@ -13,15 +13,18 @@ from podserve import (
     answering,
     blocklist,
     configuration,
+    details,
     dkim,
     dns_report,
     doctor,
     errors,
     failures,
     findings,
+    history,
     homes,
     host,
     images,
+    importing,
     invocation,
     lifecycle,
     listing,
@@ -309,6 +312,11 @@ def _aliases(pod: Pod) -> aliases.Aliases:
     return aliases.Aliases(_accounts_volume(pod))
 
 
+def _record(pod: Pod, task: str, *changed: str) -> None:
+    """Write into the log of changes what a task has changed."""
+    history.History(_accounts_volume(pod)).add(task, changed)
+
+
 NEW_PASSWORD = {"name": "alice, or alice@DOMAIN", "password-stdin": "read the password from standard input"}
 
 
@@ -319,8 +327,33 @@ def users_add(c: Context, name: str, password_stdin: bool = False) -> None:  # n
     account = accounts.address(name, *pod.settings.domains)
     accounts.expect_own_mail(account, pod.settings.postmaster_address)
     _accounts(pod).add(account, prompts.new_password(account, from_stdin=password_stdin))
+    _record(pod, "users.add", account)
     homes.ensure_homes(volumes.folder(pod.volumes["web"].name), [account], pod.settings.domain)
     print(f"{account} can log in")
+
+
+@task(name="import", help={"file": "CSV with the columns name, password or hash, quota, aliases; - is standard input"})
+def users_import(c: Context, file: str) -> None:
+    """Add the accounts of a file, or none of them if a line is wrong."""
+    pod = _pod_reexecuted(c)
+    rows = importing.parse_rows(importing.read_list(file), pod.settings)
+    done = importing.import_accounts(_accounts_volume(pod), rows)
+    homes.ensure_homes(volumes.folder(pod.volumes["web"].name), done.new, pod.settings.domain)
+    _record(pod, "users.import", *done.new)
+    for account, password in done.passwords.items():
+        print(f"{account} {password}")
+    print(f"accounts: {len(done.new)} added, {len(done.same)} were there already")
+    if done.passwords:
+        print("the passwords above are shown only once", file=sys.stderr)
+
+
+@task(name="log", help={"name": "only the changes of this account or alias", "json": "as a JSON object"})
+def users_log(c: Context, name: str = "", json: bool = False) -> None:  # noqa: FBT001,FBT002
+    """Show who has changed which account or alias, and when."""
+    pod = _pod_reexecuted(c)
+    of = accounts.target(name, *pod.settings.domains) if name else ""
+    there = history.History(_accounts_volume(pod)).changes(of)
+    print(listing.changes_as_json(there) if json else errors.printable("\n".join(map(str, there)) or "no changes"))
 
 
 @task(name="list", help={"json": "as a JSON object"})
@@ -336,12 +369,21 @@ def users_list(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
         print("no accounts. Add one: invoke users.add NAME")
 
 
+@task(name="show", help={"name": "alice, or alice@DOMAIN", "json": "as a JSON object"})
+def users_show(c: Context, name: str, json: bool = False) -> None:  # noqa: FBT001,FBT002
+    """Show an account's addresses, mailbox, last logins and open sessions."""
+    pod = _pod_reexecuted(c)
+    seen = details.details(pod, _accounts(pod).named(name, *pod.settings.domains))
+    print(seen.as_json() if json else errors.printable("\n".join(details.as_lines(seen))))
+
+
 @task(name="passwd", help=NEW_PASSWORD)
 def users_passwd(c: Context, name: str, password_stdin: bool = False) -> None:  # noqa: FBT001,FBT002
     """Change the password of an account."""
     pod = _pod_reexecuted(c)
     account = _accounts(pod).named(name, *pod.settings.domains)
     _accounts(pod).set_password(account, prompts.new_password(account, from_stdin=password_stdin))
+    _record(pod, "users.passwd", account)
     still = accounts.disabled(_accounts(pod).hashes().get(account, ""))
     print(f"{account} has a new password" + f", and is still disabled: invoke users.enable {account}" * still)
     if labels := _app_passwords(pod).listed(account):
@@ -367,6 +409,7 @@ def users_disable(c: Context, name: str) -> None:
     account = _accounts(pod).named(name, *pod.settings.domains)
     _expect_no_postmaster(pod, account)
     _accounts(pod).disable(account)
+    _record(pod, "users.disable", account)
     print(f"{account} cannot log in; mail is still delivered. To accept its logins: invoke users.enable {account}")
 
 
@@ -376,6 +419,7 @@ def users_enable(c: Context, name: str) -> None:
     pod = _pod_reexecuted(c)
     account = _accounts(pod).named(name, *pod.settings.domains)
     _accounts(pod).enable(account)
+    _record(pod, "users.enable", account)
     print(f"{account} can log in with its password")
 
 
@@ -386,6 +430,7 @@ def users_quota(c: Context, name: str, size: str) -> None:
     account = _accounts(pod).named(name, *pod.settings.domains)
     _accounts(pod).expect(account)
     _quotas(pod).set(account, size)
+    _record(pod, "users.quota", f"{account} {size}")
     limit = _quotas(pod).limits([account], pod.settings.quota).get(account)
     print(f"the mailbox of {account} has " + (f"a quota of {limit}" if limit else "no quota"))
 
@@ -399,6 +444,7 @@ def users_remove(c: Context, name: str) -> None:
     for alias in _accounts(pod).remove(account):
         print(f"{account} is no target of {alias} any more")
     _quotas(pod).set(account, quotas.DEFAULT)
+    _record(pod, "users.remove", account)
     locks.Locks(pod).prune()
     print(f"{account} is removed. Its mailbox and folder stay; a new account of that name will own them")
 
@@ -417,6 +463,7 @@ def users_rename(c: Context, old: str, new: str, domain: bool = False, alias: bo
     with _locked(c) as pod:
         rename = renaming.rename_domain if domain else renaming.rename_account
         for before, after in rename(pod, old, new, keep=alias).items():
+            _record(pod, "users.rename", f"{before} {after}")
             print(f"{before} is {after} now")
 
 
@@ -428,7 +475,9 @@ def users_token(c: Context, name: str, label: str) -> None:
     """Make an app password for one device or program, and print it; it is never shown again."""
     pod = _pod_reexecuted(c)
     account = _accounts(pod).named(name, *pod.settings.domains)
-    print(_app_passwords(pod).make(account, label, _accounts(pod).hashes))
+    password = _app_passwords(pod).make(account, label, _accounts(pod).hashes)
+    _record(pod, "users.token", f"{account} {label.lower()}")
+    print(password)
     print(f"This is the app password {label.lower()} of {account}, for mail, files and git. It is not shown again")
 
 
@@ -452,6 +501,7 @@ def users_revoke(c: Context, name: str, label: str) -> None:
     pod = _pod_reexecuted(c)
     account = _accounts(pod).named(name, *pod.settings.domains)
     _app_passwords(pod).revoke(account, label)
+    _record(pod, "users.revoke", f"{account} {label.lower()}")
     print(f"the app password {label.lower()} of {account} is revoked")
 
 
@@ -465,6 +515,7 @@ def aliases_add(c: Context, name: str, targets: str) -> None:
     alias = accounts.alias(name, *pod.settings.domains)
     found = [accounts.target(target, *pod.settings.domains) for target in targets.split(",")]
     _aliases(pod).add(alias, found, _accounts(pod).hashes, *pod.settings.domains)
+    _record(pod, "aliases.add", f"{alias} {','.join(found)}")
     print(f"mail to {alias} goes to {', '.join(_aliases(pod).all()[alias])}")
 
 
@@ -488,7 +539,9 @@ def aliases_remove(c: Context, name: str, targets: str = "") -> None:
     there = _aliases(pod)
     alias = name.lower() if name.lower() in there.all() else accounts.alias(name, *pod.settings.domains)
     gone = [accounts.target(target, *pod.settings.domains) for target in targets.split(",") if target]
-    if there.remove(alias, gone):
+    removed = there.remove(alias, gone)
+    _record(pod, "aliases.remove", f"{alias} {','.join(gone)}")
+    if removed:
         print(f"{alias} is removed")
     else:
         print(f"mail to {alias} goes to {', '.join(there.all()[alias])}")
@@ -795,7 +848,10 @@ def queue_remove(c: Context, identity: str, yes: bool = False) -> None:  # noqa:
 users = Collection(
     "users",
     users_add,
+    users_import,
     users_list,
+    users_show,
+    users_log,
     users_passwd,
     users_disable,
     users_enable,

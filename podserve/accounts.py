@@ -5,7 +5,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from string import ascii_letters, digits
 
 import bcrypt
@@ -104,14 +104,13 @@ def random_password() -> str:
     return "".join(secrets.choice(ascii_letters + digits) for _ in range(20))
 
 
-def _hash(password: str) -> str:
+def hashed_password(password: str) -> str:
+    """Return a new hash of a password. Raises Problem if no account may have this password."""
     encoded = password.encode(errors="surrogateescape")
     if len(password) < SHORTEST or len(encoded) > LONGEST or re.search(r"[\x00-\x1f\x7f]", password):
-        raise Problem(
-            f"this password cannot be used: expected at least {SHORTEST} characters, at most {LONGEST} bytes, and no "
-            "control characters"
-        )
-    # $2y$ and $2b$ name the same algorithm. Apache knows $2y$.
+        raise Problem(f"this password cannot be used: expected at least {SHORTEST} characters, at most {LONGEST} "
+                      "bytes, and no control characters")  # fmt: skip
+    # $2y$ and $2b$ are the same. Apache knows $2y$.
     return bcrypt.hashpw(encoded, bcrypt.gensalt(ROUNDS)).decode().replace("$2b$", "$2y$", 1)
 
 
@@ -172,7 +171,7 @@ class Accounts:
 
     def add(self, account: str, password: str) -> None:
         """Add an account. Raises Problem if it exists or is an alias, or if the password cannot be used."""
-        hashed = _hash(password)
+        hashed = hashed_password(password)
         with self._changing() as hashes:
             if account in Aliases(self._folder).all():
                 raise Problem(f"{account} cannot be an account: it is an alias. Choose another name, or remove the "
@@ -180,6 +179,12 @@ class Accounts:
             if account in hashes:
                 raise Problem(f"{account} exists already. To change its password: invoke users.passwd {account}")
             hashes[account] = hashed
+
+    def add_all(self, hashed: Mapping[str, str], check: Callable[[Mapping[str, str]], None]) -> None:
+        """Add accounts with these hashes. Under the lock, `check` first gets those there are; it may raise Problem."""
+        with self._changing() as hashes:
+            check(hashes)
+            hashes.update(hashed)
 
     def named(self, name: str, domain: str, *others: str) -> str:
         """Return the address of an account, which may be the whole address of an existing account of another domain.
@@ -202,7 +207,7 @@ class Accounts:
 
         Raises Problem if there is no such account, or for an unusable password.
         """
-        hashed = _hash(password)
+        hashed = hashed_password(password)
         with self._changing() as hashes:
             self._expect(account, hashes)
             hashes[account] = hashed + DISABLED * disabled(hashes[account])

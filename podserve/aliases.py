@@ -63,6 +63,38 @@ def _drop(there: dict[str, tuple[str, ...]], gone: str) -> list[str]:
     return changed
 
 
+def _extend(
+    there: dict[str, tuple[str, ...]],
+    alias: str,
+    targets: Iterable[str],
+    accounts: Collection[str],
+    domains: Iterable[str],
+) -> None:
+    if alias in accounts:
+        raise Problem(f"{alias} cannot be an alias: it is an account. Choose another name")
+    for target in targets:
+        own = target.partition("@")[2] in {alias.partition("@")[2], *domains}
+        if own and target not in accounts and target not in {alias, *there}:
+            raise Problem(
+                f"{target} cannot be a target: there is no such account or alias. To list them: "
+                "invoke users.list, invoke aliases.list"
+            )
+    there[alias] = tuple(dict.fromkeys((*there.get(alias, ()), *targets)))
+    if way := _way_back(there, alias):
+        raise Problem(f"these aliases would be a loop: {' -> '.join(way)}. Choose another target")
+
+
+def leading_to(there: Mapping[str, Iterable[str]], account: str) -> list[str]:
+    """Return the aliases whose mail an account gets, directly or by other aliases."""
+    found, waiting = set[str](), [account]
+    while waiting:
+        here = waiting.pop()
+        new = {alias for alias, targets in there.items() if here in targets} - found
+        found |= new
+        waiting += new
+    return sorted(found)
+
+
 class Aliases:
     """The aliases on the accounts volume. Writers wait for each other; readers see the old file or the new one."""
 
@@ -82,19 +114,14 @@ class Aliases:
         Raises Problem for an alias that is an account, for a target that does not exist, and for a loop.
         """
         with self._folder.locked(LOCK):
-            there, known = self.all(), accounts()
-            if alias in known:
-                raise Problem(f"{alias} cannot be an alias: it is an account. Choose another name")
-            for target in targets:
-                own = target.partition("@")[2] in {alias.partition("@")[2], *domains}
-                if own and target not in known and target not in {alias, *there}:
-                    raise Problem(
-                        f"{target} cannot be a target: there is no such account or alias. To list them: "
-                        "invoke users.list, invoke aliases.list"
-                    )
-            there[alias] = tuple(dict.fromkeys((*there.get(alias, ()), *targets)))
-            if way := _way_back(there, alias):
-                raise Problem(f"these aliases would be a loop: {' -> '.join(way)}. Choose another target")
+            self.add_all({alias: targets}, accounts(), *domains)
+
+    def add_all(self, wanted: Mapping[str, Iterable[str]], accounts: Collection[str], *domains: str) -> None:
+        """Add targets to each of these aliases, as `add` does. The caller holds the lock; `accounts` are addresses."""
+        there = self.all()
+        for alias, targets in wanted.items():
+            _extend(there, alias, targets, accounts, domains)
+        if wanted:
             self._write(there)
 
     def remove(self, alias: str, targets: Collection[str] = ()) -> bool:

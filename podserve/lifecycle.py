@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from podserve import (
-    accounts,
     blocklist,
     domains,
     forwarding,
@@ -14,6 +13,7 @@ from podserve import (
     host,
     images,
     network,
+    people,
     relay,
     renaming,
     resolver,
@@ -125,11 +125,10 @@ def up(pod: Pod, *, keep: Pod | None = None) -> Started:
     else:
         _replace(pod, built, found, keep)
     # The account is created last: an `up` that fails would not show its password.
-    people = accounts.Accounts(volumes.folder(pod.volumes["accounts"].name))
     renaming.finish_renames(pod, before)
-    password = people.ensure(pod.settings.postmaster_address)
+    there, password = people.with_postmaster(pod)
     web = volumes.folder(pod.volumes["web"].name)
-    homes.ensure_homes(web, people.hashes(), pod.settings.domain)
+    homes.ensure_homes(web, there.hashes(), pod.settings.domain)
     warnings += [*renew_if_due(pod), *_unparsed(web), *domains.not_served(pod)]
     if problem := forwarding.problem(pod):
         warnings.append(f"{problem}. Everything else works; mail to other domains stays in the queue until they do")

@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 from podserve.certificates.keypair import Certificate
 from podserve.endpoints import Answer
+from podserve.history import Change
 from podserve.locks import Lock
 from podserve.people import Person
 from podserve.repositories import Repository
@@ -29,6 +30,11 @@ def aliases_as_json(there: Mapping[str, Sequence[str]], domains: Sequence[str]) 
 def app_passwords_as_json(there: Iterable[Usage], account: str) -> str:
     """Return the app passwords of an account, each with the fields of Usage."""
     return json.dumps({"account": account, "app_passwords": [asdict(usage) for usage in there]}, indent=2)
+
+
+def changes_as_json(there: Iterable[Change]) -> str:
+    """Return the changes of accounts and aliases, each with the fields of Change."""
+    return json.dumps({"changes": [asdict(change) for change in there]}, indent=2)
 
 
 def repositories_as_json(there: Iterable[Repository]) -> str:

@@ -40,29 +40,37 @@ class Quotas:
 
     def set(self, account: str, limit: str) -> None:
         """Set the limit of an account. Raises Problem for a text that is none."""
-        if limit != DEFAULT:
-            try:
-                matching(QUOTA)(limit)
-            except ValueError as error:
-                raise Problem(
-                    f"{limit!r} cannot be a quota: expected a size such as 500M, 2G or 1T, or {NONE}, or {DEFAULT}"
-                ) from error
+        expect_size(limit)
         with self._folder.locked(LOCK):
-            limits = self.own()
-            if limits.get(account, DEFAULT) == limit:
-                return
-            limits[account] = limit
-            # Replaced even by an empty file: the mail service sees that.
-            with replacing_for_services(self._folder, FILE) as file:
-                file.writelines(f"{name}:{text}\n".encode() for name, text in sorted(limits.items()) if text != DEFAULT)
+            self.set_all({account: limit})
+
+    def set_all(self, wanted: Mapping[str, str]) -> None:
+        """Set the limits of several accounts, by address. The caller holds the lock."""
+        before = self.own()
+        limits = {name: text for name, text in {**before, **wanted}.items() if text != DEFAULT}
+        if limits == before:
+            return
+        # Replaced even by an empty file: the mail service sees that.
+        with replacing_for_services(self._folder, FILE) as file:
+            file.writelines(f"{name}:{text}\n".encode() for name, text in sorted(limits.items()))
 
     def rename(self, names: Mapping[str, str]) -> None:
-        """Give the limits of accounts to their new names."""
-        limits = self.own()
-        for old, new in names.items():
-            if old in limits:
-                self.set(new, limits[old])
-                self.set(old, DEFAULT)
+        """Give the limits of accounts to their new names. A repeated call changes nothing more."""
+        with self._folder.locked(LOCK):
+            own = self.own()
+            there = {old: new for old, new in names.items() if old in own}
+            self.set_all({new: own[old] for old, new in there.items()} | dict.fromkeys(there, DEFAULT))
+
+
+def expect_size(limit: str) -> None:
+    """Raise Problem for a text that is no limit."""
+    if limit != DEFAULT:
+        try:
+            matching(QUOTA)(limit)
+        except ValueError as error:
+            raise Problem(
+                f"{limit!r} cannot be a quota: expected a size such as 500M, 2G or 1T, or {NONE}, or {DEFAULT}"
+            ) from error
 
 
 def limit_in_bytes(limit: str) -> int:
@@ -70,13 +78,14 @@ def limit_in_bytes(limit: str) -> int:
     return int(limit[:-1]) << 10 * " KMGT".index(limit[-1])
 
 
-def used(pod: Pod) -> dict[str, int]:
-    """Return the bytes in the mailboxes of accounts that have a limit, by address; none while the mail service is down.
+def used(pod: Pod, only: str = "") -> dict[str, int]:
+    """Return the bytes in the mailboxes of accounts that have a limit, or of `only` one, by address.
 
-    https://doc.dovecot.org/2.4.1/core/man/doveadm-quota.1.html
+    There are none while the mail service is down. https://doc.dovecot.org/2.4.1/core/man/doveadm-quota.1.html
     """
-    ask = "doveadm", "-o", "mail_plugins/quota=yes", "-f", "tab", "quota", "get", "-A"
+    whose = ("-u", only) if only else ("-A",)
+    ask = "doveadm", "-o", "mail_plugins/quota=yes", "-f", "tab", "quota", "get", *whose
     asked = podman("exec", pod.containers["mail"], *ask, check=False)
-    rows = [line.split("\t") for line in asked.stdout.splitlines()]
-    # Username, Quota name, Type, Value (KiB), Limit, %
+    # Username (only with -A), Quota name, Type, Value (KiB), Limit, %
+    rows = [[*filter(None, [only]), *line.split("\t")] for line in asked.stdout.splitlines()]
     return {row[0]: int(row[3]) * 1024 for row in rows if row[2:3] == ["STORAGE"]}

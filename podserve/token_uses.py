@@ -1,17 +1,19 @@
-"""When each app password was used: files `name@domain:label:PROTOCOL` in `.tokens` on the volumes of mail and web.
+"""When each password was last used: files `name@domain:label:PROTOCOL` in `.logins` on the volumes of mail and web.
 
-The service that accepts the password writes the file, at the time of the use. Apache does so at its first use of a day.
+The label is that of an app password, or empty. The service that accepts the password writes the file, at the time of
+the use. Postfix and Apache do so for app passwords only, Apache at the first use of a day.
 """
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from podserve import volumes
+from podserve.folder import Folder
 from podserve.pod import Pod
 from podserve.tokens import AppPasswords
 
-FOLDER = ".tokens"
+FOLDER = ".logins"
 """The name of the folder on each volume. Only its service and root can enter it."""
 
 
@@ -28,17 +30,29 @@ class Usage:
     protocol: str | None
 
 
+def last_uses(pod: Pod, account: str) -> Iterator[tuple[str, str, float]]:
+    """Yield the last uses of an account's passwords: the label, the protocol, and the time (s since the epoch)."""
+    for folder in _folders(pod):
+        for name in folder.names():
+            owner, _, rest = name.partition(":")
+            label, colon, protocol = rest.partition(":")
+            if owner == account and colon and (status := folder.look(name)):
+                yield label, protocol, status.st_mtime
+
+
+def _folders(pod: Pod) -> Iterator[Folder]:
+    for content in ("mail", "web"):
+        volume = volumes.folder(pod.volumes[content].name)
+        if volume.has_folder(FOLDER):
+            yield volume.enter(FOLDER)
+
+
 def usages(pod: Pod, account: str) -> list[Usage]:
     """Return the app passwords of an account. Raises Problem if there is no accounts volume yet."""
     there = AppPasswords(volumes.folder(pod.volumes["accounts"].name)).listed(account)
     last = dict[str, tuple[float, str]]()
-    for content in ("mail", "web") if there else ():
-        volume = volumes.folder(pod.volumes[content].name)
-        folder = volume.enter(FOLDER) if volume.has_folder(FOLDER) else None
-        for name in folder.names() if folder else ():
-            owner, _, label = name.rpartition(":")[0].partition(":")
-            if folder and owner == account and label in there and (status := folder.look(name)):
-                last[label] = max(last.get(label, (0.0, "")), (status.st_mtime, name.rpartition(":")[2]))
+    for label, protocol, used in last_uses(pod, account) if there else ():
+        last[label] = max(last.get(label, (0.0, "")), (used, protocol))
     found = []
     for label, one in there.items():
         used, protocol = last.get(label, (0.0, ""))
@@ -49,13 +63,11 @@ def usages(pod: Pod, account: str) -> list[Usage]:
 
 
 def rename_uses(pod: Pod, names: Mapping[str, str]) -> None:
-    """Give what is known of the uses of accounts' app passwords to their new names."""
-    for content in ("mail", "web"):
-        volume = volumes.folder(pod.volumes[content].name)
-        folder = volume.enter(FOLDER) if volume.has_folder(FOLDER) else None
-        for name in folder.names() if folder else ():
+    """Give what is known of the uses of accounts' passwords to their new names."""
+    for folder in _folders(pod):
+        for name in folder.names():
             owner, _, rest = name.partition(":")
-            if folder and owner in names:
+            if owner in names:
                 folder.move(name, folder, f"{names[owner]}:{rest}")
 
 

@@ -152,7 +152,7 @@ def test_they_are_listed_with_their_last_use(fake_podman: FakePodman, there: App
     for label in ("phone", "tv"):
         there.make(ALICE, label, lambda: {ALICE})
     made = {label: one.made for label, one in there.listed(ALICE).items()}
-    folder = fake_podman.folder / ".tokens"
+    folder = fake_podman.folder / ".logins"
     folder.mkdir()
     for name, seconds in (
         (f"{ALICE}:phone:imap", made["phone"] + 50),

@@ -179,13 +179,20 @@ def forwarded(domains: TwoDomains) -> tuple[str, Account]:
     return alias, account
 
 
-def test_mail_that_an_alias_forwards_is_trusted_by_the_next_domain(
-    domains: TwoDomains, alice: Account, forwarded: tuple[str, Account]
+@pytest.mark.parametrize("way", ["alias", "script"])
+def test_mail_that_is_sent_on_is_trusted_by_the_next_domain(
+    domains: TwoDomains, alice: Account, forwarded: tuple[str, Account], way: str
 ) -> None:
-    alias, account = forwarded
+    address, account = forwarded
+    if way == "script":
+        person = domains.other.new_account()
+        with domains.other.server.rules(person) as rules:
+            assert rules.putscript("on", f'redirect "{account.address}";\n'), rules.errmsg
+            assert rules.setactive("on")
+        address = person.address
     domains.publish(policy="reject")
     with domains.own.server.submission(alice) as client:
-        client.send_message(letter(alice.address, alias, subject := token()))
+        client.send_message(letter(alice.address, address, subject := token()))
     folder, message = copy_of(domains.own, account, subject)
     found, there = results(message, domains.own), domains.other.settings.domain
     assert folder == "INBOX", message.items()

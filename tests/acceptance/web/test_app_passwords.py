@@ -119,7 +119,7 @@ def test_the_last_use_is_told(test_pod: PodUnderTest, new_account: Account) -> N
 
 
 def test_a_remembered_login_writes_no_file_at_each_request(test_pod: PodUnderTest, new_account: Account) -> None:
-    phone, folder = made(test_pod, new_account), test_pod.folder("web") / ".tokens"
+    phone, folder = made(test_pod, new_account), test_pod.folder("web") / ".logins"
     file = folder / f"{phone.address}:phone:web"
     with test_pod.server.http() as client:
         assert status(client, phone) == 200

@@ -43,7 +43,7 @@ local function remember(r, accepted, name, label, known, before)
     set(r, "accepted", accepted, os.time() .. " " .. label .. " " .. name)
     if known and not get(r, "known", known) then set(r, "known", known, "") end
     if label ~= "" and os.time() // DAY ~= before // DAY then
-        local path = "/data/web/.tokens/" .. name .. ":" .. label .. ":web"
+        local path = "/data/web/.logins/" .. name .. ":" .. label .. ":web"
         local file = io.open(path, "w")
         if file then file:close() end
     end
