@@ -23,7 +23,8 @@ THIRD = "example.com"
 @pytest.fixture(scope="module")
 def two() -> Iterator[PodUnderTest]:
     """A pod with two domains."""
-    with play_test_pod("-two", mail_domains=SECOND, certificate_names=f"autoconfig.{SECOND}") as made:
+    names = f"autoconfig.{SECOND} mta-sts.{SECOND}"
+    with play_test_pod("-two", mail_domains=SECOND, certificate_names=names, mta_sts="testing") as made:
         yield made
 
 
@@ -65,7 +66,8 @@ def test_accounts_of_the_same_name_get_their_own_mail_only(
 ) -> None:
     sent = [send(two, account.address) for account in namesakes]
     for account, subject in zip(namesakes, sent, strict=True):
-        assert arrived(two.server, account, subject)
+        sealed = str(message_from_bytes(arrived(two.server, account, subject))["ARC-Seal"])
+        assert f"d={account.address.partition('@')[2]};" in " ".join(sealed.split())
     assert [subjects(two, account) for account in namesakes] == [{subject} for subject in sent]
 
 
@@ -140,9 +142,26 @@ def test_mail_of_each_domain_is_signed_by_its_own_keys_and_trusted_elsewhere(
     assert re.search(rf"dmarc=pass .*header.from={domain}", found), found
 
 
+def test_an_answer_of_a_rule_is_signed_by_the_domain_of_its_account(
+    far: TwoDomains, namesakes: tuple[Account, Account]
+) -> None:
+    bob, subject = far.other.new_account(), token()
+    with far.own.server.rules(namesakes[1]) as rules:
+        assert rules.putscript("away", f'require "vacation"; vacation :subject "away {subject}" "I am away.";')
+        assert rules.setactive("away")
+    with far.other.server.submission(bob) as client:
+        client.send_message(letter(bob.address, namesakes[1].address, token()))
+    message = message_from_bytes(delivered(far.other.server, bob, f"away {subject}")[1])
+    found = " ".join(str(message["Authentication-Results"]).split())
+    assert re.findall(r"dkim=pass header.d=(\S+)", found) == [SECOND, SECOND], found
+
+
 def test_mail_to_the_postmaster_of_each_domain_arrives(two: PodUnderTest) -> None:
     for recipient in (f"postmaster@{SECOND}", f"Abuse@{SECOND}", f"postmaster@{FIRST}"):
         assert arrived(two.server, two.postmaster, send(two, recipient))
+    with two.server.submission(two.postmaster) as client:
+        client.send_message(letter(f"postmaster@{SECOND}", f"abuse@{SECOND}", subject := token()))
+    assert f"d={SECOND};" in str(message_from_bytes(arrived(two.server, two.postmaster, subject))["DKIM-Signature"])
     refused = two.invoke("users.add", f"postmaster@{SECOND}", "--password-stdin", stdin="long enough\n", check=False)
     assert f"mail to this address goes to postmaster@{FIRST}" in refused.stderr
 
@@ -189,6 +208,17 @@ def test_a_mail_client_of_each_domain_finds_its_settings(two: PodUnderTest) -> N
             assert [one.text for one in provider.findall("domain")] == [FIRST, SECOND]
         assert client.get("/webdav/", headers={"Host": f"autoconfig.{SECOND}"}).status_code == 404
     assert f"autoconfig.{SECOND}" in two.invoke("certs.show").stdout
+
+
+def test_the_policy_for_other_mail_servers_is_that_of_each_domain(two: PodUnderTest) -> None:
+    with two.server.http() as client:
+        for domain in (FIRST, SECOND):
+            found = client.get("/.well-known/mta-sts.txt", headers={"Host": f"mta-sts.{domain}"})
+            assert (found.status_code, f"mx: {two.settings.mail_host}\n" in found.text) == (200, True)
+            assert client.get("/webdav/", headers={"Host": f"mta-sts.{domain}"}).status_code == 404
+    records = two.invoke("dns.records", "--domain", SECOND, INVOKE_PUBLIC_ADDRESS="203.0.113.7").stdout
+    for name in ("_mta-sts IN TXT", "_smtp._tls IN TXT", "_dmarc IN TXT", "mta-sts IN A", "autoconfig IN A"):
+        assert name in records
 
 
 def test_a_domain_does_not_go_while_somebody_is_there(two: PodUnderTest, namesakes: tuple[Account, Account]) -> None:
