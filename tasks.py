@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from invoke import Collection, Context, Exit, task
@@ -31,6 +31,7 @@ from podserve import (
     locks,
     mail_report,
     manifests,
+    migration,
     people,
     prompts,
     quotas,
@@ -418,6 +419,31 @@ def users_remove(c: Context, name: str) -> None:
     print(f"{account} is removed. Its mailbox and folder stay; a new account of that name will own them")
 
 
+@task(
+    name="migrate",
+    help={
+        **ACCOUNT,
+        "from_": "the server to copy from: imaps://HOST or imaps://HOST:PORT",
+        "user": "the name that logs in there",
+        "password-stdin": "read the password there from standard input",
+        "ca": "PEM file of root certificates, if the server has a certificate of a private authority",
+    },
+)
+def users_migrate(  # noqa: PLR0913,PLR0917  # an option for each
+    c: Context, name: str, from_: str = "", user: str = "", password_stdin: bool = False, ca: str = "",  # noqa: FBT001,FBT002
+) -> None:  # fmt: skip
+    """Copy an account's mail from another server by IMAP; run again, it copies only what is new."""
+    pod = _pod_reexecuted(c)
+    account = _accounts(pod).named(name, pod.settings.domain)
+    _accounts(pod).expect(account)
+    source = migration.mail_origin(from_, user, ca)
+    password = prompts.password_of(f"{user} at {source.host}", from_stdin=password_stdin)
+    with closing(migration.copy_mail(pod, account, source, password)) as steps:
+        for step in steps:
+            print(errors.printable(step), flush=True)
+    _record(pod, "users.migrate", f"{account} {source.user} at {source.host}")
+
+
 ALIAS = {"name": "info, info@DOMAIN, or @DOMAIN for all other addresses"}
 
 
@@ -724,7 +750,7 @@ def mail_why(c: Context, identity: str, json: bool = False) -> None:  # noqa: FB
 
 
 users = Collection("users", users_add, users_list, users_passwd, users_disable, users_enable, users_quota, users_remove)
-for people_task in (users_import, users_log, users_show):
+for people_task in (users_import, users_log, users_migrate, users_show):
     users.add_task(people_task)
 mail_aliases = Collection("aliases", aliases_add, aliases_list, aliases_remove)
 repos = Collection("repos", repos_add, repos_list, repos_publish, repos_hide, repos_head, repos_remove)
