@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from invoke import Collection, Context, Exit, task
@@ -32,6 +32,7 @@ from podserve import (
     mail_queue,
     mail_report,
     manifests,
+    migration,
     people,
     prompts,
     quotas,
@@ -505,6 +506,31 @@ def users_revoke(c: Context, name: str, label: str) -> None:
     print(f"the app password {label.lower()} of {account} is revoked")
 
 
+@task(
+    name="migrate",
+    help={
+        **ACCOUNT,
+        "from_": "the server to copy from: imaps://HOST or imaps://HOST:PORT",
+        "user": "the name that logs in there",
+        "password-stdin": "read the password there from standard input",
+        "ca": "PEM file of root certificates, if the server has a certificate of a private authority",
+    },
+)
+def users_migrate(  # noqa: PLR0913,PLR0917  # an option for each
+    c: Context, name: str, from_: str = "", user: str = "", password_stdin: bool = False, ca: str = "",  # noqa: FBT001,FBT002
+) -> None:  # fmt: skip
+    """Copy an account's mail from another server by IMAP; run again, it copies only what is new."""
+    pod = _pod_reexecuted(c)
+    account = _accounts(pod).named(name, *pod.settings.domains)
+    _accounts(pod).expect(account)
+    source = migration.mail_origin(from_, user, ca)
+    password = prompts.password_of(f"{user} at {source.host}", from_stdin=password_stdin)
+    with closing(migration.copy_mail(pod, account, source, password)) as steps:
+        for step in steps:
+            print(errors.printable(step), flush=True)
+    _record(pod, "users.migrate", f"{account} {source.user} at {source.host}")
+
+
 ALIAS = {"name": "info, info@DOMAIN, or @DOMAIN for all other addresses"}
 
 
@@ -860,6 +886,7 @@ users = Collection(
     users_revoke,
     users_quota,
     users_rename,
+    users_migrate,
     users_remove,
 )
 mail_aliases = Collection("aliases", aliases_add, aliases_list, aliases_remove)

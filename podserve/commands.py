@@ -126,17 +126,17 @@ def podman(*argv: str, stdin: str = "", check: bool = True, timeout: float = 120
     return run(["podman", *argv], stdin=stdin, check=check, timeout=timeout, env=environment())
 
 
-def lines(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> Generator[str, None, None]:
+def lines(argv: Sequence[str], *, env: Mapping[str, str] | None = None, stdin: str = "") -> Generator[str, None, None]:
     """Run a command and yield each line of its output and its standard error, as it comes.
 
-    Raises Problem after the last line if the exit code is not 0. Closing the generator earlier ends the command, and
-    all processes that it has started.
+    With `stdin`, its standard input is this text, and stays open until the end. Raises Problem after the last line if
+    the exit code is not 0. Closing the generator earlier ends the command, and all processes that it has started.
     """
     # In a session of its own one signal ends all processes: those that a shell starts in the background ignore Ctrl-C.
-    pipe, null, begun = subprocess.PIPE, subprocess.DEVNULL, time.monotonic()
+    pipe, begun = subprocess.PIPE, time.monotonic()
     with subprocess.Popen(
         argv,
-        stdin=null,
+        stdin=pipe if stdin else subprocess.DEVNULL,
         stdout=pipe,
         stderr=subprocess.STDOUT,
         text=True,
@@ -145,6 +145,9 @@ def lines(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> Gener
         start_new_session=True,
     ) as process:
         try:
+            if process.stdin:
+                process.stdin.write(stdin)
+                process.stdin.flush()
             if process.stdout:
                 yield from (line.rstrip("\n") for line in process.stdout)
         except BaseException:  # the generator is closed, too

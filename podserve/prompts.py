@@ -21,6 +21,18 @@ def new_password(account: str, *, from_stdin: bool) -> str:
     return first
 
 
+def password_of(whom: str, *, from_stdin: bool) -> str:
+    """Return a password elsewhere: the first line of standard input, or what is typed at a prompt.
+
+    Raises Problem without a terminal.
+    """
+    if from_stdin:
+        return sys.stdin.readline().rstrip("\r\n")
+    if not sys.stdin.isatty():
+        raise Problem("there is no terminal to ask for a password: give one with --password-stdin")
+    return getpass.getpass(f"Password of {whom}: ")
+
+
 def confirm(question: str, answer: str) -> None:
     """Return only if the answer is typed. Raises Problem without a terminal, or for any other answer."""
     if not sys.stdin.isatty():
