@@ -71,6 +71,7 @@ def test_all_that_belongs_to_an_account_gets_its_new_name(there: Path, pod: Pod)
     app_passwords, used = passwords.listed(ALICE), there / "mail" / FOLDER / f"{ALICE}:phone:imap"
     used.parent.mkdir()
     used.touch()
+    os.utime(used, (app_passwords["phone"].made + 50,) * 2)
     last = token_uses.usages(pod, ALICE)
     assert last[0].protocol == "imap"
     assert rename_account(pod, "Alice", f"Anna@{FIRST}", keep=False) == {ALICE: ANNA}
