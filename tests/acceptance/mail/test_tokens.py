@@ -27,6 +27,12 @@ def phone(test_pod: PodUnderTest, new_account: Account) -> Account:
     return with_app_password(test_pod, new_account)
 
 
+def ended_often(test_pod: PodUnderTest, login: str, times: int) -> None:
+    """Raise NotYet until the log says so often that the sessions of a login end: twice after each change."""
+    if test_pod.logs().count(f"sessions of {login} end") < times:
+        raise NotYet("sessions may still end")
+
+
 def usages(test_pod: PodUnderTest, account: Account) -> dict[str, tuple[str | None, str | None]]:
     """Return the last use of each app password: when, and by which protocol."""
     there = json.loads(test_pod.invoke("users.tokens", account.address, "--json").stdout)["app_passwords"]
@@ -65,11 +71,13 @@ def test_it_outlives_a_changed_password_and_rests_while_the_account_is_disabled(
 ) -> None:
     said = test_pod.invoke("users.passwd", phone.address, "--password-stdin", stdin=f"{random_password()}\n").stdout
     assert "Its app passwords still work: phone." in said
-    wait_until_accepted(test_pod, phone)
+    wait_until(lambda: ended_often(test_pod, phone.address, 2), 6, "the end of the old sessions")
+    assert accepting(test_pod, phone) == EVERYWHERE
     test_pod.invoke("users.disable", phone.address)
     assert seconds_until_refused(test_pod, phone) < PROMPT
     test_pod.invoke("users.enable", phone.address)
-    wait_until_accepted(test_pod, phone)
+    wait_until(lambda: ended_often(test_pod, phone.address, 6), 6, "the last end of sessions")
+    assert accepting(test_pod, phone) == EVERYWHERE
 
 
 def test_that_of_a_removed_account_opens_no_account_of_the_same_name(test_pod: PodUnderTest, phone: Account) -> None:
@@ -119,7 +127,7 @@ def test_its_own_sessions_end_within_two_seconds_when_it_is_revoked_and_all_othe
         wait_until(check, PROMPT, "the refusal of a sender")
         assert smtp[1].docmd("MAIL", "FROM:<>")[0] == 421
         # A second round of ends follows after 1.2 s (`mailboxes`).
-        wait_until(lambda: ends_twice(test_pod, f"{phone.address}/phone"), 5, "the second round")
+        wait_until(lambda: ended_often(test_pod, f"{phone.address}/phone", 2), 5, "the second round")
         for going in (1, 2):
             assert idle[going].idle_check(timeout=0.05) == []
             idle[going].idle_done()
@@ -132,10 +140,16 @@ def test_its_own_sessions_end_within_two_seconds_when_it_is_revoked_and_all_othe
             assert arrived(server, new_account, subject)
 
 
-def ends_twice(test_pod: PodUnderTest, login: str) -> None:
-    """Raise NotYet until the log says twice that the sessions of a login end."""
-    if test_pod.logs().count(f"sessions of {login} end") < 2:
-        raise NotYet("sessions may still end")
+def test_its_session_that_is_older_than_the_certificate_ends_too(
+    test_pod: PodUnderTest, server: Server, phone: Account
+) -> None:
+    with ended_by_the_server(server.imap(phone)) as reads, ended_by_the_server(server.imap(phone)) as waits:
+        wait_in_idle(waits)
+        test_pod.exec("mail", "read-certificate")
+        reads.noop()
+        test_pod.invoke("users.revoke", phone.address, "phone")
+        wait_until_ended(lambda: waits.idle_check(timeout=0.05))
+        wait_until_ended(reads.noop)
 
 
 @pytest.mark.parametrize("task", ["users.passwd", "users.disable", "users.remove"])

@@ -71,8 +71,8 @@ local function label_of(name, password)
     if not file then return end
     local content = file:read("a")
     file:close()
-    local digest = require("openssl.digest").new("sha256"):final(password)
-    local hash = digest:gsub(".", function(byte) return string.format("%02x", byte:byte()) end)
+    local bytes = require("openssl.digest").new("sha256"):final(password)
+    local hash = bytes:gsub(".", function(byte) return string.format("%02x", byte:byte()) end)
     local place = content:find(":" .. hash .. ":", 1, true)
     if not place then return end
     local account, label = ("\n" .. content:sub(1, place - 1)):match("^.*\n([^\n]*)/([^\n]*)$")
