@@ -1,6 +1,6 @@
 """Copies a mailbox from another server by IMAP, with Dovecot's own `doveadm sync` in the mail container (`migrate`)."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -54,7 +54,7 @@ def _root_certificates(name: str) -> str:
     return text
 
 
-def copy_mail(pod: Pod, account: str, origin: Origin, password: str) -> Iterator[str]:
+def copy_mail(pod: Pod, account: str, origin: Origin, password: str) -> Generator[str, None, None]:
     """Copy what is new in another mailbox into that of an account, and yield lines of progress. Nothing is deleted.
 
     Raises Problem after the last line if the other server cannot be used, or if the copy ends early: the next one goes
