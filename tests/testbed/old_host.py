@@ -70,6 +70,24 @@ class OldHost:
         """Return a user with an empty mailbox."""
         return Account(f"{token()}@example.com", self.password)
 
+    @contextmanager
+    def gone(self) -> Iterator[None]:
+        """Stop the server with all its sessions, and start it again afterwards."""
+        podman("exec", self.container, "s6-svc", "-wd", "-d", "/run/old")
+        try:
+            yield
+        finally:
+            podman("exec", self.container, "s6-svc", "-wu", "-u", "/run/old")
+            wait_until(self.answers, 10, "the old host to answer again")
+
+    def answers(self) -> None:
+        """Log in. Raises NotYet if that is not possible."""
+        try:
+            with self.server.imap(self.new_user()):
+                pass
+        except OSError as error:
+            raise NotYet(str(error)) from error
+
     def put(self, user: Account, count: int) -> None:
         """Put so many messages into the INBOX of a new user."""
         podman("exec", self.container, "sh", "-c", MANY, "sh", user.address, str(count))
@@ -91,8 +109,9 @@ def old_host(test_pod: PodUnderTest, folder: Path) -> Iterator[OldHost]:
     roots = folder / "roots.pem"
     roots.write_bytes(to_pem(authority.issue_for(Folder.at(signer), (name,), KeyType.EC256).roots))
     (pair / "dovecot.conf").write_text(CONFIGURATION)
+    (pair / "run").write_text("#!/bin/sh\nexec dovecot -F -c /old/dovecot.conf\n")
     (pair / "passwd").write_text(f"anyone:{{PLAIN}}{password}\n")
-    start = "install -d -o vmail /mail && exec dovecot -F -c /old/dovecot.conf"
+    start = "install -d -o vmail /mail && install -D /old/run /run/old/run && exec s6-supervise /run/old"
     try:
         podman("run", "--detach", "--name", container, "--network", test_pod.name, "--volume", f"{pair}:/old:ro",
                "--entrypoint", "sh", "localhost/podserve-mail:latest", "-c", start)  # fmt: skip
@@ -100,14 +119,7 @@ def old_host(test_pod: PodUnderTest, folder: Path) -> Iterator[OldHost]:
         test_pod.name_addresses({name: address})
         made_host = OldHost(container, Server(address, name, str(roots)), password, roots)
 
-        def answers() -> None:
-            try:
-                with made_host.server.imap(made_host.new_user()):
-                    pass
-            except OSError as error:
-                raise NotYet(str(error)) from error
-
-        wait_until(answers, 10, "the old host to answer")
+        wait_until(made_host.answers, 10, "the old host to answer")
         yield made_host
     finally:
         podman("rm", "--force", "--time", "0", container, check=False)

@@ -34,7 +34,7 @@ TASKS = dict(every_task())
 def test_the_tasks_are_these() -> None:
     users = {"users.add", "users.list", "users.passwd", "users.remove", "users.disable", "users.enable", "users.quota"}
     users |= {"users.token", "users.tokens", "users.revoke"}
-    users |= {"users.import", "users.log"}
+    users |= {"users.import", "users.log", "users.migrate", "users.show"}
     users |= {"aliases.add", "aliases.list", "aliases.remove"}
     repos = {"repos.add", "repos.list", "repos.publish", "repos.hide", "repos.head", "repos.remove"}
     locks = {"locks.list", "locks.break"}

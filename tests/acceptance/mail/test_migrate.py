@@ -223,3 +223,17 @@ def test_an_old_host_whose_certificate_is_for_another_name_is_refused(
     refused = test_pod.invoke(*given, stdin=f"{old.password}\n", check=False)
     assert refused.code == 1
     assert f"SSL certificate doesn't match expected host name {other}" in refused.stdout + refused.stderr
+
+
+def test_a_server_that_goes_away_is_told_and_the_next_run_completes_the_copy(
+    test_pod: PodUnderTest, old: OldHost, new_account: Account
+) -> None:
+    user, count = old.new_user(), 2500
+    old.put(user, count)
+    argv = [sys.executable, "-m", "invoke", "--search-root", str(ROOT), *words(old, user, new_account)]
+    coming = lines(argv, env=test_pod.environment, stdin=f"{old.password}\n")
+    assert next(line for line in coming if line.startswith("INBOX: ")) == f"INBOX: 1000 of {count}"
+    with old.gone(), pytest.raises(Problem, match="ended with exit code 1"):
+        list(coming)
+    assert f"INBOX: {count} of {count}" not in migrate(test_pod, old, user, new_account)
+    assert content(test_pod.server, new_account)["INBOX"] == content(old.server, user)["INBOX"]
