@@ -97,6 +97,11 @@ def load(
     if values.get("certificate_source") is CertificateSource.ACME:
         complaints += _acme_complaints(values)
     complaints += _transport_complaints(values)
+    if values.get("account_page") and values.get("files_host") == values.get("domain"):
+        complaints.append(
+            f"files_host is {values['files_host']!r}: expected another name than domain, because account_page is "
+            "'yes', and a page of the site could act with its visitor's login"
+        )
     if values.get("zone") is ZoneMode.PUBLIC and values.get("public_address") == ():
         complaints.append(
             f"public_address is '': expected {SETTINGS['public_address'].expected}; zone: public needs one"

@@ -53,7 +53,7 @@ GOOD = [
     *(("secondaries", text) for text in ("", "192.0.2.53", "192.0.2.53 2001:db8::53")),
     *(
         (name, text)
-        for name in ("dnssec", "dns_over_tls", "dns_over_https", "submissions", "managesieve")
+        for name in ("dnssec", "dns_over_tls", "dns_over_https", "submissions", "managesieve", "account_page")
         for text in ("yes", "no")
     ),
     *(("blocklist", text) for text in ("", "/etc/hosts", "~/list", "./list")),
@@ -119,7 +119,7 @@ BAD = [
     *(("secondaries", text) for text in ("ns.example.org", "192.0.2.53:53", "192.0.2.0/24", "fe80::1%eth0")),
     *(
         (name, text)
-        for name in ("dnssec", "dns_over_tls", "dns_over_https", "submissions", "managesieve")
+        for name in ("dnssec", "dns_over_tls", "dns_over_https", "submissions", "managesieve", "account_page")
         for text in ("true", "Yes", "on", "1", "auto")
     ),
     *(("blocklist", text) for text in ("list", "https://example.org/list")),
