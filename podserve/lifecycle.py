@@ -86,8 +86,7 @@ def _unparsed(web: Folder) -> list[str]:
 
 def _orphaned(people: accounts.Accounts, domain: str) -> list[str]:
     """Return a warning for accounts of a domain that the pod served earlier."""
-    others = people.elsewhere(domain)
-    if not others:
+    if not (others := people.elsewhere(domain)):
         return []
     said = f"these accounts cannot log in, because this pod serves {domain}: {', '.join(others)}. "
     return [said + "Set domain to theirs again, or remove them: invoke users.remove ADDRESS"]
@@ -180,6 +179,7 @@ def _replace(pod: Pod, built: list[str], found: Inspected, keep: Pod | None = No
         )
     try:
         _play(pod, replacing=there)
+        volumes.remove_volumes(set(before.manifests.scratch if before else ()) - set(pod.manifests.scratch))
         wait_until_answering(pod)
     except (Problem, Interrupted, KeyboardInterrupt):
         if before:

@@ -2,8 +2,10 @@
 
 import contextlib
 import json
+import os
 import plistlib
 import re
+import signal
 import smtplib
 import time
 from collections.abc import Iterator
@@ -15,7 +17,7 @@ import pytest
 from selenium.webdriver.common.by import By
 
 from podserve.accounts import Accounts, random_password
-from podserve.commands import run
+from podserve.commands import podman, run
 from podserve.folder import Folder
 from podserve.waiting import NotYet, wait_until
 from tests.acceptance.mail.test_open_sessions import ended_by_the_server, wait_in_idle, wait_until_ended
@@ -384,6 +386,47 @@ def test_changes_by_the_door_and_by_tasks_at_once_lose_nothing(pod: PodUnderTest
             each.result()
     assert set(added) <= there.hashes().keys()
     assert knock(pod, *(["check", address, password] for address, password in new.items())) == ["ok"] * 50
+
+
+@pytest.mark.parametrize("name", ["door", "account-page", "mail-profile"])
+def test_each_part_that_is_killed_is_back_at_once(
+    pod: PodUnderTest, person: Account, at_the_page: Visitor, name: str
+) -> None:
+    service = "door" if name == "door" else "apache"
+    words = b"s6-ipcserverd" if name == "mail-profile" else f"/{name}\0".encode()
+    assert at_the_page.get().status_code == 200
+    for process in [each for each in processes_of(pod.container(service)) if words in _command_line(each)]:
+        os.kill(int(process.name), signal.SIGKILL)
+
+    def back() -> None:
+        try:
+            profile = at_the_page.get(f"{PAGE}mail.mobileconfig")
+        except httpx.TransportError as error:  # Apache lets a client repeat a request that the page has not answered
+            raise NotYet(str(error)) from error
+        if profile.status_code != 200:
+            raise NotYet("there is no page, or no profile")
+        answer = at_the_page.post("rules", {"present": person.password})
+        if answer.status_code != 200:
+            raise NotYet(said(answer))
+
+    wait_until(back, 5, f"{name} to be back")
+
+
+def test_the_page_is_turned_off_without_a_trace_and_status_watches_the_door() -> None:
+    with play_test_pod("-turned", account_page="yes") as own:
+        assert f"{own.container('door')}" in own.invoke("status", check=False).stdout
+        status = json.loads(own.invoke("status", "--json", check=False).stdout)
+        assert {each["name"]: each["healthy"] for each in status["containers"]}[own.container("door")] is True
+        own.invoke("restart")
+        account = own.new_account()
+        with visitor(own, account) as client:
+            assert client.get().status_code == 200
+            own.invoke("up", INVOKE_ACCOUNT_PAGE="no")
+            assert client.get(Host=own.server.domain).status_code == 404
+        there = podman("ps", "--all", "--format", "{{.Names}}").stdout.split()
+        volumes = podman("volume", "ls", "--format", "{{.Name}}").stdout.split()
+        assert f"{own.name}-apache" in there
+        assert not [name for name in (*there, *volumes) if name == f"{own.name}-door"]
 
 
 def test_the_quota_and_what_is_used_are_shown(pod: PodUnderTest, person: Account, at_the_page: Visitor) -> None:
