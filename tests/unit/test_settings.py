@@ -184,6 +184,12 @@ def test_the_forwarder_that_is_no_address_is_named() -> None:
     assert line.endswith("(wrong: 'nonsense')")
 
 
+def test_the_page_of_accounts_needs_an_origin_without_pages_of_accounts() -> None:
+    (line,) = complaints({"account_page": "yes", "domain": "example.org", "files_host": "example.org"})
+    assert line.startswith("files_host is 'example.org': expected another name than domain")
+    assert chosen(account_page="yes", domain="example.org").files_host == "mail.example.org"
+
+
 def test_a_number_from_yaml_is_taken() -> None:
     assert chosen(message_size_limit=1000000).message_size_limit == 1000000
 

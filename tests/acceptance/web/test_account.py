@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from imapclient.exceptions import LoginError
 from selenium.webdriver.common.by import By
 
 from podserve.accounts import Accounts, random_password
@@ -31,7 +32,7 @@ from tests.testbed.vantage import stranger_to
 
 TRIES = 20
 """Wrong passwords after which the door and Apache refuse more (door, conf-available/clients.conf)."""
-IDLE = 80.0
+IDLE = 50.0
 """Seconds after which a page that nobody visits has given its memory back (account-page)."""
 OWN_RULES = "rules"
 PARTS = re.compile(rb"account-page|profile")
@@ -154,6 +155,25 @@ def test_a_person_changes_the_password(pod: PodUnderTest, person: Account, at_th
     pod.wait_for_log("door", f"door: password of {person.address}: ok", since)
 
 
+def test_dovecot_knows_the_last_of_two_passwords_that_were_set_within_a_second(
+    pod: PodUnderTest, person: Account
+) -> None:
+    first, second = random_password(), random_password()
+    requests = ["password", person.address, person.password, first], ["password", person.address, first, second]
+    assert knock(pod, *requests) == ["ok", "ok"]
+
+    def known() -> None:
+        try:
+            with pod.server.imap(Account(person.address, second)):
+                pass
+        except LoginError as error:
+            raise NotYet(str(error)) from error
+
+    wait_until(known, 10, "the second password to be accepted")
+    with pytest.raises(LoginError), pod.server.imap(Account(person.address, first)):
+        pass
+
+
 def test_a_changed_password_ends_the_open_sessions(pod: PodUnderTest, person: Account, at_the_page: Visitor) -> None:
     bystander = pod.new_account()
     imap, idle = pod.server.imap(person), pod.server.imap(person)
@@ -269,6 +289,7 @@ def test_every_answer_forbids_scripts_frames_and_caches(at_the_page: Visitor) ->
         assert answer.headers["Referrer-Policy"] == "same-origin"
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         assert answer.headers["X-Frame-Options"] == "DENY"
+        assert answer.headers["Cross-Origin-Opener-Policy"] == "same-origin"
         assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
         assert "Set-Cookie" not in answer.headers
         assert "<script" not in answer.text
@@ -292,7 +313,7 @@ def test_the_door_itself_limits_guesses_at_a_login_wherever_they_come_from(
     for number in range(TRIES):
         assert at_the_page.change_password(f"guess {number}", "another password").status_code == 403
     answer = at_the_page.change_password(person.password, "another password")
-    assert (answer.status_code, "Too many" in said(answer)) == (429, True)
+    assert (answer.status_code, "Too many" in said(answer), answer.headers["Retry-After"]) == (429, True, "600")
     other = pod.new_account()
     assert knock(pod, ["check", other.address, other.password]) == ["ok"]
 
@@ -440,6 +461,36 @@ def test_the_quota_and_what_is_used_are_shown(pod: PodUnderTest, person: Account
             raise NotYet("the quota is not shown")
 
     wait_until(shown, 3, "the page to show the quota")
+
+
+def test_a_password_is_changed_while_the_mail_service_is_away_and_the_page_says_what_is_not(
+    pod: PodUnderTest, person: Account, at_the_page: Visitor
+) -> None:
+    pod.exec("mail", "s6-svc", "-wd", "-d", "/run/s6/dovecot")
+    try:
+        assert "the mail service does not answer" in at_the_page.get().text
+        key = at_the_page.key()
+        rules = at_the_page.post("rules", {"present": person.password, "forward": "a@example.com", "key": key})
+        assert (rules.status_code, "a@example.com" in rules.text) == (503, True)
+        new = random_password()
+        assert at_the_page.change_password(person.password, new).status_code == 200
+    finally:
+        pod.exec("mail", "s6-svc", "-u", "/run/s6/dovecot")
+    assert is_login(pod, person, new)
+
+
+def test_a_pod_without_managesieve_and_465_offers_neither() -> None:
+    with play_test_pod("-closed", account_page="yes", managesieve="no", submissions="no") as own:
+        account = own.new_account()
+        with visitor(own, account) as client:
+            page = client.get().text
+            assert "Forwarding" not in page
+            assert "4190" not in page
+            assert "465" not in page
+            assert client.post("rules", {"present": account.password}).status_code == 404
+            profile = client.get(f"{PAGE}mail.mobileconfig").content
+        assert b"<integer>587</integer>" in profile
+        assert b"<integer>465</integer>" not in profile
 
 
 def test_what_a_person_writes_is_shown_as_text(person: Account, at_the_page: Visitor) -> None:
