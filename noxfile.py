@@ -55,7 +55,7 @@ def lint(session: nox.Session) -> None:
     images = ("base", "apache", "mail", "dns", "certificates")
     session.run("hadolint", *(f"docker/{image}/Containerfile" for image in images),
                 "tests/testbed/directory/Containerfile", *map(str, PEERS))  # fmt: skip
-    for file in ("volumes", "config", "podserve", "dns-over-tls"):
+    for file in ("volumes", "config", "podserve", "dns-over-tls", "account-page"):
         session.run("kubernetes-validate", "--strict", f"kube/{file}.yaml")
 
 

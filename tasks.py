@@ -9,6 +9,7 @@ from invoke import Collection, Context, Exit, task
 
 from podserve import (
     accounts,
+    addresses,
     aliases,
     answering,
     blocklist,
@@ -325,8 +326,8 @@ NEW_PASSWORD = {"name": "alice, or alice@DOMAIN", "password-stdin": "read the pa
 def users_add(c: Context, name: str, password_stdin: bool = False) -> None:  # noqa: FBT001,FBT002
     """Add an account for mail, files and git; ask for its password."""
     pod = _pod_reexecuted(c)
-    account = accounts.address(name, *pod.settings.domains)
-    accounts.expect_own_mail(account, pod.settings.postmaster_address)
+    account = addresses.address(name, *pod.settings.domains)
+    addresses.expect_own_mail(account, pod.settings.postmaster_address)
     _accounts(pod).add(account, prompts.new_password(account, from_stdin=password_stdin))
     _record(pod, "users.add", account)
     homes.ensure_homes(volumes.folder(pod.volumes["web"].name), [account], pod.settings.domain)
@@ -352,7 +353,7 @@ def users_import(c: Context, file: str) -> None:
 def users_log(c: Context, name: str = "", json: bool = False) -> None:  # noqa: FBT001,FBT002
     """Show who has changed which account or alias, and when."""
     pod = _pod_reexecuted(c)
-    of = accounts.target(name, *pod.settings.domains) if name else ""
+    of = addresses.target(name, *pod.settings.domains) if name else ""
     there = history.History(_accounts_volume(pod)).changes(of)
     print(listing.changes_as_json(there) if json else errors.printable("\n".join(map(str, there)) or "no changes"))
 
@@ -538,8 +539,8 @@ ALIAS = {"name": "info, info@DOMAIN, or @DOMAIN for all other addresses"}
 def aliases_add(c: Context, name: str, targets: str) -> None:
     """Add targets to an alias, which is made if it is missing; each target gets its mail."""
     pod = _pod_reexecuted(c)
-    alias = accounts.alias(name, *pod.settings.domains)
-    found = [accounts.target(target, *pod.settings.domains) for target in targets.split(",")]
+    alias = addresses.alias(name, *pod.settings.domains)
+    found = [addresses.target(target, *pod.settings.domains) for target in targets.split(",")]
     _aliases(pod).add(alias, found, _accounts(pod).hashes, *pod.settings.domains)
     _record(pod, "aliases.add", f"{alias} {','.join(found)}")
     print(f"mail to {alias} goes to {', '.join(_aliases(pod).all()[alias])}")
@@ -563,8 +564,8 @@ def aliases_remove(c: Context, name: str, targets: str = "") -> None:
     """Remove an alias, or some of its targets."""
     pod = _pod_reexecuted(c)
     there = _aliases(pod)
-    alias = name.lower() if name.lower() in there.all() else accounts.alias(name, *pod.settings.domains)
-    gone = [accounts.target(target, *pod.settings.domains) for target in targets.split(",") if target]
+    alias = name.lower() if name.lower() in there.all() else addresses.alias(name, *pod.settings.domains)
+    gone = [addresses.target(target, *pod.settings.domains) for target in targets.split(",") if target]
     removed = there.remove(alias, gone)
     _record(pod, "aliases.remove", f"{alias} {','.join(gone)}")
     if removed:

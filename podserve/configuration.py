@@ -1,7 +1,7 @@
 """Turns Invoke's configuration into settings, and refuses all wrong and unknown ones at once."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from podserve.choices import CertificateSource, Challenge, PolicyMode, ZoneMode
@@ -67,6 +67,19 @@ def _transport_complaints(values: Mapping[str, Any]) -> Iterable[str]:
         yield f"{missing[0]} is '': expected {expected}; {other} needs it"
 
 
+def _contradictions(values: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line for each pair of settings that cannot be together."""
+    if values.get("domain") in values.get("mail_domains", ()):
+        yield f"mail_domains has {values['domain']}, which is domain: expected the other domains only"
+    if values.get("account_page") and values.get("files_host") == values.get("domain"):
+        yield (
+            f"files_host is {values['files_host']!r}: expected another name than domain, because account_page is "
+            "'yes', and a page of the site could act with its visitor's login"
+        )
+    if values.get("zone") is ZoneMode.PUBLIC and values.get("public_address") == ():
+        yield f"public_address is '': expected {SETTINGS['public_address'].expected}; zone: public needs one"
+
+
 def load(
     given: Mapping[str, object], defaults: Mapping[str, str], environment: Mapping[str, str] = os.environ
 ) -> Settings:
@@ -97,12 +110,7 @@ def load(
     if values.get("certificate_source") is CertificateSource.ACME:
         complaints += _acme_complaints(values)
     complaints += _transport_complaints(values)
-    if values.get("domain") in values.get("mail_domains", ()):
-        complaints.append(f"mail_domains has {values['domain']}, which is domain: expected the other domains only")
-    if values.get("zone") is ZoneMode.PUBLIC and values.get("public_address") == ():
-        complaints.append(
-            f"public_address is '': expected {SETTINGS['public_address'].expected}; zone: public needs one"
-        )
+    complaints += _contradictions(values)
     if complaints:
         raise Problem("these settings (invoke.yaml, INVOKE_… or -f FILE) cannot be used:\n  " + "\n  ".join(complaints))
     return Settings(**values)

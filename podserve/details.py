@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 
-from podserve import accounts, people, volumes
+from podserve import accounts, addresses, people, volumes
 from podserve.aliases import Aliases, leading_to
 from podserve.commands import podman
 from podserve.people import Person
@@ -129,7 +129,7 @@ def details(pod: Pod, account: str) -> Details:
     folder = volumes.folder(pod.volumes["accounts"].name)
     accounts.Accounts(folder).expect(account)
     (person,) = people.everyone(pod, account)
-    names = accounts.ALIASES if account == pod.settings.postmaster_address else ()
+    names = addresses.ALIASES if account == pod.settings.postmaster_address else ()
     own = [
         account,
         *(f"{name}@{domain}" for domain in pod.settings.domains for name in names),

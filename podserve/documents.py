@@ -18,8 +18,13 @@ def remove_port(spec: Document, name: str) -> None:
         container["ports"] = [port for port in container["ports"] if port["name"] != name]
 
 
-def add_ports(spec: Document, more: Document) -> None:
-    """Add the ports of the containers of `more` to the containers of the same names in `spec` (a pod's `spec`)."""
+def add_parts(spec: Document, more: Document) -> None:
+    """Add what `more` has to a pod's `spec`: containers and volumes, and ports and mounts to containers of a name."""
     containers = {container["name"]: container for container in spec["containers"]}
-    for container in more["containers"]:
-        containers[container["name"]]["ports"] += copy.deepcopy(container["ports"])
+    for container in copy.deepcopy(more["containers"]):
+        if there := containers.get(container["name"]):
+            for kind in ("ports", "volumeMounts"):
+                there[kind] += container.get(kind, [])
+        else:
+            spec["containers"].append(container)
+    spec["volumes"] += copy.deepcopy(more.get("volumes", []))

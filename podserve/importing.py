@@ -15,7 +15,7 @@ from pathlib import Path
 
 import bcrypt
 
-from podserve import accounts, quotas
+from podserve import accounts, addresses, quotas
 from podserve.accounts import Accounts
 from podserve.aliases import Aliases
 from podserve.errors import Problem
@@ -120,8 +120,8 @@ def _row(number: int, fields: Mapping[str | None, str | None], settings: Setting
     if None in fields:
         raise Problem("there are more fields than columns: put a field with a comma or semicolon in quotes")
     text = {str(name): value or "" for name, value in fields.items()}
-    account = accounts.address(text["name"].strip(), *settings.domains)
-    accounts.expect_own_mail(account, settings.postmaster_address)
+    account = addresses.address(text["name"].strip(), *settings.domains)
+    addresses.expect_own_mail(account, settings.postmaster_address)
     password, hashed, quota = text.get("password", ""), text.get("hash", "").strip(), text.get("quota", "").strip()
     if password and hashed:
         raise Problem("there are a password and a hash: expected one of them, or none")
@@ -129,7 +129,7 @@ def _row(number: int, fields: Mapping[str | None, str | None], settings: Setting
         hashed = _bcrypt_hash(hashed)
     if quota:
         quotas.expect_size(quota)
-    aliases = tuple(accounts.alias(name, *settings.domains) for name in text.get("aliases", "").split())
+    aliases = tuple(addresses.alias(name, *settings.domains) for name in text.get("aliases", "").split())
     return Row(number, account, password, hashed, quota, aliases)
 
 

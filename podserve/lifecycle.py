@@ -177,6 +177,7 @@ def _replace(pod: Pod, built: list[str], found: Inspected, keep: Pod | None = No
     try:
         homes.arrange_homes(pod)
         _play(pod, replacing=there)
+        volumes.remove_volumes(set(before.manifests.scratch if before else ()) - set(pod.manifests.scratch))
         wait_until_answering(pod)
     except (Problem, Interrupted, KeyboardInterrupt):
         if before:

@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from podserve.commands import ROOT
-from podserve.documents import Document, add_ports, in_bytes, remove_port
+from podserve.documents import Document, add_parts, in_bytes, remove_port
 from podserve.errors import Problem
 from podserve.folder import Folder
 from podserve.settings import SETTINGS, Settings
@@ -218,16 +218,17 @@ def _own_claim(claim: str, settings: Settings) -> str:
     return own
 
 
-def _own_scratch(name: str, settings: Settings) -> str:
-    """Return the name of an emptyDir in this pod: Podman 4.3.1 makes volumes of these names, one for all pods."""
-    return name.replace(kube_name(), settings.pod, 1)
+def _patches(settings: Settings) -> list[str]:
+    """Return the names of the documents that add to the pod's."""
+    chosen = {"dns-over-tls.yaml": settings.dns_over_tls, "account-page.yaml": settings.account_page}
+    return [name for name, wanted in chosen.items() if wanted]
 
 
 def _pod(settings: Settings) -> Document:
     pod = copy.deepcopy(_documents(_POD_FILE)[0])
     spec = pod["spec"]
-    if settings.dns_over_tls:
-        add_ports(spec, _documents("dns-over-tls.yaml")[0]["spec"])
+    for name in _patches(settings):
+        add_parts(spec, _documents(name)[0]["spec"])
     for port, opened in (("submissions", settings.submissions), ("sieve", settings.managesieve)):
         if not opened:
             remove_port(spec, port)
@@ -238,10 +239,11 @@ def _pod(settings: Settings) -> Document:
         for port in container["ports"]:
             if settings.bind != ANY_ADDRESS:
                 port["hostIP"] = as_text(settings.bind)
-        for mount in container["volumeMounts"]:
-            mount["name"] = _own_scratch(mount["name"], settings)
+    mounts = [mount for container in spec["containers"] for mount in container["volumeMounts"]]
+    for named in (*spec["volumes"], *mounts):
+        # Podman 4.3.1 makes volumes of the emptyDirs' names, one for all pods.
+        named["name"] = named["name"].replace(kube_name(), settings.pod, 1)
     for volume in spec["volumes"]:
-        volume["name"] = _own_scratch(volume["name"], settings)
         if claim := volume.get("persistentVolumeClaim"):
             claim["claimName"] = _own_claim(claim["claimName"], settings)
     return pod

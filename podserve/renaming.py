@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Mapping
 
-from podserve import accounts, domains, homes, quotas, running, state, volumes
+from podserve import accounts, addresses, domains, homes, quotas, running, state, volumes
 from podserve.aliases import LOCK, Aliases
 from podserve.commands import podman
 from podserve.errors import Problem
@@ -69,7 +69,7 @@ def rename_account(pod: Pod, old: str, new: str, *, keep: bool) -> dict[str, str
     if before == pod.settings.postmaster_address:
         raise Problem(f"{before} gets the mail to postmaster@ and abuse@. Set postmaster to another account "
                       "(invoke.yaml), then: invoke up")  # fmt: skip
-    return _rename(pod, {before: accounts.address(new, *ours)}, {}, keep=keep)
+    return _rename(pod, {before: addresses.address(new, *ours)}, {}, keep=keep)
 
 
 def rename_domain(pod: Pod, old: str, new: str, *, keep: bool) -> dict[str, str]:
@@ -150,7 +150,7 @@ class Renaming:
             resumed = begun.get(old, ("", ""))[0] == new and (begun[old][1] == MOVING or old not in people)
             if old not in people and not (resumed and new in people):
                 raise Problem(f"there is no account {old}. To list the accounts: invoke users.list")
-            accounts.expect_own_mail(new, self._pod.settings.postmaster_address)
+            addresses.expect_own_mail(new, self._pod.settings.postmaster_address)
             if new in aliases:
                 raise Problem(f"{new} is an alias: choose another name, or remove it (invoke aliases.remove {new})")
             if new in people and (not resumed or old in people):

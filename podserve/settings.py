@@ -98,6 +98,13 @@ class Settings(TransportSettings, CertificateSettings, MailSettings):
         "The largest push to a git repository, in bytes.",
         services=True,
     )]  # fmt: skip
+    account_page: Annotated[bool, Setting(
+        yes_or_no, '"yes" or "no", in quotes',
+        "Whether each account has a page at https://DOMAIN/account/, where a person changes the password, answers mail "
+        'while away, sends mail on, and finds the settings for mail programs: "yes" or "no", in quotes. It needs a '
+        "files_host that differs from domain.",
+        services=True,
+    )]  # fmt: skip
     forwarders: Annotated[tuple[Forwarder, ...], Setting(
         words(forwarder), "IP addresses or tls://ADDRESS#NAME, separated by spaces",
         "The resolvers to which the pod forwards DNS queries, separated by spaces: IP addresses, or tls://ADDRESS#NAME "

@@ -10,7 +10,7 @@ from typing import Never
 import bcrypt
 import pytest
 
-from podserve import accounts
+from podserve import accounts, addresses
 from podserve.accounts import Accounts
 from podserve.errors import Problem
 from podserve.folder import Folder
@@ -33,17 +33,17 @@ def is_password(password: str, hashed: str) -> bool:
 
 @pytest.mark.parametrize("name", ["alice", "Alice@MÜLLER.de", "alice@xn--mller-kva.de"])
 def test_an_account_is_named_with_either_form_of_its_domain(name: str) -> None:
-    assert accounts.address(name, "xn--mller-kva.de") == "alice@xn--mller-kva.de"
+    assert addresses.address(name, "xn--mller-kva.de") == "alice@xn--mller-kva.de"
 
 
 @pytest.mark.parametrize("name", ["alice", "Alice", "alice@example.org", "ALICE@Example.ORG"])
 def test_an_account_is_named_with_or_without_its_domain(name: str) -> None:
-    assert accounts.address(name, "example.org") == ALICE
+    assert addresses.address(name, "example.org") == ALICE
 
 
 @pytest.mark.parametrize("local", ["a", "7", "a.b", "a_b", "a-b", "a" * 64])
 def test_an_account_may_be_named(local: str) -> None:
-    assert accounts.address(local, "example.org") == f"{local}@example.org"
+    assert addresses.address(local, "example.org") == f"{local}@example.org"
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_an_account_may_be_named(local: str) -> None:
 )
 def test_an_account_may_not_be_named(name: str) -> None:
     with pytest.raises(Problem, match=r"cannot be an account of example\.org: expected a name such as alice or"):
-        accounts.address(name, "example.org")
+        addresses.address(name, "example.org")
 
 
 def test_a_new_volume_has_no_accounts(there: Accounts) -> None:
@@ -295,15 +295,15 @@ def test_an_account_is_made_where_it_is_missing_with_a_password_that_is_returned
 )
 def test_an_account_may_be_at_each_domain_of_the_pod(name: str, expected: str) -> None:
     domains = "example.org", "example.net", "xn--mller-kva.de"
-    assert accounts.address(name, *domains) == expected
-    assert accounts.target(name, *domains) == expected
-    assert accounts.alias(name, *domains) == expected
-    assert accounts.alias("@example.net", *domains) == "@example.net"
+    assert addresses.address(name, *domains) == expected
+    assert addresses.target(name, *domains) == expected
+    assert addresses.alias(name, *domains) == expected
+    assert addresses.alias("@example.net", *domains) == "@example.net"
     for wrong in ("alice@example.edu", "alice@lists.example.net", "@example.net"):
         with pytest.raises(Problem, match=r"alice@example.org \(or @example.net, @xn--mller-kva.de\)"):
-            accounts.address(wrong, *domains)
+            addresses.address(wrong, *domains)
     with pytest.raises(Problem, match=r"postmaster@example.net cannot be an alias"):
-        accounts.alias("postmaster@example.net", *domains)
+        addresses.alias("postmaster@example.net", *domains)
 
 
 def test_an_account_of_another_domain_is_named_by_its_whole_address_only(there: Accounts) -> None:

@@ -13,6 +13,7 @@ from podserve import manifests
 from podserve.errors import Problem
 from podserve.manifests import DIGEST_LABEL, KUBE, Manifests, as_yaml, defaults, read_documents
 from podserve.settings import SETTINGS
+from podserve.shared_file import GROUP
 from tests.unit.helpers import chosen, documents
 
 SERVICES = ("apache", "mail", "dns")
@@ -36,6 +37,7 @@ DIFFERENT = {
     "quota_days": "7",
     "submissions": "no",
     "managesieve": "no",
+    "account_page": "yes",
     "recipients_per_hour": "7",
     "recipients_per_day": "70",
     "mail_domains": "example.net example.edu",
@@ -159,6 +161,24 @@ def test_only_a_pod_that_answers_dns_over_tls_has_its_port() -> None:
     assert "dns-tls" not in str([made(dns_over_tls="no").pod, made(dns_over_https="yes").pod])
 
 
+def test_only_a_pod_with_the_page_of_accounts_has_a_door_which_alone_writes_the_accounts() -> None:
+    own = made(account_page="yes", pod="other")
+    *_, door = own.pod["spec"]["containers"]
+    mounts = [
+        (container["name"], mount.get("readOnly", False))
+        for container in own.pod["spec"]["containers"]
+        for mount in container["volumeMounts"]
+        if mount["name"] == "accounts"
+    ]
+    assert mounts == [("apache", True), ("mail", True), ("door", False)]
+    assert [mount["name"] for mount in door["volumeMounts"]] == ["accounts", "other-door"]
+    context = door["securityContext"]
+    assert (context["runAsUser"], context["runAsGroup"], context["capabilities"]) == (0, GROUP, {"drop": ["ALL"]})
+    assert context["readOnlyRootFilesystem"]
+    assert not context["allowPrivilegeEscalation"]
+    assert "door" not in str(made(account_page="no").pod)
+
+
 @pytest.mark.parametrize(("setting", "port"), [("submissions", "submissions"), ("managesieve", "sieve")])
 def test_a_port_that_a_setting_closes_is_left_out(setting: str, port: str) -> None:
     opened, closed = made(**{setting: "yes"}).ports, made(**{setting: "no"}).ports
@@ -173,7 +193,7 @@ def test_the_volumes_are_told_by_what_they_hold() -> None:
 
 def test_the_documents_of_kube_stay_untouched() -> None:
     files = {file: file.read_bytes() for file in KUBE.iterdir()}
-    made(**ALL).stamped("abc").pinned("123").with_memory_bound(1)
+    made(**ALL).stamped("abc").pinned("1234").with_memory_bound(1)
     assert {file: file.read_bytes() for file in KUBE.iterdir()} == files
     assert made().pod == POD
 

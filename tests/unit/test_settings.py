@@ -55,7 +55,7 @@ GOOD = [
     *(("secondaries", text) for text in ("", "192.0.2.53", "192.0.2.53 2001:db8::53")),
     *(
         (name, text)
-        for name in ("dnssec", "dns_over_tls", "dns_over_https", "submissions", "managesieve")
+        for name in ("dnssec", "dns_over_tls", "dns_over_https", "submissions", "managesieve", "account_page")
         for text in ("yes", "no")
     ),
     *(("blocklist", text) for text in ("", "/etc/hosts", "~/list", "./list")),
@@ -123,7 +123,7 @@ BAD = [
     *(("secondaries", text) for text in ("ns.example.org", "192.0.2.53:53", "192.0.2.0/24", "fe80::1%eth0")),
     *(
         (name, text)
-        for name in ("dnssec", "dns_over_tls", "dns_over_https", "submissions", "managesieve")
+        for name in ("dnssec", "dns_over_tls", "dns_over_https", "submissions", "managesieve", "account_page")
         for text in ("true", "Yes", "on", "1", "auto")
     ),
     *(("blocklist", text) for text in ("list", "https://example.org/list")),
@@ -186,6 +186,12 @@ def test_forwarders_may_stand_on_lines_of_their_own(text: str) -> None:
 def test_the_forwarder_that_is_no_address_is_named() -> None:
     (line,) = complaints({"forwarders": "192.0.2.1 nonsense 192.0.2.2"})
     assert line.endswith("(wrong: 'nonsense')")
+
+
+def test_the_page_of_accounts_needs_an_origin_without_pages_of_accounts() -> None:
+    (line,) = complaints({"account_page": "yes", "domain": "example.org", "files_host": "example.org"})
+    assert line.startswith("files_host is 'example.org': expected another name than domain")
+    assert chosen(account_page="yes", domain="example.org").files_host == "mail.example.org"
 
 
 def test_a_number_from_yaml_is_taken() -> None:

@@ -3,23 +3,19 @@
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from selenium.webdriver import Chrome, ChromeOptions
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
-from podserve.commands import ROOT, run
+from podserve.commands import run
 from podserve.waiting import NotYet, wait_until
+from tests.testbed.browser import WINDOWS, Browser, browser_of
 from tests.testbed.pod import PodUnderTest, play_test_pod
 from tests.testbed.server import Account, token
 from tests.testbed.webdav import folder
-
-PICTURES = ROOT / "artefacts" / "pages"
-WINDOWS = {"light": (1100, 800), "dark": (1100, 800), "phone": (390, 800)}
 
 
 @pytest.fixture(scope="module")
@@ -42,51 +38,10 @@ def repository(test_pod: PodUnderTest, alice: Account, tmp_path_factory: pytest.
     return name
 
 
-class Browser:
-    """A browser that opens the pod's pages and reports their errors."""
-
-    def __init__(self, driver: Chrome, domain: str, files: str) -> None:
-        """Take a new driver, the site's name, and the name at which browsers see files and repositories."""
-        self.driver, self.domain, self.files = driver, domain, files
-
-    def open(self, path: str, account: Account | None = None) -> None:
-        """Open a page of the pod, with the login of an account if one is given."""
-        login = f"{quote(account.address)}:{quote(account.password)}@" if account else ""
-        host = self.files if path.startswith(("/webdav", "/git")) else self.domain
-        self.driver.get(f"https://{login}{host}{path}")
-
-    def complaints(self) -> list[str]:
-        """Return the errors of the console and the failed requests since the last call."""
-        console = [entry["message"] for entry in self._log("browser") if entry["level"] == "SEVERE"]
-        events = [json.loads(entry["message"])["message"] for entry in self._log("performance")]
-        answers = [event["params"]["response"] for event in events if event["method"] == "Network.responseReceived"]
-        failed = [f"{answer['status']} {answer['url']}" for answer in answers if answer["status"] >= 400]
-        lost = [str(event["params"]) for event in events if event["method"] == "Network.loadingFailed"]
-        return console + failed + lost
-
-    def _log(self, kind: str) -> list[dict[str, str]]:
-        entries: list[dict[str, str]] = self.driver.get_log(kind)  # type: ignore[no-untyped-call]
-        return entries
-
-    def text(self) -> str:
-        """Return the text of the page."""
-        return self.driver.find_element(By.TAG_NAME, "body").text
-
-    def overflows(self) -> bool:
-        """Return whether the page is wider than the window."""
-        width: int = self.driver.execute_script("return document.documentElement.scrollWidth - window.innerWidth")
-        return width > 0
-
-    def picture(self, name: str) -> None:
-        """Save a screenshot as artefacts/pages/NAME.png."""
-        PICTURES.mkdir(parents=True, exist_ok=True)
-        self.driver.save_screenshot(str(PICTURES / f"{name}.png"))
-
-
 @pytest.fixture(scope="module")
 def stranger(test_pod: PodUnderTest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """A browser that never logs in: Chromium takes seconds to start."""
-    with _browser_of(test_pod, tmp_path_factory.mktemp("browser")) as made:
+    with browser_of(test_pod, tmp_path_factory.mktemp("browser")) as made:
         yield made
 
 
@@ -103,44 +58,8 @@ def browser(stranger: Browser) -> Browser:
 @pytest.fixture
 def new_browser(test_pod: PodUnderTest, tmp_path: Path) -> Iterator[Browser]:
     """A new browser for the pod under test. A login stays in it."""
-    with _browser_of(test_pod, tmp_path) as made:
+    with browser_of(test_pod, tmp_path) as made:
         yield made
-
-
-@contextmanager
-def _browser_of(test_pod: PodUnderTest, tmp_path: Path) -> Iterator[Browser]:
-    """Yield a new browser with its own profile, in which the pod's authority is imported, as a user would do."""
-    store = tmp_path / ".pki" / "nssdb"
-    store.mkdir(parents=True)
-    run(["certutil", "-N", "-d", f"sql:{store}", "--empty-password"])
-    run(["certutil", "-A", "-d", f"sql:{store}", "-n", "pod", "-t", "C,,", "-i", str(test_pod.server.authority)])
-    options = ChromeOptions()
-    options.binary_location = "/usr/bin/chromium"
-    # Chromium's sandbox does not work for root. Other options keep Chromium from connecting to Google's hosts.
-    for word in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        f"--user-data-dir={tmp_path / 'profile'}",
-        f"--host-resolver-rules=MAP *.sethlakowske.com {test_pod.server.host}",
-    ):
-        options.add_argument(word)
-    # The default start page is Google's: its failed requests could be reported during any test.
-    options.add_experimental_option("prefs", {"session.restore_on_startup": 4, "session.startup_urls": ["about:blank"]})
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = Chrome(
-        options=options, service=Service("/usr/bin/chromedriver", env={**os.environ, "HOME": str(tmp_path)})
-    )
-    try:
-        driver.set_page_load_timeout(30)
-        yield Browser(driver, test_pod.server.domain, test_pod.settings.files_host)
-    finally:
-        driver.quit()
 
 
 def pages(repository: str) -> dict[str, tuple[str, str]]:
@@ -159,20 +78,13 @@ def pages(repository: str) -> dict[str, tuple[str, str]]:
 
 @pytest.mark.parametrize("window", WINDOWS)
 def test_every_page_is_whole_and_fits(browser: Browser, repository: str, window: str) -> None:
-    # The size is emulated, because Chromium's own window is never narrower than 500 pixels.
-    width, height = WINDOWS[window]
-    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
-    browser.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    scheme = "dark" if window == "dark" else "light"
-    browser.driver.execute_cdp_cmd(
-        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-    )
+    browser.become(window)
     for name, (path, shown) in pages(repository).items():
         browser.open(path)
         browser.picture(f"{name}-{window}")
         assert shown in browser.text(), path
         assert not browser.complaints(), path
-        assert browser.driver.execute_script("return window.innerWidth") == width, path
+        assert browser.driver.execute_script("return window.innerWidth") == WINDOWS[window][0], path
         assert not browser.overflows(), path
 
 
@@ -272,7 +184,7 @@ def test_a_page_of_the_site_reads_nothing_by_its_visitors_login(
 ) -> None:
     with ExitStack() as stack:
         pod = test_pod if apart else stack.enter_context(play_test_pod("-one", files_host=test_pod.server.domain))
-        browser, victim = stack.enter_context(_browser_of(pod, tmp_path)), pod.new_account()
+        browser, victim = stack.enter_context(browser_of(pod, tmp_path)), pod.new_account()
         secret, private = token(), token()
         pod.invoke("repos.add", private, "--description", secret)
         home = f"/webdav/home/{victim.local_part}/"
