@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import poplib
 import smtplib
 from collections.abc import Callable
 from dataclasses import replace
@@ -138,6 +139,18 @@ def test_its_own_sessions_end_within_two_seconds_when_it_is_revoked_and_all_othe
             subject = token()
             smtp[going + 1].send_message(letter(phone.address, phone.address, subject))
             assert arrived(server, new_account, subject)
+
+
+def test_its_sessions_count_with_those_of_the_password(server: Server, new_account: Account, phone: Account) -> None:
+    with contextlib.ExitStack() as stack:
+        for account in (new_account, phone) * 5:  # docs/operation.md: 10 sessions of POP3 from one address
+            stack.enter_context(server.pop3(account))
+
+        def refused() -> None:  # a session counts when its process has begun
+            with pytest.raises(poplib.error_proto, match="Maximum number of connections"), server.pop3(phone):
+                raise NotYet("an eleventh session")
+
+        wait_until(refused, 2, "the limit")
 
 
 def test_its_session_that_is_older_than_the_certificate_ends_too(

@@ -4,6 +4,7 @@ import json
 import os
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import pytest
@@ -15,9 +16,9 @@ from podserve.shared_file import GROUP
 from podserve.tokens import AppPasswords
 from podserve.waiting import NotYet, wait_until
 from tests.acceptance.web.test_verdicts import COSTLY, HASH, processor, status
-from tests.testbed.git import Git
+from tests.testbed.git import Git, make
 from tests.testbed.pod import PodUnderTest
-from tests.testbed.server import Account, Server, token
+from tests.testbed.server import Account, Server
 
 PATHS = "/webdav/", "/webdav/home/{}/", "/git/"
 
@@ -65,16 +66,19 @@ def test_one_is_taken_at_once_and_refused_at_the_next_request_after_it_is_revoke
 
 
 def test_git_takes_one_for_a_push_and_refuses_a_revoked_one(
-    test_pod: PodUnderTest, server: Server, new_account: Account
+    test_pod: PodUnderTest, server: Server, new_account: Account, tmp_path: Path
 ) -> None:
-    name, phone = token(), made(test_pod, new_account)
-    test_pod.add_repository(name)
-    git = Git(server, phone)
-    assert git.run("ls-remote", git.url(f"{name}.git"), check=False).ok
+    phone, repository = made(test_pod, new_account), make(test_pod, tmp_path / "work")
+    git, clone = Git(server, phone), tmp_path / "clone"
+    git.run("clone", "--quiet", git.url(repository.name), str(clone))
+    pushed = git.commit(clone, "More", {"more.txt": b"more"})
+    git.run("-C", str(clone), "push", "--quiet", "origin", "main")
+    assert repository.tip() == pushed
     app_passwords(test_pod).revoke(phone.address, "phone")
-    refused = git.run("ls-remote", git.url(f"{name}.git"), check=False)
-    assert not refused.ok
+    git.commit(clone, "Too much", {"more.txt": b"too much"})
+    refused = git.run("-C", str(clone), "push", "--quiet", "origin", "main", check=False)
     assert "Authentication failed" in refused.stderr
+    assert repository.tip() == pushed
 
 
 def test_it_rests_while_its_account_is_disabled_and_opens_none_that_is_removed(
