@@ -1,6 +1,7 @@
 """The page at /account/: what a person changes there, and what nobody else does. It is off by default."""
 
 import contextlib
+import datetime as dt
 import json
 import os
 import plistlib
@@ -153,6 +154,68 @@ def test_a_person_changes_the_password(pod: PodUnderTest, person: Account, at_th
     status = (pod.folder("accounts") / "passwd").stat()
     assert (status.st_mode & 0o777, status.st_uid, status.st_gid) == (0o640, 0, 5002)
     pod.wait_for_log("door", f"door: password of {person.address}: ok", since)
+
+
+def test_a_person_makes_and_revokes_an_app_password(pod: PodUnderTest, person: Account, at_the_page: Visitor) -> None:
+    present = {"present": person.password}
+    answer = at_the_page.post("token", {**present, "label": " Phone-1 "})
+    assert answer.status_code == 200
+    [secret] = re.findall(r'<code class="secret">([a-z2-9-]{31})</code>', answer.text)
+    assert f"<strong>phone-1</strong>, made on {dt.datetime.now(dt.UTC):%Y-%m-%d}" in at_the_page.get().text
+    assert secret not in at_the_page.get().text
+    phone = Account(person.address, secret)
+
+    def accepted() -> None:
+        try:
+            with pod.server.imap(phone):
+                pass
+        except LoginError as error:
+            raise NotYet(str(error)) from error
+
+    wait_until(accepted, 4, "the app password to be accepted")
+    with visitor(pod, phone) as device:
+        assert device.get().status_code == 403
+        assert device.client.get("/webdav/").status_code == 200
+    listed = pod.invoke("users.tokens", person.address).stdout
+    assert listed.startswith("phone-1: made ")
+    kept = (pod.folder("accounts") / "tokens").stat()
+    assert (kept.st_mode & 0o777, kept.st_uid, kept.st_gid) == (0o640, 0, 5002)
+
+    assert at_the_page.post("revoke", {**present, "label": "phone-1"}).status_code == 200
+    with visitor(pod, phone) as device:
+        assert device.client.get("/webdav/").status_code == 401
+    assert "phone-1" not in at_the_page.get().text
+    changes = pod.invoke("users.log", "--name", person.address).stdout.splitlines()
+    made = [f" {person.address} account.{verb} {person.address} phone-1" for verb in ("token", "revoke")]
+    assert [change[20:] for change in changes if " account." in change] == made
+
+
+@pytest.mark.parametrize(
+    ("form", "fields", "status"),
+    [
+        ("token", {"label": ""}, 400),
+        ("token", {"label": "a b"}, 400),
+        ("token", {"label": "x/y:z"}, 400),
+        ("token", {"label": "x" * 33}, 400),
+        ("token", {"label": "known"}, 400),
+        ("token", {"label": "new", "present": "a wrong password"}, 403),
+        ("token", {"label": "new", "key": "0" * 64}, 403),
+        ("revoke", {"label": "unknown"}, 400),
+        ("revoke", {"label": ""}, 400),
+        ("revoke", {"label": "known", "present": "a wrong password"}, 403),
+        ("revoke", {"label": "known", "key": "0" * 64}, 403),
+    ],
+)
+def test_an_app_password_that_cannot_be_made_or_revoked_changes_nothing(  # noqa: PLR0913,PLR0917  # three vary
+    pod: PodUnderTest, person: Account, at_the_page: Visitor, form: str, fields: dict[str, str], status: int
+) -> None:
+    other = pod.new_account()
+    for account, label in ((person, "known"), (other, "unknown")):
+        pod.invoke("users.token", account.address, label)
+    before = (pod.folder("accounts") / "tokens").read_text()
+    answer = at_the_page.post(form, {"present": person.password, **fields})
+    assert (answer.status_code, "Nothing was changed" in said(answer)) == (status, True)
+    assert (pod.folder("accounts") / "tokens").read_text() == before
 
 
 def test_dovecot_knows_the_last_of_two_passwords_that_were_set_within_a_second(
@@ -333,6 +396,9 @@ def test_a_hole_in_the_page_changes_nothing_for_those_whose_password_it_does_not
         ["password", f"{person.address}\n{victim.address}", own, "another password"],
         ["password", "../passwd", own, "another password"],
         ["password", ".*", own, "another password"],
+        ["tokens", victim.address, own],
+        ["token", victim.address, own, "phone"],
+        ["revoke", victim.address, own, "phone"],
         ["check", disabled.address, disabled.password],
         ["check", disabled.address, f"{disabled.password}!"],
         ["remove", person.address, own],
@@ -343,7 +409,7 @@ def test_a_hole_in_the_page_changes_nothing_for_those_whose_password_it_does_not
         ["password", person.address, own, "x" * 10_000],
         ["check", person.address, own],
     )
-    assert [answer.split()[0].rstrip(":") for answer in answers] == ["ok", *["wrong"] * 7, *["refused"] * 6, "ok"]
+    assert [answer.split()[0].rstrip(":") for answer in answers] == ["ok", *["wrong"] * 10, *["refused"] * 6, "ok"]
     assert hash_of(pod, victim) == before
 
 

@@ -87,6 +87,13 @@ local function blocked(counted, now)
     end
 end
 
+-- Accept a login. The page at /account/ takes no app password (account.conf).
+local function accept(r, name, label)
+    if label ~= "" then r.subprocess_env["app_password"] = label end
+    r.user = name
+    return apache2.OK
+end
+
 -- For a request that needs a login, before mod_auth_basic computes the hash of its password (50 ms of bcrypt). A login that was accepted
 -- is not computed again from the same address for SECONDS after its last use, while the files of accounts and app passwords are the same.
 function login(r)
@@ -102,8 +109,7 @@ function login(r)
             local known = not r.subprocess_env["shared"] and digest(r, network, name)
             remember(r, accepted, name, label, known, tonumber(used))
         end
-        r.user = name
-        return apache2.OK
+        return accept(r, name, label)
     end
 
     local encoded = sent:match("^[Bb][Aa][Ss][Ii][Cc] [ \t]*(.+)$")
@@ -125,10 +131,7 @@ function login(r)
     end
     label = label_of(name, password)
     r.notes["accepted"], r.notes["name"], r.notes["known"], r.notes["label"] = accepted, name, known, label or ""
-    if label then
-        r.user = name
-        return apache2.OK
-    end
+    if label then return accept(r, name, label) end
     if shared then return apache2.DECLINED end
 
     local tried = digest(r, network, name, password)
