@@ -2,6 +2,8 @@
 
 import poplib
 import smtplib
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +13,7 @@ from functools import partial
 import pytest
 from imapclient.exceptions import LoginError
 
+from podserve.commands import ROOT
 from podserve.pod import Pod
 from podserve.waiting import NotYet, wait_until
 from tests.testbed.mail import STRANGER, arrived, queued, wait_until_answered
@@ -210,10 +213,15 @@ def test_a_renaming_that_was_killed_defers_mail_and_is_completed_by_the_same_com
     test_pod: PodUnderTest, server: Server, new_account: Account
 ) -> None:
     new, file = replace(new_account, address=f"{token()}@{server.domain}"), test_pod.folder("accounts") / "renamed"
-    before = file.read_text() if file.exists() else ""
-    begun = file.with_name("renamed.test")
-    begun.write_text(f"{before}{new_account.address} {new.address} moving\n")
-    begun.rename(file)
+    command = sys.executable, "-m", "invoke", "users.rename", new_account.address, new.address
+    with subprocess.Popen(command, cwd=ROOT, env=test_pod.environment) as task:
+
+        def begun() -> None:
+            if not (file.exists() and f"{new_account.address} {new.address} moving" in file.read_text()):
+                raise NotYet("it has not begun")
+
+        wait_until(begun, 20, "the renaming to begin")
+        task.kill()
 
     def deferred() -> None:
         if test_pod.exec("mail", "doveadm", "user", new_account.address, check=False).code != 75:
