@@ -829,6 +829,11 @@ def test_a_person_uses_the_page_in_a_browser_without_scripts(
     way = browser.driver.find_element(By.PARTIAL_LINK_TEXT, "Your account").get_attribute("href") or ""
     assert way == f"https://{browser.files}{PAGE}"
     browser.open(PAGE, person)
+    for label in ("phone", "laptop-2"):
+        fill(browser, "token", label=label, present=person.password)
+        assert "It is not shown again" in browser.text()
+    browser.whole_picture("account-token-light")
+    browser.open(PAGE, person)
     for window in WINDOWS:
         browser.become(window)
         browser.driver.refresh()
