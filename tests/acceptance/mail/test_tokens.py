@@ -76,8 +76,9 @@ def test_it_outlives_a_changed_password_and_rests_while_the_account_is_disabled(
     assert accepting(test_pod, phone) == EVERYWHERE
     test_pod.invoke("users.disable", phone.address)
     assert seconds_until_refused(test_pod, phone) < PROMPT
+    wait_until(lambda: ended_often(test_pod, phone.address, 4), 6, "the end of the sessions")
     test_pod.invoke("users.enable", phone.address)
-    wait_until(lambda: ended_often(test_pod, phone.address, 6), 6, "the last end of sessions")
+    wait_until_accepted(test_pod, phone)
     assert accepting(test_pod, phone) == EVERYWHERE
 
 
