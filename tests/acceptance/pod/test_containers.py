@@ -400,7 +400,8 @@ def test_a_bad_setting_ends_the_start_with_the_daemons_own_words(
 def test_postfix_takes_its_settings_at_once_when_they_are_written(test_pod: PodUnderTest) -> None:
     settings = [f"--env={name}={value}" for name, value in test_pod.pod.manifests.config["data"].items()]
     # Postfix's programs wait until main.cf is older than a second, in case it is still being written.
-    script = "mkdir /run/dovecot /run/postfix && mail-settings && date +%s%N && postmap -q key 'inline:{key=value}' && date +%s%N"
+    query = "postmap -q key 'inline:{key=value}'"
+    script = f"mkdir /run/dovecot /run/postfix && mail-settings && date +%s%N && {query} && date +%s%N"
     ran = podman("run", "--rm", "--network", "none", "--entrypoint", "sh", *settings, "localhost/podserve-mail:latest",
                  "-c", script)  # fmt: skip
     before, value, after = ran.stdout.split()
