@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from podserve import accounts, addresses, people, volumes
 from podserve.aliases import Aliases, leading_to
 from podserve.commands import podman
+from podserve.logs import timed_lines
 from podserve.people import Person
 from podserve.pod import Pod
 from podserve.token_uses import Usage, last_uses, usage_line, usages
@@ -95,12 +96,6 @@ def read_logins(mail: Iterable[str], web: Iterable[str], account: str) -> Logins
     return found
 
 
-def _log(pod: Pod, service: str) -> list[str]:
-    """Return the lines of a container's log in order, each after its time; none if there is no container."""
-    log = podman("logs", "--timestamps", pod.containers[service], check=False)
-    return sorted((log.stdout + log.stderr).splitlines()) if log.ok else []
-
-
 def _written_down(pod: Pod, account: str) -> dict[str, str]:
     """Return the last logins that services have written down, by protocol."""
     last = dict[str, float]()
@@ -135,8 +130,8 @@ def details(pod: Pod, account: str) -> Details:
         *(f"{name}@{domain}" for domain in pod.settings.domains for name in names),
         *leading_to(Aliases(folder).all(), account),
     ]
-    mail = _log(pod, "mail")
-    logins = read_logins(mail, _log(pod, "apache"), account)
+    mail = timed_lines(pod, "mail")
+    logins = read_logins(mail, timed_lines(pod, "apache"), account)
     written = _written_down(pod, account)
     last = {
         protocol: max(logins.last.get(protocol, ""), written.get(protocol, "")) for protocol in {*logins.last, *written}

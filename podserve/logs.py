@@ -94,6 +94,12 @@ def _stored(service: str, argv: Sequence[str]) -> Iterator[Line]:
         yield Line(datetime.fromisoformat(time), service, text)
 
 
+def timed_lines(pod: Pod, service: str) -> list[str]:
+    """Return what a service has logged, in order, each line after its time; none if there is no container."""
+    log = commands.podman("logs", "--timestamps", pod.containers[service], check=False)
+    return sorted((log.stdout + log.stderr).splitlines()) if log.ok else []
+
+
 def about_mail(lines: Iterable[Line], word: str) -> list[Line]:
     """Return the lines about the messages that `word` names: an address, a Message-ID or a queue ID.
 

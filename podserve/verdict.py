@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from podserve import running
-from podserve.commands import podman
 from podserve.errors import Problem
+from podserve.logs import timed_lines
 from podserve.pod import Pod
 
 _TIME = r"(?P<time>\S+) "
@@ -92,8 +92,7 @@ def told_about(pod: Pod, identity: str) -> Story:
     """Return what the logs say about a message, by its Message-ID or queue ID. Raises Problem if there is none."""
     if not running.exists(pod):
         raise running.missing(pod)
-    log = podman("logs", "--timestamps", pod.containers["mail"], check=False)
-    lines = sorted((log.stdout + log.stderr).splitlines())
+    lines = timed_lines(pod, "mail")
     wanted = identity.strip().strip("<>")
     found = read_log(lines, wanted)
     if not found.judgements and not found.events:
