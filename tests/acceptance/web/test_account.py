@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 from imapclient.exceptions import LoginError
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver.common.by import By
 
 from podserve.accounts import Accounts, random_password
@@ -811,13 +812,24 @@ def browser(pod: PodUnderTest, tmp_path: Path) -> Iterator[Browser]:
 
 
 def fill(browser: Browser, form: str, **fields: str) -> None:
-    """Fill in a form of the page, and send it."""
+    """Fill in a form of the page, send it, and wait until the page that answers is shown."""
     there = browser.driver.find_element(By.CSS_SELECTOR, f'form[action$="{form}"]')
     for name, text in fields.items():
         field = there.find_element(By.NAME, name)
         field.clear()
         field.send_keys(text)
     there.find_element(By.TAG_NAME, "button").click()
+
+    def answered() -> None:
+        with contextlib.suppress(StaleElementReferenceException):
+            there.is_enabled()
+            raise NotYet("the page with the form is still shown")
+        try:
+            browser.text()
+        except NoSuchElementException as error:
+            raise NotYet("the next page is not there yet") from error
+
+    wait_until(answered, 10, f"the answer to {form}")
 
 
 def test_a_person_uses_the_page_in_a_browser_without_scripts(
