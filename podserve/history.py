@@ -1,7 +1,8 @@
 """Who changed the data of which account or alias, and when: a file of lines on the accounts volume, for root alone.
 
-A line is `TIME WHO TASK WHAT`, such as `2026-11-27T23:40:01Z alice users.quota bob@example.org 2G`. It is in backups,
-and stays when containers are replaced. No password is an argument of a task, so none is in it.
+A line is `TIME WHO TASK WHAT`, such as `2026-11-27T23:40:01Z alice users.quota bob@example.org 2G`. The door adds lines
+in the same form for what people change themselves. The file is in backups, and stays when containers are replaced. No
+password is an argument of a task, so none is in it.
 """
 
 import getpass
@@ -20,7 +21,7 @@ _LARGEST = 2**20
 
 @dataclass(frozen=True)
 class Change:
-    """A change: when (UTC, RFC 3339), by whom (a user of this host), by which task, and of what."""
+    """A change: when (UTC, RFC 3339), by whom (a user of this host, or an account), by which task, and of what."""
 
     time: str
     who: str
@@ -47,9 +48,9 @@ class History:
         """Take the folder of the accounts volume."""
         self._accounts = accounts
 
-    def add(self, task: str, changed: Iterable[str], who: str = "") -> None:
-        """Add a line for each text in `changed`: an address, and what it has now. `who` is the operator by default."""
-        now, by = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "_".join((who or operator()).split())
+    def add(self, task: str, changed: Iterable[str]) -> None:
+        """Add a line for each text in `changed`: an address, and what it has now. The operator has done it."""
+        now, by = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "_".join(operator().split())
         lines = "".join(f"{Change(now, by, task, ' '.join(what.split()))}\n" for what in changed)
         folder = self._accounts.ensure(_FOLDER, 0o700, 0)
         with folder.locked(_LOCK):

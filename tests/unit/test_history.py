@@ -97,9 +97,10 @@ def test_a_name_from_the_environment_forges_no_line(tmp_path: Path, monkeypatch:
 
 def test_the_oldest_changes_are_dropped_when_the_log_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "_LARGEST", 1000)
+    monkeypatch.setenv("SUDO_USER", "dora")
     log = History(Folder.at(tmp_path))
     for number in range(50):
-        log.add("users.add", [f"{number}@example.org"], "dora")
+        log.add("users.add", [f"{number}@example.org"])
     kept = [change.what for change in log.changes()]
     assert 10 < len(kept) < 20
     assert kept == [f"{number}@example.org" for number in range(50 - len(kept), 50)]

@@ -34,6 +34,8 @@ from tests.testbed.vantage import stranger_to
 
 TRIES = 20
 """Wrong passwords after which the door and Apache refuse more (door, conf-available/clients.conf)."""
+LOGGED = 2**20
+"""Bytes of the log of changes at most (door, podserve/history.py)."""
 IDLE = 50.0
 """Seconds after which a page that nobody visits has given its memory back (account-page)."""
 OWN_RULES = "rules"
@@ -189,6 +191,26 @@ def test_a_person_makes_and_revokes_an_app_password(pod: PodUnderTest, person: A
     changes = pod.invoke("users.log", "--name", person.address).stdout.splitlines()
     made = [f" {person.address} account.{verb} {person.address} phone-1" for verb in ("token", "revoke")]
     assert [change[20:] for change in changes if " account." in change] == made
+
+
+def test_a_full_log_of_changes_drops_its_oldest_lines_and_stops_nobody(
+    pod: PodUnderTest, person: Account, at_the_page: Visitor
+) -> None:
+    log, line = pod.folder("accounts") / "log" / "changes", "2026-11-27T00:00:00Z eve users.add x@example.org\n"
+    before = log.read_text()
+    full = line * (LOGGED // len(line) + 1)
+    log.write_text(full[len(full) - LOGGED :])
+    try:
+        new = random_password()
+        assert at_the_page.change_password(person.password, new).status_code == 200
+        assert log.stat().st_size <= LOGGED
+        assert (log.stat().st_mode & 0o777, log.stat().st_uid) == (0o600, 0)
+        changes = pod.invoke("users.log", "--name", person.address).stdout.splitlines()
+        assert [change[20:] for change in changes] == [f" {person.address} account.password {person.address}"]
+        pod.invoke("users.disable", person.address)
+        assert log.stat().st_size <= LOGGED
+    finally:
+        log.write_text(before)
 
 
 @pytest.mark.parametrize(
