@@ -4,7 +4,7 @@ import heapq
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from podserve import commands, running, systemd
 from podserve.errors import Problem, printable
@@ -89,9 +89,15 @@ def _in_hours(since: str) -> str:
 
 
 def _stored(service: str, argv: Sequence[str]) -> Iterator[Line]:
+    """Yield the lines of a service. What Podman itself says has no time, and gets that of the line before."""
+    time = datetime.fromtimestamp(0, UTC)
     for line in commands.lines(argv, env=commands.environment()):
-        time, _, text = line.partition(" ")
-        yield Line(datetime.fromisoformat(time), service, text)
+        first, _, text = line.partition(" ")
+        try:
+            time = datetime.fromisoformat(first)
+        except ValueError:
+            text = line
+        yield Line(time, service, text)
 
 
 def timed_lines(pod: Pod, service: str) -> list[str]:
