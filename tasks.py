@@ -306,6 +306,11 @@ def _app_passwords(pod: Pod) -> tokens.AppPasswords:
     return tokens.AppPasswords(_accounts_volume(pod))
 
 
+def _account(pod: Pod, name: str) -> str:
+    """Return the address of the account that a task names."""
+    return _accounts(pod).named(name, *pod.settings.domains)
+
+
 def _quotas(pod: Pod) -> quotas.Quotas:
     return quotas.Quotas(_accounts_volume(pod))
 
@@ -375,7 +380,7 @@ def users_list(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
 def users_show(c: Context, name: str, json: bool = False) -> None:  # noqa: FBT001,FBT002
     """Show an account's addresses, mailbox, last logins and open sessions."""
     pod = _pod_reexecuted(c)
-    seen = details.details(pod, _accounts(pod).named(name, *pod.settings.domains))
+    seen = details.details(pod, _account(pod, name))
     print(seen.as_json() if json else errors.printable("\n".join(details.as_lines(seen))))
 
 
@@ -383,7 +388,7 @@ def users_show(c: Context, name: str, json: bool = False) -> None:  # noqa: FBT0
 def users_passwd(c: Context, name: str, password_stdin: bool = False) -> None:  # noqa: FBT001,FBT002
     """Change the password of an account."""
     pod = _pod_reexecuted(c)
-    account = _accounts(pod).named(name, *pod.settings.domains)
+    account = _account(pod, name)
     _accounts(pod).set_password(account, prompts.new_password(account, from_stdin=password_stdin))
     _record(pod, "users.passwd", account)
     still = accounts.disabled(_accounts(pod).hashes().get(account, ""))
@@ -408,7 +413,7 @@ def _expect_no_postmaster(pod: Pod, account: str) -> None:
 def users_disable(c: Context, name: str) -> None:
     """Refuse all logins of an account; mail to it is still delivered."""
     pod = _pod_reexecuted(c)
-    account = _accounts(pod).named(name, *pod.settings.domains)
+    account = _account(pod, name)
     _expect_no_postmaster(pod, account)
     _accounts(pod).disable(account)
     _record(pod, "users.disable", account)
@@ -419,7 +424,7 @@ def users_disable(c: Context, name: str) -> None:
 def users_enable(c: Context, name: str) -> None:
     """Accept logins of an account again, with the password that it has."""
     pod = _pod_reexecuted(c)
-    account = _accounts(pod).named(name, *pod.settings.domains)
+    account = _account(pod, name)
     _accounts(pod).enable(account)
     _record(pod, "users.enable", account)
     print(f"{account} can log in with its password")
@@ -429,7 +434,7 @@ def users_enable(c: Context, name: str) -> None:
 def users_quota(c: Context, name: str, size: str) -> None:
     """Limit the size of an account's mailbox."""
     pod = _pod_reexecuted(c)
-    account = _accounts(pod).named(name, *pod.settings.domains)
+    account = _account(pod, name)
     _accounts(pod).expect(account)
     _quotas(pod).set(account, size)
     _record(pod, "users.quota", f"{account} {size}")
@@ -441,7 +446,7 @@ def users_quota(c: Context, name: str, size: str) -> None:
 def users_remove(c: Context, name: str) -> None:
     """Remove an account; its mailbox and folder stay on the volumes."""
     pod = _pod_reexecuted(c)
-    account = _accounts(pod).named(name, *pod.settings.domains)
+    account = _account(pod, name)
     _expect_no_postmaster(pod, account)
     for alias in _accounts(pod).remove(account):
         print(f"{account} is no target of {alias} any more")
@@ -476,7 +481,7 @@ LABELLED = {**ACCOUNT, "label": "a word for the device or program, such as phone
 def users_token(c: Context, name: str, label: str) -> None:
     """Make an app password for one device or program, and print it; it is never shown again."""
     pod = _pod_reexecuted(c)
-    account = _accounts(pod).named(name, *pod.settings.domains)
+    account = _account(pod, name)
     password = _app_passwords(pod).make(account, label, _accounts(pod).hashes)
     _record(pod, "users.token", f"{account} {label.lower()}")
     print(password)
@@ -487,7 +492,7 @@ def users_token(c: Context, name: str, label: str) -> None:
 def users_tokens(c: Context, name: str, json: bool = False) -> None:  # noqa: FBT001,FBT002
     """List the app passwords of an account, with when each was made and last used."""
     pod = _pod_reexecuted(c)
-    account = _accounts(pod).named(name, *pod.settings.domains)
+    account = _account(pod, name)
     _accounts(pod).expect(account)
     there = token_uses.usages(pod, account)
     if json:
@@ -501,7 +506,7 @@ def users_tokens(c: Context, name: str, json: bool = False) -> None:  # noqa: FB
 def users_revoke(c: Context, name: str, label: str) -> None:
     """Revoke an app password; the sessions that it began end."""
     pod = _pod_reexecuted(c)
-    account = _accounts(pod).named(name, *pod.settings.domains)
+    account = _account(pod, name)
     _app_passwords(pod).revoke(account, label)
     _record(pod, "users.revoke", f"{account} {label.lower()}")
     print(f"the app password {label.lower()} of {account} is revoked")
@@ -522,10 +527,10 @@ def users_migrate(  # noqa: PLR0913,PLR0917  # an option for each
 ) -> None:  # fmt: skip
     """Copy an account's mail from another server by IMAP; run again, it copies only what is new."""
     pod = _pod_reexecuted(c)
-    account = _accounts(pod).named(name, *pod.settings.domains)
+    account = _account(pod, name)
     _accounts(pod).expect(account)
     source = migration.mail_origin(from_, user, ca)
-    password = prompts.password_of(f"{user} at {source.host}", from_stdin=password_stdin)
+    password = prompts.present_password(f"{user} at {source.host}", from_stdin=password_stdin)
     with closing(migration.copy_mail(pod, account, source, password)) as steps:
         for step in steps:
             print(errors.printable(step), flush=True)
@@ -843,7 +848,10 @@ def mail_why(c: Context, identity: str, json: bool = False) -> None:  # noqa: FB
 def queue_list(c: Context, json: bool = False) -> None:  # noqa: FBT001,FBT002
     """List the messages in the mail queue, the oldest first, with the reasons for which they wait."""
     there = mail_queue.read_queue(_pod_reexecuted(c))
-    print(there.as_json()) if json else mail_report.queue(there, report.standard_output())
+    if json:
+        print(there.as_json())
+    else:
+        mail_report.queue(there, report.standard_output())
 
 
 @task(name="flush", help={"identity": "the queue ID of one message (default: all)"}, optional=["identity"])

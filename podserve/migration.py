@@ -1,4 +1,4 @@
-"""Copies a mailbox from another server by IMAP, with Dovecot's own `doveadm sync` in the mail container (`migrate`)."""
+"""Copies a mailbox from another server by IMAP, with Dovecot's `doveadm import` in the mail container (`migrate`)."""
 
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -63,7 +63,7 @@ def copy_mail(pod: Pod, account: str, origin: Origin, password: str) -> Generato
     if not password or not password.isprintable():
         raise Problem("there is no password: expected it as the first line of standard input (--password-stdin)")
     # Standard input is in no process list and in no file. It stays open: when this task ends, so does the copy.
-    authority = "\n".join(filter(None, origin.authority.splitlines()))
-    said = f"{origin.host}\n{origin.port}\n{origin.user}\n{password}\n{authority}\n\n".replace("\n\n\n", "\n\n")
+    authority = filter(None, origin.authority.splitlines())
+    said = "".join(f"{line}\n" for line in (origin.host, origin.port, origin.user, password, *authority, ""))
     command = "podman", "exec", "--interactive", "--user", "vmail", pod.containers["mail"], "migrate", account
     yield from lines(command, env=environment(), stdin=said)

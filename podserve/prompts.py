@@ -11,18 +11,14 @@ def new_password(account: str, *, from_stdin: bool) -> str:
 
     Raises Problem without a terminal, or if the two differ.
     """
-    if from_stdin:
-        return sys.stdin.readline().rstrip("\r\n")
-    if not sys.stdin.isatty():
-        raise Problem("there is no terminal to ask for a password: give one with --password-stdin")
-    first = getpass.getpass(f"Password for {account}: ")
-    if getpass.getpass("Repeat the password: ") != first:
+    first = present_password(account, from_stdin=from_stdin)
+    if not from_stdin and getpass.getpass("Repeat the password: ") != first:
         raise Problem("the two passwords differ: nothing was changed")
     return first
 
 
-def password_of(whom: str, *, from_stdin: bool) -> str:
-    """Return a password elsewhere: the first line of standard input, or what is typed at a prompt.
+def present_password(account: str, *, from_stdin: bool) -> str:
+    """Return a password: the first line of standard input, or what is typed at a prompt.
 
     Raises Problem without a terminal.
     """
@@ -30,7 +26,7 @@ def password_of(whom: str, *, from_stdin: bool) -> str:
         return sys.stdin.readline().rstrip("\r\n")
     if not sys.stdin.isatty():
         raise Problem("there is no terminal to ask for a password: give one with --password-stdin")
-    return getpass.getpass(f"Password of {whom}: ")
+    return getpass.getpass(f"Password for {account}: ")
 
 
 def confirm(question: str, answer: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from podserve import endpoints
 from podserve.certificates.clients import unverified_context
+from tests.testbed.concurrency import meanwhile
 from tests.testbed.git import Git, Repository, make
 from tests.testbed.mail import STRANGER, queued
 from tests.testbed.pod import PodUnderTest
@@ -55,22 +56,16 @@ def mailbox(server: Server, account: Account) -> Mailbox:
 def arriving(server: Server, account: Account) -> Iterator[list[str]]:
     """Send one message after another during the body; yield the list of subjects of those with a 250."""
     subjects: list[str] = []
-    done = threading.Event()
 
-    def send() -> None:
+    def send(over: threading.Event) -> None:
         with server.smtp() as client:
-            while not done.is_set():
+            while not over.is_set():
                 subject = token()
                 assert client.send_message(letter(STRANGER, account.address, subject)) == {}
                 subjects.append(subject)
 
-    sender = threading.Thread(target=send)
-    sender.start()
-    try:
+    with meanwhile(send):
         yield subjects
-    finally:
-        done.set()
-        sender.join()
     assert subjects
 
 

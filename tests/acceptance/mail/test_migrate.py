@@ -2,7 +2,7 @@
 
 import datetime as dt
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,8 @@ THERE_AND_HERE = {
     "INBOX.Grüße.日本 & Co": "Grüße/日本 & Co",
     "INBOX.empty": "empty",
 }
+COUNT = 2500
+"""Messages that are copied in several batches."""
 BEGIN = dt.datetime(2019, 2, 3, 4, 5, 6, tzinfo=dt.UTC)
 Content = dict[str, list[tuple[tuple[bytes, ...], dt.datetime, bytes]]]
 
@@ -128,6 +130,15 @@ def test_a_second_run_copies_only_what_is_new_and_brings_nothing_back(
     assert sum(map(len, after.values())) == sum(map(len, before.values())) + 2
 
 
+def begun(test_pod: PodUnderTest, old: OldHost, user: Account, account: Account) -> Generator[str, None, None]:
+    """Begin to copy COUNT new messages by the task, in a process of its own; return its lines after the first batch."""
+    old.put(user, COUNT)
+    argv = [sys.executable, "-m", "invoke", "--search-root", str(ROOT), *words(old, user, account)]
+    coming = lines(argv, env=test_pod.environment, stdin=f"{old.password}\n")
+    assert next(line for line in coming if line.startswith("INBOX: ")) == f"INBOX: 1000 of {COUNT}"
+    return coming
+
+
 def end_the_task(coming: Iterator[str], test_pod: PodUnderTest) -> None:
     """End the task as Ctrl-C does."""
     del test_pod
@@ -145,11 +156,8 @@ def kill_the_copy(coming: Iterator[str], test_pod: PodUnderTest) -> None:
 def test_a_copy_that_is_killed_half_way_is_completed_by_the_next_one_and_tells_nobody_the_password(
     test_pod: PodUnderTest, old: OldHost, new_account: Account, end: Callable[[Iterator[str], PodUnderTest], None]
 ) -> None:
-    user, count = old.new_user(), 2500
-    old.put(user, count)
-    argv = [sys.executable, "-m", "invoke", "--search-root", str(ROOT), *words(old, user, new_account)]
-    coming = lines(argv, env=test_pod.environment, stdin=f"{old.password}\n")
-    assert next(line for line in coming if line.startswith("INBOX: ")) == f"INBOX: 1000 of {count}"
+    user = old.new_user()
+    coming = begun(test_pod, old, user, new_account)
     secret = old.password.encode()
     telling = [file for file in Path("/proc").glob("[0-9]*/cmdline") if secret in content_of(file)]
     assert telling == []
@@ -161,7 +169,7 @@ def test_a_copy_that_is_killed_half_way_is_completed_by_the_next_one_and_tells_n
 
     wait_until(ended, 20, "the copy in the container to end with its task")
     with test_pod.server.imap(new_account) as client:
-        assert 1000 <= client.folder_status("INBOX", ["MESSAGES"])[b"MESSAGES"] < count
+        assert 1000 <= client.folder_status("INBOX", ["MESSAGES"])[b"MESSAGES"] < COUNT
     assert migrate(test_pod, old, user, new_account)[-1].startswith("INBOX: ")
     here, there = content(test_pod.server, new_account), content(old.server, user)
     assert here["INBOX"] == there["INBOX"]
@@ -228,12 +236,9 @@ def test_an_old_host_whose_certificate_is_for_another_name_is_refused(
 def test_a_server_that_goes_away_is_told_and_the_next_run_completes_the_copy(
     test_pod: PodUnderTest, old: OldHost, new_account: Account
 ) -> None:
-    user, count = old.new_user(), 2500
-    old.put(user, count)
-    argv = [sys.executable, "-m", "invoke", "--search-root", str(ROOT), *words(old, user, new_account)]
-    coming = lines(argv, env=test_pod.environment, stdin=f"{old.password}\n")
-    assert next(line for line in coming if line.startswith("INBOX: ")) == f"INBOX: 1000 of {count}"
+    user = old.new_user()
+    coming = begun(test_pod, old, user, new_account)
     with old.gone(), pytest.raises(Problem, match="ended with exit code 1"):
         list(coming)
-    assert f"INBOX: {count} of {count}" not in migrate(test_pod, old, user, new_account)
+    assert f"INBOX: {COUNT} of {COUNT}" not in migrate(test_pod, old, user, new_account)
     assert content(test_pod.server, new_account)["INBOX"] == content(old.server, user)["INBOX"]

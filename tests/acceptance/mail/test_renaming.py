@@ -16,6 +16,7 @@ from imapclient.exceptions import LoginError
 from podserve.commands import ROOT
 from podserve.pod import Pod
 from podserve.waiting import NotYet, wait_until
+from tests.testbed.concurrency import meanwhile
 from tests.testbed.mail import STRANGER, arrived, queued, wait_until_answered
 from tests.testbed.pod import PodUnderTest, play_test_pod
 from tests.testbed.server import Account, Server, letter, token
@@ -131,11 +132,11 @@ def arriving(server: Server, recipients: list[str]) -> Iterator[list[str]]:
 
     A message may be refused for now (4xx), and never for good.
     """
-    subjects, failures, done = list[str](), list[smtplib.SMTPResponseException](), threading.Event()
+    subjects, failures = list[str](), list[smtplib.SMTPResponseException]()
 
-    def keep_sending() -> None:
+    def keep_sending(over: threading.Event) -> None:
         with server.smtp() as client:
-            while not done.is_set():
+            while not over.is_set():
                 for recipient in recipients:
                     client.docmd("MAIL", f"FROM:<{STRANGER}>")
                     code, said = client.docmd("RCPT", f"TO:<{recipient}>")
@@ -147,13 +148,8 @@ def arriving(server: Server, recipients: list[str]) -> Iterator[list[str]]:
                         failures.append(smtplib.SMTPResponseException(code, said))
                     client.rset()
 
-    sender = threading.Thread(target=keep_sending)
-    sender.start()
-    try:
+    with meanwhile(keep_sending):
         yield subjects
-    finally:
-        done.set()
-        sender.join()
     assert not failures, failures[0]
 
 
